@@ -44,13 +44,9 @@ def _prompts() -> Mapping[str, Mapping[str, str]]:
 
 
 def planned(survey: Survey, model: str, asked: Sequence[tuple[str, str]], questions: Sequence[str]) -> list[Probe]:
-    """The probes of one model, not yet completed; raises UnknownLanguage.
+    """The probes of one model, by its card's name, not yet completed; raises UnknownLanguage.
 
-    Args:
-        survey: what is asked about.
-        model: name of the model's card.
-        asked: (culture, language) of the cells in which the model is interviewed.
-        questions: ids in survey order.
+    ``asked`` is culture and language of each cell in which the model is interviewed.
     """
     probes: list[Probe] = []
     for language in dict.fromkeys(language for _, language in asked):
@@ -70,7 +66,9 @@ def complete(probes: Sequence[Probe], survey: Survey, engine: Engine) -> Iterato
     """
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]
-        replies, unavailable = ask_together(engine, [_request(probe) for probe in batch])
+        prompts = [(Message(role="user", content=probe.prompt),) for probe in batch]
+        requests = [Request(messages=prompt, decoding=_DECODING, seed=0) for prompt in prompts]
+        replies, unavailable = ask_together(engine, requests)
         done: list[Probe] = []
         failures: list[str] = []
         for place, completion in replies:
@@ -113,19 +111,15 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
         return None
     numbers = [number for number, _ in found.values()]
     one_choice = question.type is not QuestionType.MULTIPLE
-    if not any(signed for _, signed in found.values()) and _proportions(numbers, one_choice):
-        found = {code: (100 * number, True) for code, (number, _) in found.items()}
-    percentages = {code: found[code][0] for code in question.codes}
+    proportions = max(numbers) <= 1 and any(0 < number < 1 for number in numbers)
+    if one_choice:
+        proportions = abs(100 * sum(numbers) - 100) <= SUM_OFF
+    if any(signed for _, signed in found.values()):
+        proportions = False
+    percentages = {code: found[code][0] * (100 if proportions else 1) for code in question.codes}
     if max(percentages.values()) > 100 or (one_choice and abs(sum(percentages.values()) - 100) > SUM_OFF):
         return None
     return percentages
-
-
-def _proportions(numbers: Sequence[float], one_choice: bool) -> bool:
-    """Whether numbers without a percent sign are shares of 1."""
-    if one_choice:
-        return abs(100 * sum(numbers) - 100) <= SUM_OFF
-    return max(numbers) <= 1 and any(0 < number < 1 for number in numbers)
 
 
 def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | None, language: str) -> Probe:
@@ -146,7 +140,3 @@ def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | N
         ),
         completion="",
     )
-
-
-def _request(probe: Probe) -> Request:
-    return Request(messages=(Message(role="user", content=probe.prompt),), decoding=_DECODING, seed=0)

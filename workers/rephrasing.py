@@ -19,7 +19,7 @@ from defsurvey.storage.surveys.questions import Tried
 from defsurvey.storage.surveys.survey import Paraphrase, Question, Survey
 from defsurvey.storage.text import control
 from defsurvey.workers.engines.asking import ask_together
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.draws import substream
 from defsurvey.workers.simulation.prompts import UnknownLanguage, fill, option_text, words
@@ -29,6 +29,10 @@ BATCH = 16
 #: The likeliest wording first; where that is rejected, others that are not far from it.
 _FIRST = Decoding(do_sample=False, max_new_tokens=256)
 _AGAIN = Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=256)
+_UNFINISHED = {
+    FinishReason.REFUSAL: "the model declined",
+    FinishReason.LENGTH: "it was cut off at the longest reply",
+}
 _QUOTES = ('""', "“”", "''", "‘’", "「」", "«»")
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.
 SHORTEST, LONGEST, GRACE = 0.5, 2.0, 15
@@ -80,29 +84,19 @@ def prompts() -> Mapping[str, str]:
     return {language: table["prompt"].strip() for language, table in tables.items()}
 
 
-def prompt(language: str) -> str:
-    """What a model is asked with in one language; raises UnknownLanguage."""
-    try:
-        return prompts()[language]
-    except KeyError:
-        known = ", ".join(sorted(prompts()))
-        raise UnknownLanguage(f"language {language}: there is no prompt to rephrase in it, only in {known}") from None
-
-
 def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[Batch]:
     """Have what is missing written, ``BATCH`` at a time; keep each batch before asking for the next.
 
-    Args:
-        order: what is wanted.
-        tried: what was tried before, used or rejected.
-        engine: serves the model; first attempts are greedy, later ones sampled by seeds of their own.
+    ``tried`` is what was tried before, used or rejected. First attempts are greedy, later ones sampled by own seeds.
 
     Raises:
         UnknownLanguage: there is no prompt in one of the languages.
         EngineUnavailable: the engine cannot be asked any more; what had been replied was given back before.
     """
     for language in order.languages:
-        prompt(language)  # before anything is asked
+        if language not in prompts():
+            known = ", ".join(sorted(prompts()))
+            raise UnknownLanguage(f"language {language}: there is no prompt to rephrase in it, only in {known}")
     known_words, all_tried = vocabulary_of(order.survey), list(tried)
     for number in range(1, order.count + 1):
         for attempt in range(order.attempts):
@@ -125,54 +119,37 @@ def _ask(
     engine: Engine,
     known_words: Vocabulary,
 ) -> tuple[Batch, EngineUnavailable | None]:
+    used = [one.paraphrase for one in tried if not one.rejected]
     asked = []
     for number, language, name in keys:
         question = order.survey.question(name)
-        known = known_wordings(question, language, tried)
-        asked.append((_request(order, question, language, number, attempt, known), question, known))
-    replies, unavailable = ask_together(engine, [request for request, _, _ in asked])
+        known = [question.text[language], *(p.text for p in used if (p.question, p.language) == (name, language))]
+        text = fill(
+            prompts()[language],
+            QUESTION=question.text[language],
+            OPTIONS="\n".join(option_text(question, code, language) for code in question.codes),
+            KNOWN="\n".join(known),
+        )
+        seed = int(substream(order.seed, "rephrase", name, language, number, attempt).integers(2**63))
+        messages = (Message(role="user", content=text),)
+        asked.append((known, Request(messages=messages, decoding=_AGAIN if attempt else _FIRST, seed=seed)))
+    replies, unavailable = ask_together(engine, [request for _, request in asked])
     found: list[Tried] = []
     failures: list[str] = []
     for place, completion in replies:
-        (number, language, _), (_, question, known) = keys[place], asked[place]
+        number, language, name = keys[place]
         if completion.finish is FinishReason.ERROR:
-            failures.append(f"question {question.id}, {language}, paraphrase {number}: {completion.error}")
+            failures.append(f"question {name}, {language}, paraphrase {number}: {completion.error}")
             continue
-        text = bare_question(spoken(completion.text)[0])
-        rejected = _unfinished(completion) or fault(text, question, language, vocabulary=known_words, known=known)
+        text, prompt = bare_question(spoken(completion.text)[0]), prompts()[language]
+        rejected = _UNFINISHED.get(completion.finish) or fault(
+            text, order.survey.question(name), language, vocabulary=known_words, known=asked[place][0]
+        )
         written = Paraphrase(
-            question=question.id,
-            number=number,
-            language=language,
-            text=text,
-            model=order.model,
-            prompt=prompt(language),
+            question=name, number=number, language=language, text=text, model=order.model, prompt=prompt
         )
         found.append(Tried(paraphrase=written, attempt=attempt, rejected=rejected))
     return Batch(tried=tuple(found), failures=tuple(failures)), unavailable
-
-
-def _request(
-    order: Order, question: Question, language: str, number: int, attempt: int, known: Sequence[str]
-) -> Request:
-    text = fill(
-        prompt(language),
-        QUESTION=question.text[language],
-        OPTIONS="\n".join(option_text(question, code, language) for code in question.codes),
-        KNOWN="\n".join(known),
-    )
-    drawn = substream(order.seed, "rephrase", question.id, language, number, attempt)
-    return Request(
-        messages=(Message(role="user", content=text),),
-        decoding=_AGAIN if attempt else _FIRST,
-        seed=int(drawn.integers(2**63)),
-    )
-
-
-def known_wordings(question: Question, language: str, tried: Sequence[Tried]) -> list[str]:
-    """The question's own wording and the paraphrases of it that are used."""
-    mine = [one.paraphrase for one in tried if not one.rejected and one.paraphrase.question == question.id]
-    return [question.text[language], *(p.text for p in mine if p.language == language)]
 
 
 def bare_question(reply: str) -> str:
@@ -183,24 +160,19 @@ def bare_question(reply: str) -> str:
     return text
 
 
-def _unfinished(completion: Completion) -> str:
-    if completion.finish is FinishReason.REFUSAL:
-        return "the model declined"
-    return "it was cut off at the longest reply" if completion.finish is FinishReason.LENGTH else ""
-
-
 def _key(one: Tried) -> tuple[int, str, str]:
     return (one.paraphrase.number, one.paraphrase.language, one.paraphrase.question)
 
 
 def vocabulary_of(survey: Survey) -> Vocabulary:
     """The words of a survey's questions and options."""
-    found: dict[str, set[str]] = {language: set() for language in survey.languages}
-    for question in survey.questions:
-        for wording in (question.text, *(option.label for option in question.options)):
-            for language, text in wording.items():
-                found.setdefault(language, set()).update(_words(text))
-    return found
+    wordings = [
+        wording for question in survey.questions for wording in (question.text, *(o.label for o in question.options))
+    ]
+    return {
+        language: {word for wording in wordings for word in _words(wording.get(language, ""))}
+        for language in survey.languages
+    }
 
 
 def fault(text: str, question: Question, language: str, *, vocabulary: Vocabulary, known: Iterable[str]) -> str:
@@ -215,13 +187,12 @@ def fault(text: str, question: Question, language: str, *, vocabulary: Vocabular
         return "it has several lines where the question alone was asked for"
     if sign := control(text):
         return f"it has a control character ({sign}), which no text of a survey may have"
-    marker = next((mark for mark in _markers(language) if mark in _plain(text)), None)
-    if marker is not None:
-        return f"it answers ({marker!r}) in place of asking"
+    for marker in (_plain(words(language).answer), _plain(words(language).explanation)):
+        if marker in _plain(text):
+            return f"it answers ({marker!r}) in place of asking"
     if _bare(text) in {_bare(wording) for wording in known}:
         return "it is a wording that there is already"
-    in_other = _language_fault(text, own, language, vocabulary)
-    if in_other:
+    if in_other := _language_fault(text, own, language, vocabulary):
         return in_other
     shortest, longest = len(own) * SHORTEST, len(own) * LONGEST + GRACE
     if not shortest <= len(text) <= longest:
@@ -277,11 +248,6 @@ def _named(text: str, question: Question, language: str) -> list[str]:
             found.append(label)
             left = re.sub(pattern, "|", left)
     return found
-
-
-def _markers(language: str) -> tuple[str, ...]:
-    table = words(language)
-    return tuple(_plain(marker) for marker in (table.answer, table.explanation))
 
 
 def _plain(text: str) -> str:

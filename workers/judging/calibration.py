@@ -41,9 +41,17 @@ class CalibrationItem:
 class Score:
     """How a judge did on the set."""
 
-    right: int  #: labels met; unsure meets none
-    labels: int
     by_part: Mapping[str, tuple[int, int]]  #: each dimension, ``pass`` and ``fail`` -> labels met, labels
+
+    @property
+    def right(self) -> int:
+        """Labels met; unsure meets none."""
+        return sum(self.by_part[name][0] for name in DIMENSIONS)
+
+    @property
+    def labels(self) -> int:
+        """How many there are."""
+        return sum(self.by_part[name][1] for name in DIMENSIONS)
 
     @property
     def passed(self) -> bool:
@@ -60,56 +68,43 @@ class Score:
 @cache
 def calibration_set(rubric: Rubric = Rubric.OWN) -> tuple[CalibrationItem, ...]:
     """The bundled set for a rubric, in the order of its file: its own items stand in the place of those they name."""
-    path = Path(__file__).with_name("calibration.toml")
-    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    tables = tomllib.loads(Path(__file__).with_name("calibration.toml").read_text(encoding="utf-8"))
     questions = {name: _question(name, table) for name, table in tables.pop("questions").items()}
     cultures = {language: Culture(language=language, **table) for language, table in tables.pop("cultures").items()}
     others = {other: tables.pop(other.value, {}) for other in Rubric}
-    chosen = {name: others[rubric].get(name, table) for name, table in tables.items()}
-    return tuple(_item(name, table, questions, cultures, rubric) for name, table in chosen.items())
+    items = []
+    for name, usual in tables.items():
+        dimension, language, label = name.split("-")
+        table = others[rubric].get(name, usual)
+        question = questions[table["question"]]
+        subject = Subject(
+            question=question,
+            culture=cultures[language],
+            region=None,
+            language=language,
+            shown=question.codes,
+            index=0,
+            state=AnswerState(table.get("state", AnswerState.ANSWERED)),
+            choices=tuple(table.get("choices", ())),
+            response=table["response"],
+        )
+        verdict = Verdict.PASS if label.startswith("p") else Verdict.FAIL
+        items.append(CalibrationItem(name=name, dimension=dimension, label=verdict, subject=subject, rubric=rubric))
+    return tuple(items)
 
 
 def _question(name: str, table: Mapping[str, Any]) -> Question:
-    options = tuple(
-        Option(code=code, label={"en": english, "zh": chinese}) for code, english, chinese in table["options"]
-    )
-    given = {"text": table["text"], "options": options, "max_choices": table.get("max_choices", 1)}
-    return Question(id=name, type=QuestionType(table["type"]), topic="", **given)
-
-
-def _item(
-    name: str,
-    table: Mapping[str, Any],
-    questions: Mapping[str, Question],
-    cultures: Mapping[str, Culture],
-    rubric: Rubric,
-) -> CalibrationItem:
-    dimension, language, label = name.split("-")
-    question = questions[table["question"]]
-    subject = Subject(
-        question=question,
-        culture=cultures[language],
-        region=None,
-        language=language,
-        shown=question.codes,
-        index=0,
-        state=AnswerState(table.get("state", AnswerState.ANSWERED)),
-        choices=tuple(table.get("choices", ())),
-        response=table["response"],
-    )
-    verdict = {"p": Verdict.PASS, "f": Verdict.FAIL}[label[0]]
-    return CalibrationItem(name=name, dimension=dimension, label=verdict, subject=subject, rubric=rubric)
+    labels = {code: {"en": english, "zh": chinese} for code, english, chinese in table["options"]}
+    options = tuple(Option(code=code, label=label) for code, label in labels.items())
+    most, kind = table.get("max_choices", 1), QuestionType(table["type"])
+    return Question(id=name, type=kind, topic="", text=table["text"], options=options, max_choices=most)
 
 
 def score(judged: Mapping[str, Mapping[str, Finding]], rubric: Rubric = Rubric.OWN) -> Score:
     """How a judge did, by its findings on every item of the set."""
-    met = [(item, judged[item.name][item.dimension].verdict is item.label) for item in calibration_set(rubric)]
     parts: dict[str, list[bool]] = {name: [] for name in (*DIMENSIONS, Verdict.PASS.value, Verdict.FAIL.value)}
-    for item, right in met:
+    for item in calibration_set(rubric):
+        right = judged[item.name][item.dimension].verdict is item.label
         parts[item.dimension].append(right)
         parts[item.label.value].append(right)
-    return Score(
-        right=sum(right for _, right in met),
-        labels=len(met),
-        by_part={name: (sum(of), len(of)) for name, of in parts.items()},
-    )
+    return Score(by_part={name: (sum(of), len(of)) for name, of in parts.items()})

@@ -86,13 +86,10 @@ def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
 
 def _said(text: str) -> dict[str, Any]:
     """The object that a reply is, or says behind its thoughts; evidence may well quote the mark of a thought."""
-    spoken_text, _ = spoken(text)
     try:
         return _object(text)
     except ValueError:
-        if spoken_text == text:
-            raise
-        return _object(spoken_text)
+        return _object(spoken(text)[0])
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -110,10 +107,9 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    if len(dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice")
-    return found
+    return dict(pairs)
 
 
 def _finding(reply: Mapping[str, Any], dimension: str, response: str) -> Finding:
