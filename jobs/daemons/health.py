@@ -1,8 +1,6 @@
 """Whether a daemon of this host lives and does its work, by the age of a file that it touches.
 
-Each daemon touches its file, its pulse, only when it has shown that it can work. A container's
-health check looks at the file's age in plain shell (compose.yaml); ``defsurvey healthy`` looks
-at the same file.
+A container's health check looks at the file's age in plain shell (compose.yaml), ``defsurvey healthy`` at the same.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 from celery import bootsteps
@@ -34,7 +31,7 @@ class Pulse:
 
     def __init__(self, settings: Settings, role: str) -> None:
         self.role = role
-        self.path: Path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
+        self.path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
 
     def beat(self) -> None:
         """Say that the daemon lives; where that cannot be written it goes on, and counts as ill."""

@@ -34,11 +34,9 @@ PASS_SECONDS = 2.0
 #: Seconds after which messages are sent again that nobody claimed while their queue was empty. Not from their sending:
 #: a queue that held some for hours has emptied a moment before the last are claimed.
 LOST_SECONDS = 15.0
-#: Seconds between two passes after which leases are given time to be renewed before they count as run out:
-#: the database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
-LATE_SECONDS = 10.0
-#: That time: several beats of a worker.
-RENEWAL_SECONDS = 7.0
+#: After so many seconds between two passes leases are given time to be renewed before they count as run out: the
+#: database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
+LATE_SECONDS, RENEWAL_SECONDS = 10.0, 7.0
 #: Seconds between two requests for the same report.
 REPORT_AGAIN_SECONDS = 60.0
 
@@ -127,7 +125,7 @@ class Reconciler:
 
 
 def ask_for_report(app: Celery, database: Database, run: str) -> None:
-    """Ask for a finished run's report; safe to call again."""
+    """Ask for a finished run's report."""
     try:
         revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
         app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)

@@ -41,7 +41,7 @@ FORGOTTEN_AFTER = 3600
 
 
 class FlowerMissing(Failure, RuntimeError):
-    """Flower is not installed."""
+    """Flower, of the extra ``monitoring``, is not installed."""
 
 
 def _app(settings: Settings) -> Celery:
@@ -221,12 +221,7 @@ def reconciler(settings: Settings) -> int:
 
 
 def flower(settings: Settings, *, address: tuple[str, int]) -> None:
-    """Show the queue in a browser, at a host and port, until told to stop.
-
-    Raises:
-        FlowerMissing: the extra ``monitoring`` is not installed.
-        BrokerUnavailable: there is no broker.
-    """
+    """Show the queue in a browser, at a host and port, until told to stop; raises FlowerMissing."""
     if find_spec("flower") is None:
         raise FlowerMissing("Flower is not installed: .venv/bin/pip install -e '.[monitoring]', in the clone")
     log_to_stderr()

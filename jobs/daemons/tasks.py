@@ -27,6 +27,7 @@ from defsurvey.jobs.system import DISK, UNAVAILABLE, HomeInUse
 from defsurvey.storage.database import Database
 from defsurvey.storage.files import path_under
 from defsurvey.storage.runs import judgements, outbox, store
+from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.run import NAME
 from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.workers.engines.base import EngineUnavailable
@@ -142,7 +143,7 @@ def judge_if_due(
     ledger = outbox.revision(database, run)
     if not judgements.is_due(database, run):
         return  # judged meanwhile
-    from defsurvey.jobs.judging.judge import BeingJudged, JudgingLeft, end_unasked, in_words, judge_run
+    from defsurvey.jobs.judging.judge import BeingJudged, JudgingLeft, in_words, judge_run
 
     try:
         log.info("%s", in_words(judge_run(settings, database, run, device=device, leaving=leaving)))
@@ -154,4 +155,6 @@ def judge_if_due(
         foreseen = isinstance(error, (EngineUnavailable, ModelError, StudyError))
         reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
         log.error("judging of run %s: %s", run, reason, exc_info=not foreseen)
-        end_unasked(database, run, reason, ledger=ledger)
+        wanted = judgements.wanted(database, run)
+        if wanted is not None and judgements.is_due(database, run):
+            judgements.end(database, run, wanted, judge=None, ended=Ended.INCOMPLETE, told=reason, ledger=ledger)

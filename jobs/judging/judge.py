@@ -25,7 +25,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.judging.batches import check_batches
-from defsurvey.workers.judging.verdicts import check_judge, judge_name
+from defsurvey.workers.judging.verdicts import judge_name
 from defsurvey.workers.models import find_card, read_cards
 
 #: Who judges where neither the command nor the study says.
@@ -96,7 +96,8 @@ def judge_run(
     wanted = Judge(model=model or wanted.model, sample=share or wanted.sample, rubric=rubric or wanted.rubric)
     cards = read_cards(settings.models)
     card = find_card(wanted.model, cards)
-    check_judge(card)
+    if not card.capabilities.reads_prompts:
+        raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
     check_card(card, cache=settings.cache)
     check_prices(budget.budget_of(database, run_id), [wanted.model], cards)
     if batch:
@@ -166,16 +167,6 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[AnswerKey
         ended = Ended.INCOMPLETE
         work.end(ended, told or str(score), go_on=not problems)  # without any, what stopped it has passed
     return Judged(**said, ended=ended, sampled=len(sample), judged=done, told=told)
-
-
-def end_unasked(database: Database, run: str, told: str, *, ledger: int) -> None:
-    """Note that a run's own judge cannot be asked, which ends its judging too, unless that is noted already.
-
-    ``ledger`` is its revision before the judge was to be asked.
-    """
-    wanted = judgements.wanted(database, run)
-    if wanted is not None and judgements.is_due(database, run):
-        judgements.end(database, run, wanted, judge=None, ended=Ended.INCOMPLETE, told=told, ledger=ledger)
 
 
 def judged_cells(run: Run, survey: Survey) -> list[int]:

@@ -106,8 +106,7 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     found = [label for number, row in numbered if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
-    record_labels(database, found)
-    judgements.touch(database, run_id)
+    record_labels(database, run_id, found)
     return sum(len(label.verdicts) for label in found)
 
 

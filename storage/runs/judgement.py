@@ -107,15 +107,6 @@ class JudgeName:
     output_price: float | None = None
 
 
-def judge_identity(model: str, version: str, rubric: Rubric, edition: int) -> str:
-    """Name, version and rubric of a judge as one text.
-
-    >>> judge_identity("j", "j-1", Rubric.OWN, 1), judge_identity("j", "j-1", Rubric.CODE, 1)
-    ('j (j-1, rubric 1)', 'j (j-1, rubric code 1)')
-    """
-    return f"{model} ({version}, rubric {'' if rubric is Rubric.OWN else f'{rubric.value} '}{edition})"
-
-
 def rubric_in(identity: str) -> Rubric:
     """The rubric in a judge's identity.
 

@@ -201,13 +201,6 @@ def end(
     database.write(work)
 
 
-def touch(database: Database, run: str) -> None:
-    """Give a run's judgements a new revision, since what people say of them has changed."""
-    j = tables.judging.c
-    change = update(tables.judging).where(j.run == run).values(revision=j.revision + 1)
-    database.write(lambda connection: connection.execute(change))
-
-
 def wanted(database: Database, run: str) -> Judge | None:
     """The judge that a run's study asks for, or None."""
     with database.read() as connection:

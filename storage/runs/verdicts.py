@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, insert, not_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, insert, not_, or_, select, update
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, store, tables
@@ -214,8 +214,9 @@ def find_answer(
     return None if row is None else AnswerKey(*row)
 
 
-def record_labels(database: Database, labels: Sequence[Label]) -> None:
-    """Keep verdicts, all or none; a person's earlier verdicts on the same answers are replaced."""
+def record_labels(database: Database, run: str, labels: Sequence[Label]) -> None:
+    """Keep verdicts, all or none; a person's earlier verdicts on the same answers are replaced, and a report is due."""
+    j = tables.judging.c
 
     def work(connection: Connection) -> None:
         for label in labels:
@@ -224,6 +225,7 @@ def record_labels(database: Database, labels: Sequence[Label]) -> None:
             rows = [{**key, "dimension": name, "verdict": verdict.value} for name, verdict in label.verdicts.items()]
             if rows:
                 connection.execute(insert(tables.label), rows)
+        connection.execute(update(tables.judging).where(j.run == run).values(revision=j.revision + 1))
 
     database.write(work)
 

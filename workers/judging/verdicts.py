@@ -20,10 +20,9 @@ from defsurvey.storage.runs.judgement import (
     JudgeName,
     Rubric,
     Verdict,
-    judge_identity,
 )
 from defsurvey.storage.runs.run import AnswerState, Reply
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason
+from defsurvey.workers.engines.base import Completion, Engine, FinishReason
 from defsurvey.workers.engines.opening import describe_engine
 from defsurvey.workers.judging.prompt import VERSIONS
 from defsurvey.workers.models import ModelCard
@@ -40,12 +39,6 @@ class JudgeGaveUp(RuntimeError):
     """There is no reply to one call; the message says why."""
 
 
-def check_judge(card: ModelCard) -> None:
-    """Refuse a rule that answers surveys, by EngineUnavailable."""
-    if not card.capabilities.reads_prompts:
-        raise EngineUnavailable(f"model {card.name} cannot judge: it is a scripted respondent and reads no prompt")
-
-
 def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
     """The name under which a judge's verdicts are kept: model, version, rubric.
 
@@ -55,8 +48,9 @@ def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> 
     said = describe_engine(card.name, engine)
     digest = said.get("weights_sha256") or said.get("revision") or ""
     version = card.model if card.hosted else digest[:12] or said.get("weights") or card.revision
+    edition = f"{'' if rubric is Rubric.OWN else f'{rubric.value} '}{VERSIONS[rubric]}"
     return JudgeName(
-        identity=judge_identity(card.name, version, rubric, VERSIONS[rubric]),
+        identity=f"{card.name} ({version}, rubric {edition})",
         model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
         description={name: value for name, value in said.items() if name != "server"},
         input_price=card.input_price,
