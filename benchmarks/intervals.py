@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from defsurvey.reports.analysis import intervals
-from defsurvey.reports.cells.items import ItemTable, ReferenceTable, item_table, reference_table
+from defsurvey.reports.cells import ItemTable, ReferenceTable, item_table, reference_table
 from defsurvey.reports.metrics.aggregate import grouped_mean, headline_mean
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.surveys.folder import find_survey

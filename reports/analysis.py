@@ -8,18 +8,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from defsurvey.reports.cells.comparing import Ranking, Sample, comparable, rank, sample_of, told_from_people
-from defsurvey.reports.cells.items import (
+from defsurvey.reports.cells import (
     Floats,
     Ints,
     ItemTable,
+    Ranking,
     ReferenceTable,
-    answer_weights,
+    Sample,
+    comparable,
     item_table,
+    rank,
     reference_table,
-    state_counts,
+    sample_of,
+    told_from_people,
     uniform_shares,
-    valid_answers,
 )
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import Means, headline_mean, mean_known, means
@@ -42,7 +44,7 @@ from defsurvey.reports.metrics.intervals import (
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
 from defsurvey.storage.runs.judgement import DIMENSIONS
-from defsurvey.storage.runs.results import STATES, DrawArrays, Results
+from defsurvey.storage.runs.results import STATES, AnswerArrays, DrawArrays, Results
 from defsurvey.storage.runs.run import AnswerState, Cell, Reply
 from defsurvey.storage.surveys.survey import Culture
 
@@ -150,6 +152,49 @@ def placed_only(
     return replace(found, wasserstein=distance), replace(floor, wasserstein=noise)
 
 
+FAILED, ANSWERED = STATES.index(AnswerState.FAILED), STATES.index(AnswerState.ANSWERED)
+
+
+def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participants: int) -> Floats:
+    """What each participant of a cell answered: 1 in the category chosen, shape (P, I, K).
+
+    An item without a valid answer is all 0; answers in several slots add up.
+    """
+    here = (answers.cell == cell) & (answers.state == ANSWERED)
+    person, question = answers.participant[here].astype(np.int64), answers.question[here].astype(np.int64)
+    choices = answers.choices[here]
+    people = max(participants, int(person.max(initial=-1)) + 1)
+    weights = np.zeros((people, *items.offered.shape))
+    first = np.zeros(len(items.questions), dtype=np.int64)
+    first[items.question[::-1]] = np.arange(len(items.question))[::-1]
+    single = items.whole[first[question]]
+    # the number of zeros below the one bit set is the position of the option chosen
+    chosen = np.bitwise_count(choices[single] - 1).astype(np.int64)
+    np.add.at(weights, (person[single], first[question[single]], chosen), 1.0)
+    for item in np.flatnonzero(~items.whole):
+        rows = question == items.question[item]
+        picked = (choices[rows] >> items.option[item]) & 1
+        np.add.at(weights, (person[rows], np.full(int(rows.sum()), item), picked), 1.0)
+    return weights
+
+
+def valid_answers(answers: AnswerArrays, cell: int, questions: int) -> Ints:
+    """Valid answers per question of a cell, shape (Q,)."""
+    here = (answers.cell == cell) & (answers.state == ANSWERED)
+    return np.bincount(answers.question[here], minlength=questions).astype(np.int64)
+
+
+def state_counts(answers: AnswerArrays, cell: int, participants: int) -> dict[AnswerState, Ints]:
+    """How many answers of each participant of a cell ended in each state, shape (P,)."""
+    here = answers.cell == cell
+    person, state = answers.participant[here].astype(np.int64), answers.state[here]
+    people = max(participants, int(person.max(initial=-1)) + 1)
+    return {
+        STATES[place]: np.bincount(person[state == place], minlength=people).astype(np.int64)
+        for place in range(len(STATES))
+    }
+
+
 def single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
     """What each participant's answer to each item scores alone, shape (P, I)."""
     alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
@@ -179,9 +224,6 @@ def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, poin
         np.where(answers.any(axis=-1), changes, np.nan),
         items.grouping.of(known),
     )
-
-
-FAILED = STATES.index(AnswerState.FAILED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

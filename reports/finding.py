@@ -10,8 +10,7 @@ from math import isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.comparing import LEVEL, Ranking
-from defsurvey.reports.cells.items import ItemTable
+from defsurvey.reports.cells import LEVEL, ItemTable, Ranking
 from defsurvey.reports.figures.words import ENOUGH
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.number_format import NAMED, counted, nats, percent

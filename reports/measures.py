@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.cells import Floats
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.words import NotRun

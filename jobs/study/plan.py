@@ -258,8 +258,7 @@ def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, fl
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Culture -> the smallest difference that could be found, where models are compared at all; and noise floors."""
     from defsurvey.reports.analysis import control
-    from defsurvey.reports.cells.comparing import COMPARABLE
-    from defsurvey.reports.cells.items import item_table, reference_table
+    from defsurvey.reports.cells import COMPARABLE, item_table, reference_table
     from defsurvey.reports.metrics.detectable import detectable_difference
 
     items = item_table(study.survey, study.questions)
@@ -289,8 +288,7 @@ def _unlisted_languages(cells: Iterable[Cell], cards: Mapping[str, ModelCard]) -
 
 def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, float]) -> Iterable[str]:
     """Models of which so few answers are planned that they would probably have no place, and how many it takes."""
-    from defsurvey.reports.cells.comparing import COMPARABLE
-    from defsurvey.reports.cells.items import item_table
+    from defsurvey.reports.cells import COMPARABLE, item_table
     from defsurvey.reports.metrics.detectable import enough_participants, ranked
 
     interviews = [cell for cell in cells if cell.condition.slots == 1]

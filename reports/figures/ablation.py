@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import isfinite
 
 from defsurvey.reports.analysis import Analysis, why_not
-from defsurvey.reports.cells.comparing import Contrast
+from defsurvey.reports.cells import Contrast
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import NATS, Frame, Scale, cell_figures, cell_mark, reach, rows_chart
 from defsurvey.reports.figures.cultural_map import cultural_map, paper_map

@@ -8,7 +8,7 @@ from math import isfinite
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Ints
+from defsurvey.reports.cells import Ints
 from defsurvey.reports.charts.drawing import Chart, room_for
 from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, cell_figures, cell_mark, reach, rows_chart
 from defsurvey.reports.metrics.comparisons import Place

@@ -13,7 +13,7 @@ from math import isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis
-from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.cells import Floats, Ints
 from defsurvey.reports.figures.words import (
     LEVEL,
     NotRun,

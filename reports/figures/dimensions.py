@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis
-from defsurvey.reports.cells.items import Bools, Floats
+from defsurvey.reports.cells import Bools, Floats
 from defsurvey.reports.charts.drawing import FLOOR, INK, LINE, SOFT, Chart, Row, room_for, shortened, width_beside
 from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, looks, reach, rows_axis, rows_chart
 from defsurvey.reports.figures.words import (

@@ -14,7 +14,7 @@ from math import nan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis
-from defsurvey.reports.cells.items import Bools, Floats, ItemTable, ReferenceTable
+from defsurvey.reports.cells import Bools, Floats, ItemTable, ReferenceTable
 from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, missing
 from defsurvey.reports.metrics.aggregate import means
 from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference

@@ -12,8 +12,7 @@ from math import comb, isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, why_not
-from defsurvey.reports.cells.comparing import Contrast, Ranking, compare, contrasts, rank
-from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.cells import Contrast, Floats, Ranking, compare, contrasts, rank
 from defsurvey.reports.figures.dimensions import DimensionRow, by_dimension, excess, nameable
 from defsurvey.reports.figures.dimensions import apart as told_apart
 from defsurvey.reports.figures.words import (

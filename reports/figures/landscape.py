@@ -11,7 +11,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import FAILED, Analysis, CellAnalysis
 from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
-from defsurvey.reports.cells.items import Floats, Ints
+from defsurvey.reports.cells import Floats, Ints
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.circumstances import language_name, languages_asked

@@ -10,8 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.comparing import answered
-from defsurvey.reports.cells.items import Floats, uniform_shares
+from defsurvey.reports.cells import Floats, answered, uniform_shares
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale
 from defsurvey.reports.figures.words import (

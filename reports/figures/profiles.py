@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Floats, ReferenceTable, reference_table
+from defsurvey.reports.cells import Floats, ReferenceTable, reference_table
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach
 from defsurvey.reports.figures.matching import matching_figure

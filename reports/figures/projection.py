@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from defsurvey.reports.analysis import CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Bools, Floats, ItemTable
+from defsurvey.reports.cells import Bools, Floats, ItemTable
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.cultural_map import (
     Arrow,

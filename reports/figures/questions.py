@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import ANSWERED, Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cards import option_label, sample_cards, worded
-from defsurvey.reports.cells.comparing import answered
-from defsurvey.reports.cells.items import ANSWERED, Floats, Ints, ItemTable, ReferenceTable
+from defsurvey.reports.cells import Floats, Ints, ItemTable, ReferenceTable, answered
 from defsurvey.reports.figures.words import LEVEL, NotRun, culture_table, missing, named_cultures
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import mean_known

@@ -14,8 +14,7 @@ from math import isnan, log
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.comparing import Contrast, Plan, compare, contrasts
-from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.cells import Contrast, Floats, Plan, compare, contrasts
 from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.words import (
     LEVEL,

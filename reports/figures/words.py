@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells.items import Floats
+from defsurvey.reports.cells import Floats
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, rows_chart
 from defsurvey.reports.number_format import NONE, chance, fixed, percent

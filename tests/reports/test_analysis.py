@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from defsurvey.reports.analysis import analyse, cell_names, mode_shares
-from defsurvey.reports.cells.items import answer_weights, item_table, reference_table, uniform_shares
+from defsurvey.reports.analysis import analyse, answer_weights, cell_names, mode_shares
+from defsurvey.reports.cells import item_table, reference_table, uniform_shares
 from defsurvey.reports.figures.questions import distinguish, question_cards
 from defsurvey.storage.runs.results import AnswerArrays
 from defsurvey.storage.runs.run import AnswerState

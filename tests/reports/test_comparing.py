@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from defsurvey.reports.cells.comparing import (
+from defsurvey.reports.cells import (
     COMPARABLE,
     SIGNS_SEED,
     Compared,
+    Floats,
+    ItemTable,
     Pairs,
+    ReferenceTable,
     Sample,
     compare,
     pairwise,
     sample_of,
     told_from_people,
 )
-from defsurvey.reports.cells.items import Floats, ItemTable, ReferenceTable
 from defsurvey.reports.metrics.aggregate import Grouping
 from defsurvey.reports.metrics.comparisons import participants_apart, sign_flip
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, wasserstein_distance
 
-from defsurvey.reports.analysis import analyse
-from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
+from defsurvey.reports.analysis import analyse, answer_weights
+from defsurvey.reports.cells import item_table, reference_table
 from defsurvey.reports.metrics.divergence import (
     divergences,
     js_distance,

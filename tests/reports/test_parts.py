@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from scipy.stats import t as student
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.cells.items import item_table, reference_table
+from defsurvey.reports.cells import item_table, reference_table
 from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
 from defsurvey.reports.figures.cultural_map import CulturalMap, Projection, cultural_map, paper_map
 from defsurvey.reports.figures.dimensions import ByDimension, by_dimension

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.cells.comparing import rank, sample_of
-from defsurvey.reports.cells.items import answer_weights, item_table, reference_table
+from defsurvey.reports.analysis import Analysis, analyse, answer_weights
+from defsurvey.reports.cells import item_table, rank, reference_table, sample_of
 from defsurvey.reports.figures.configured import configuration_section, configured
 from defsurvey.reports.figures.cultural_map import cultural_map
 from defsurvey.reports.figures.matching import matching_figure, rank_agreement

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import entr, rel_entr
 
-from defsurvey.reports.cells.items import item_table, reference_table
+from defsurvey.reports.cells import item_table, reference_table
 from defsurvey.reports.metrics.aggregate import headline_weights
 from defsurvey.reports.metrics.divergence import (
     binomial_masses,

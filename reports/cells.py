@@ -1,4 +1,4 @@
-"""Cells of one culture compared at one number of answers to each question.
+"""A run's questions as items, and cells of one culture compared on them, at one number of answers to each question.
 
 A difference counts where it would hold for other questions like these (their signs turned) and for other participants
 of these models as well (each left out in turn): what the same participants answer to several questions hangs together.
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from defsurvey.reports.cells.items import Bools, Floats, Ints, ItemTable, ReferenceTable, uniform_shares
 from defsurvey.reports.metrics.aggregate import Grouping, grouped_sum, headline_mean, headline_weights
 from defsurvey.reports.metrics.comparisons import (
     FLIPS,
@@ -25,6 +24,11 @@ from defsurvey.reports.metrics.comparisons import (
     sign_flip,
 )
 from defsurvey.reports.metrics.divergence import corrected_kl, expected_corrected_kl, without_one
+from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey, Value
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 #: Fewest valid answers to a question with which it enters a comparison, and the number that every cell is brought to.
 #: Were it the smallest number found, a cell that answers less would change the yardstick for all the others.
@@ -33,6 +37,129 @@ COMPARABLE = 10
 LEVEL = 0.05
 #: Seed of the sign vectors: the same answers always give the same p.
 SIGNS_SEED = 20250314
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemTable:
+    """The I items of Q questions, the same for every culture; K is the size of the largest."""
+
+    questions: tuple[Question, ...]
+    grouping: Grouping  #: to which question and value dimension each item belongs
+    option: Ints  #: position of the option in its question, -1 where the item is the whole question, shape (I,)
+    offered: NDArray[np.bool_]  #: which columns the item has, shape (I, K)
+    placed: NDArray[np.bool_]  #: which columns have a place in the order: all but residual options, shape (I, K)
+    code: Floats  #: the option's code; of a list's option 0 not chosen, 1 chosen; nan where not placed, shape (I, K)
+    direction: Ints  #: +1 if a higher code means more of the dimension, -1 if less, 0 without one, shape (I,)
+
+    @property
+    def question(self) -> Ints:
+        """Position of each item's question, shape (I,)."""
+        return self.grouping.question
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Which items are whole questions, shape (I,)."""
+        return self.option < 0
+
+    def of_question(self, question: int) -> Ints:
+        """Positions of a question's items, in the order of its options."""
+        return np.flatnonzero(self.question == question)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceTable:
+    """What people of one culture answered, per item."""
+
+    shares: Floats  #: shape (I, K); a row of nan where there is no reference
+    n: Floats  #: effective number of people behind it, shape (I,); nan where there is none
+    asked: Floats  #: people who answered, more than ``n`` where they are weighted unequally, shape (I,)
+    low_n: NDArray[np.bool_]  #: marked as too few people, shape (I,)
+
+
+def _value(question: Question, option: int) -> Value | None:
+    return question.value if option < 0 else question.options[option].value
+
+
+def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
+    """The items of these questions."""
+    questions = tuple(survey.question(name) for name in ids)
+    positions = [
+        (place, option)
+        for place, question in enumerate(questions)
+        for option in (range(len(question.options)) if question.type is QuestionType.MULTIPLE else (-1,))
+    ]
+    dimensions = {code: place for place, code in enumerate(survey.dimensions)}
+    values = [_value(questions[place], option) for place, option in positions]
+    sizes = np.array([2 if option >= 0 else len(questions[place].options) for place, option in positions])
+    offered = np.arange(sizes.max()) < sizes[:, None]
+    code = _codes(questions, positions, offered)
+    return ItemTable(
+        questions=questions,
+        grouping=Grouping(
+            question=np.array([place for place, _ in positions], dtype=np.int64),
+            questions=len(questions),
+            dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values]),
+            dimensions=len(dimensions),
+            by_dimension=any(value is not None for value in values),
+        ),
+        option=np.array([option for _, option in positions], dtype=np.int64),
+        offered=offered,
+        placed=~np.isnan(code),
+        code=code,
+        direction=np.array([0 if value is None else value.direction for value in values], dtype=np.int64),
+    )
+
+
+def _codes(questions: Sequence[Question], positions: Sequence[tuple[int, int]], offered: NDArray[np.bool_]) -> Floats:
+    """Codes to take means of; a residual option ("other") has none, however it is numbered."""
+    code = np.full(offered.shape, np.nan)
+    for row, (place, option) in enumerate(positions):
+        given = questions[place].options
+        code[row, : 2 if option >= 0 else len(given)] = (
+            [0.0, 1.0] if option >= 0 else [np.nan if each.residual else float(each.code) for each in given]
+        )
+    return code
+
+
+def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group = Group.ALL) -> ReferenceTable:
+    """What a group of one culture answered, per item, shares of ordinary questions made to sum to 1.
+
+    An option that a multiple-choice reference does not name was not published for that group: unknown, never 0.
+    An ordinary reference names every option that anyone chose, so that one not named has share 0.
+    """
+    count, columns = items.offered.shape
+    shares, low = np.full((count, columns), np.nan), np.zeros(count, dtype=bool)
+    n, asked = np.full(count, np.nan), np.full(count, np.nan)
+    for place, question in enumerate(items.questions):
+        reference = survey.reference(question.id, culture, group)
+        if reference is None:
+            continue
+        here = items.of_question(place)
+        listed = question.type is QuestionType.MULTIPLE
+        absent = np.nan if listed else 0.0
+        given = np.array([reference.shares.get(code, absent) for code in question.codes], dtype=np.float64)
+        if not listed and not given.sum() > 0:
+            continue
+        shares[here] = 0.0
+        if listed:
+            shares[here, 0], shares[here, 1] = 1.0 - given, given
+            shares[here[np.isnan(given)]] = np.nan
+        else:
+            shares[here, : len(given)] = given / given.sum()
+        n[here], asked[here], low[here] = reference.effective_n, reference.n, reference.low_n
+        unknown = here[np.isnan(shares[here]).any(axis=-1)]
+        n[unknown] = asked[unknown] = np.nan
+    return ReferenceTable(shares=shares, n=n, asked=asked, low_n=low)
+
+
+def uniform_shares(items: ItemTable) -> Floats:
+    """Uniform answers (I, K): every option alike; of a list of k options, 1 to the maximum, each number alike."""
+    shares = items.offered / items.offered.sum(axis=-1, keepdims=True)
+    for item in np.flatnonzero(~items.whole):
+        question = items.questions[items.question[item]]
+        chosen = (1 + min(question.max_choices, len(question.options))) / 2 / len(question.options)
+        shares[item, :2] = 1 - chosen, chosen
+    return np.asarray(shares, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
