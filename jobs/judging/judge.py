@@ -9,10 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from defsurvey.jobs.judging.batches import collect_open, judge_in_batches
 from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
-from defsurvey.jobs.judging.steps import Watch, Work, calibrate, judge_one_by_one, judging
+from defsurvey.jobs.judging.steps import (
+    Watch,
+    Work,
+    calibrate,
+    collect_open,
+    judge_in_batches,
+    judge_one_by_one,
+    judging,
+)
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
 from defsurvey.reports.figures.words import main_condition

@@ -15,8 +15,7 @@ from defsurvey.jobs.system import duration
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
 from defsurvey.storage.runs.run import Cell
 from defsurvey.workers.engines.machine import AUTO, expected
-from defsurvey.workers.judging.calibration import calibration_set
-from defsurvey.workers.judging.prompt import INSTRUCTIONS, MAX_TOKENS
+from defsurvey.workers.judging.prompt import INSTRUCTIONS, MAX_TOKENS, calibration_set
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.draws import PRESETS
 from defsurvey.workers.simulation.methods import method_of

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric
-from defsurvey.workers.judging.calibration import calibration_set
+from defsurvey.workers.judging.prompt import calibration_set
 
 CREATED = "2026-01-01T00:00:00Z"
 

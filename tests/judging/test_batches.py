@@ -25,13 +25,13 @@ def judged(settings: Settings, database: Database, *, batch: bool = True) -> Jud
 
 
 def killed(settings: Settings, database: Database, before: str) -> None:
-    """Judge until a batch has been made and something of ``jobs.judging.batches`` is about to be done."""
+    """Judge until a batch has been made and something of ``jobs.judging.steps`` is about to be done."""
 
     def die(*_: object) -> None:
         raise Killed
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(f"defsurvey.jobs.judging.batches.{before}", die)
+        patched.setattr(f"defsurvey.jobs.judging.steps.{before}", die)
         with pytest.raises(Killed):
             judged(settings, database)
 

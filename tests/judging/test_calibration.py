@@ -10,8 +10,16 @@ import pytest
 
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict
 from defsurvey.workers.engines.base import FinishReason
-from defsurvey.workers.judging.calibration import CalibrationItem, calibration_set, score
-from defsurvey.workers.judging.prompt import INSTRUCTIONS, RUBRICS, SCHEMA, judge_request, mark
+from defsurvey.workers.judging.prompt import (
+    INSTRUCTIONS,
+    RUBRICS,
+    SCHEMA,
+    CalibrationItem,
+    calibration_set,
+    judge_request,
+    mark,
+    score,
+)
 from defsurvey.workers.judging.verdicts import all_dimensions
 from defsurvey.workers.simulation.answer_parser import read
 

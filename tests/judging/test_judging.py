@@ -24,8 +24,7 @@ from defsurvey.storage.runs.store import UnknownRun
 from defsurvey.storage.runs.verdicts import read_judgements
 from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.judging.calibration import calibration_set
-from defsurvey.workers.judging.prompt import INSTRUCTIONS, SCHEMA
+from defsurvey.workers.judging.prompt import INSTRUCTIONS, SCHEMA, calibration_set
 from tests.judging.conftest import KEY, Answered, nowhere
 from tests.judging.provider import JudgeServer, lenient, response_in
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database

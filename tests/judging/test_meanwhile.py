@@ -232,7 +232,7 @@ def test_no_further_batch_is_made_for_a_run_that_is_cancelled(
 ) -> None:
     """The one under way is waited for: it is paid for."""
     answer_everything(small)
-    monkeypatch.setattr("defsurvey.jobs.judging.batches.MOST_CALLS", 10)
+    monkeypatch.setattr("defsurvey.jobs.judging.steps.MOST_CALLS", 10)
     cancelled_meanwhile(server, small, judged=10)
     done = judge_run(settings, small, "first", batch=True)
     assert (done.ended, done.told) == (Ended.INCOMPLETE, "the run is cancelled")
