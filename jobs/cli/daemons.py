@@ -137,7 +137,7 @@ def healthy(settings: Settings, role: str) -> None:
 
     It looks at the age of a file that the daemon touches, as the health checks of compose.yaml do without Python.
     """
-    from defsurvey.jobs.daemons.health import Pulse
+    from defsurvey.jobs.daemons.startup import Pulse
 
     pulse = Pulse(settings, role)
     well = pulse.is_well()

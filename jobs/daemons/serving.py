@@ -20,8 +20,14 @@ from defsurvey.jobs.broker import (
     make_app,
     simulate_queue,
 )
-from defsurvey.jobs.daemons.health import Pulse, beating_step
-from defsurvey.jobs.daemons.startup import broker_url, log_to_stderr, open_database, when_told_to_end
+from defsurvey.jobs.daemons.startup import (
+    Pulse,
+    beating_step,
+    broker_url,
+    log_to_stderr,
+    open_database,
+    when_told_to_end,
+)
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import HomeInUse, exclusive, wait_shortly
 from defsurvey.storage.errors import Failure

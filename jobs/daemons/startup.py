@@ -1,15 +1,20 @@
-"""What daemons and verbs begin with: a log, signals, and the database and the broker that the settings name."""
+"""What daemons and verbs begin with: a log, signals, and the database and the broker that the settings name.
+
+A daemon also has a pulse: whether it lives and works shows in the age of a file that it touches.
+"""
 
 from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, make_app
@@ -18,12 +23,17 @@ from defsurvey.jobs.system import LOG_FORMAT
 from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.errors import BadInput, Failure
+from defsurvey.storage.hosts import host
 from defsurvey.storage.schema import HEAD, is_empty, migrate
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two looks at a database that does not answer yet.
 LOOK_SECONDS = 1.0
+#: Seconds between two beats of the reporter's pulse.
+BEAT_SECONDS = 2.0
+#: Seconds without a sign of life after which a daemon counts as ill; several beats of every role.
+ILL_AFTER_SECONDS = 30.0
 #: What a person can do about what SQLite says.
 _REMEDIES = {
     "not a database": "move the file away and put a copy by defsurvey backup in its place",
@@ -150,3 +160,63 @@ def when_told_to_end(do: Callable[[int, FrameType | None], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, do)
+
+
+class Pulse:
+    """The file, under the home, that a daemon of this host touches when it has shown that it can work.
+
+    Workers of one host and home share it. A container's health check looks at its age in plain shell (compose.yaml).
+    """
+
+    def __init__(self, settings: Settings, role: str) -> None:
+        self.role = role
+        self.path = settings.home / "pulse" / f"{role}@{host().replace(':', '.')}"
+
+    def beat(self) -> None:
+        """Say that the daemon lives; where that cannot be written it goes on, and counts as ill."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.touch()
+        except OSError as error:
+            log.warning("pulse: %s", error)
+
+    def end(self) -> None:
+        """Take the file away: the daemon works no more."""
+        self.path.unlink(missing_ok=True)
+
+    def age(self) -> float | None:
+        """Seconds since the last beat, or None where there was none."""
+        try:
+            return max(time.time() - self.path.stat().st_mtime, 0.0)
+        except FileNotFoundError:
+            return None
+
+    def is_well(self) -> bool:
+        """Whether the last beat is recent."""
+        age = self.age()
+        return age is not None and age <= ILL_AFTER_SECONDS
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        age, who = self.age(), f"{self.role} on {socket.gethostname()}"
+        if age is None:
+            return f"{who}: no sign of life yet"
+        return f"{who}: last sign of life {age:.0f} s ago (at most {ILL_AFTER_SECONDS:.0f} s are healthy)"
+
+
+def beating_step(pulse: Pulse) -> type[bootsteps.StartStopStep]:
+    """A Celery consumer step that beats from the consumer's own loop, for as long as it is connected to the broker."""
+
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        timer: Any = None
+
+        def start(self, consumer: Any) -> None:
+            pulse.beat()
+            self.timer = consumer.timer.call_repeatedly(BEAT_SECONDS, pulse.beat)
+
+        def stop(self, _consumer: Any) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+
+    return Beating

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.daemons.health import ILL_AFTER_SECONDS
+from defsurvey.jobs.daemons.startup import ILL_AFTER_SECONDS
 from defsurvey.jobs.system import UNAVAILABLE
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
 

@@ -19,10 +19,9 @@ from sqlalchemy import text
 
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.daemons import health
-from defsurvey.jobs.daemons.health import Pulse
+from defsurvey.jobs.daemons import startup as health
 from defsurvey.jobs.daemons.reconciler import Reconciler
-from defsurvey.jobs.daemons.startup import DatabaseUnavailable, migrate_when_up, open_database
+from defsurvey.jobs.daemons.startup import DatabaseUnavailable, Pulse, migrate_when_up, open_database
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
