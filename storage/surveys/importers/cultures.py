@@ -42,8 +42,8 @@ class Population:
     def culture(self, languages: Sequence[str], regions: tuple[Region, ...] = ()) -> Culture:
         """The culture of a survey that is worded in ``languages``.
 
-        Where there is no wording in its language, people are asked in English if the survey has it, else in
-        the survey's first language; ``spoken`` keeps the language that is missing.
+        Where it has no wording in its language, English or else the first language stands in, and ``spoken`` keeps
+        the language that is missing.
         """
         worded = self.language in languages
         stand_in = "en" if "en" in languages else languages[0]
@@ -97,22 +97,12 @@ def _key(name: str) -> str:
 
 
 def read_populations(extra: Path | None = None) -> Populations:
-    """The known populations, and those of a user's own file, which come first.
+    """The known populations, and those of a user's own file, whose names win.
 
-    Args:
-        extra: a CSV file with the columns of ``data/cultures.csv``; ``name_zh``, ``aliases`` (separated by ``|``),
-            ``article``, ``alpha3`` and ``numeric`` may be left out. Further ``name_xx`` columns are names in other
-            languages. A column ``adjective`` is passed over.
-
-    Raises:
-        Fault: a row is not as asked for; file, line and column are told.
+    The file has the columns of ``data/cultures.csv`` (docs/importing.md). Raises Fault where a row is not as asked for.
     """
-    rows = {row.code: row for row in _bundled()}
-    if extra is not None:
-        for row in _read(extra):
-            rows.pop(row.code, None)
-            rows[row.code] = row  # last, so that its names win
-    return Populations(rows.values())
+    own = {row.code: row for row in _read(extra)} if extra else {}
+    return Populations((*(row for row in _bundled() if row.code not in own), *own.values()))
 
 
 @cache
@@ -125,19 +115,19 @@ def _read(path: Path) -> list[Population]:
     header.require(("code", "name_en", "language"))
     header.check_names((*COLUMNS, *(name for name in header.names if name == _FORMER or name.startswith("name_"))))
     found: list[Population] = []
-    for line, row in read_dicts(header):
+    for row in read_dicts(header):
         for field, (pattern, expected) in _RULES.items():
-            if not re.fullmatch(pattern, row.get(field, "")):
-                raise header.fault(line, field, expected, row.get(field, ""))
+            if not re.fullmatch(pattern, row.get(field)):
+                raise row.fault(field, expected)
         found.append(
             Population(
-                code=row["code"],
-                alpha3=row.get("alpha3", ""),
-                numeric=row.get("numeric", "").lstrip("0"),
-                names={name[5:]: cell for name, cell in row.items() if name.startswith("name_") and cell},
-                language=row["language"],
-                aliases=tuple(part.strip() for part in row.get("aliases", "").split("|") if part.strip()),
-                article=row.get("article", ""),
+                code=row.get("code"),
+                alpha3=row.get("alpha3"),
+                numeric=row.get("numeric").lstrip("0"),
+                names={name[5:]: cell for name, cell in row.cells.items() if name.startswith("name_") and cell},
+                language=row.get("language"),
+                aliases=tuple(filter(None, map(str.strip, row.get("aliases").split("|")))),
+                article=row.get("article"),
             )
         )
     if not found:

@@ -1,37 +1,27 @@
-"""The dataset of Liu et al. (2025), as its authors keep it on their disks, made a survey.
-
-``def_files`` finds its files and reads each.
-"""
+"""The dataset of Liu et al. (2025), as its authors keep it on their disks: its files, and the survey made of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.importers.cultures import Population, read_populations
-from defsurvey.storage.surveys.importers.def_files import (
-    LEADING,
-    Line,
-    Part,
-    Respondents,
-    Scores,
-    find_parts,
-    read_questionnaire,
-    read_respondents,
-    read_scores,
-    read_types,
+from defsurvey.storage.surveys.importers.files import (
+    DATA,
+    Header,
+    read_dicts,
+    read_header,
+    read_lines,
+    read_rows,
+    read_sheet,
 )
-from defsurvey.storage.surveys.importers.imported import (
-    LOW_N,
-    Imported,
-    dimensions_of,
-    language_notes,
-    number_notes,
-)
-from defsurvey.storage.surveys.problem import SurveyError, UnknownName, listed, nearest
+from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of
+from defsurvey.storage.surveys.problem import Fault, SurveyError, UnknownName, fault, listed, nearest, shown
 from defsurvey.storage.surveys.survey import (
     Group,
     Option,
@@ -41,6 +31,7 @@ from defsurvey.storage.surveys.survey import (
     Region,
     Survey,
     Value,
+    Wording,
 )
 
 CITATION = (
@@ -49,6 +40,41 @@ CITATION = (
     "doi:10.1016/j.ipm.2025.104099. The surveys it is made from are to be cited as well."
 )
 TERMS = "The surveys that the dataset is made from have terms of their own; it may not be passed on without them."
+ENDS = ("_questionaires.txt", "_ref_score_all.csv")
+TYPES, LEADING = "Question_type.xlsx", "Character.xlsx"
+#: Group -> the file with its respondents.
+RESPONDENTS: Mapping[Group, str] = {
+    Group.ALL: "final_all.csv",
+    Group.MALE: "final_male.csv",
+    Group.FEMALE: "final_female.csv",
+    Group.AGE_LE29: "final_29.csv",
+    Group.AGE_30_49: "final_30.csv",
+    Group.AGE_50PLUS: "final_50.csv",
+}
+NAMES = (TYPES, LEADING, *RESPONDENTS.values())
+_LINE = re.compile(r"\s*\[\s*([0-9]{1,3})\s*\]\s*(.*)", re.DOTALL)
+_DASH = re.compile(r"[-–—]\s*(?=[0-9]{1,2}\s*[:：.．、])")
+#: Codes are followed by a colon; where there is none, by a full stop.
+_MARKS = tuple(re.compile(rf"(?:^|(?<=[\s,，.．。;；、]))([0-9]{{1,2}})\s*[{mark}]\s*") for mark in (":：", ".．、"))
+_PLACEHOLDER = re.compile(r"\[([A-Z][A-Z _-]*)\]")
+_AROUND = " \t,，.．。;；、"
+#: The published code means to put the answer before here, and spells it so.
+_PREVIOUS = ("PREVIOUS CHIOCE", "PREVIOUS CHOICE")
+_PREVIOUS_WORDS = {"en": "your answer to the question before", "zh": "您对上一题的回答"}
+_COUNTS = {
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "两": 2, "二": 2, "三": 3, "四": 4, "五": 5, "六": 6, "七": 7, "八": 8,
+}  # fmt: skip
+_UP_TO = re.compile(
+    r"(?:up to|at most|no more than|最多|不超过|至多)\D{0,12}?([0-9]+|[a-z]+|[两二三四五六七八])", re.IGNORECASE
+)
+_ANY = re.compile(r"all that apply|more than one|multiple choice|several of|多选|可选多项|选出所有", re.IGNORECASE)
+#: Column of the scores that counts failures, which are no answers.
+FAILED = 12
+#: Scores are shares if most of their rows sum to 1 or 100; a few may have codes that are no options.
+_ROUNDING, _MOST = 0.02, 0.9
+_NOTHING = frozenset({"", "nan", "na"})
+_VARIABLE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,2}))?")
 
 
 def import_def(
@@ -73,9 +99,8 @@ def import_def(
         cultures: the user's own table of cultures, see ``read_populations``.
 
     Raises:
-        UnknownName: there is no such part.
-        Fault: a file is not as it should be; line and column are told.
-        SurveyError: files are missing or stand twice, or the parts are worded in different languages.
+        SurveyError: a file is not as it should be (Fault), is missing or stands twice; there is no such part, or the
+            parts are worded in different languages.
     """
     parts = _chosen(folder, find_parts(folder), part)
     populations = read_populations(cultures)
@@ -103,8 +128,7 @@ def import_def(
         ),
         references=tuple(reference for reader in readers for reference in reader.references),
     )
-    notes = [note for reader in readers for note in reader.notes]
-    return Imported(survey=survey, notes=(*notes, *number_notes(survey.questions), *language_notes(survey.cultures)))
+    return Imported(survey=survey, left_out=tuple(note for reader in readers for note in reader.notes))
 
 
 def _regions(bundled: Survey, code: str, languages: Sequence[str]) -> tuple[Region, ...]:
@@ -154,24 +178,23 @@ class _PartReader:
         }
         scores = read_scores(self.part.references, lists=sorted(lists))
         dimensions = read_types(self.part.types) if self.part.types else {}
-        without: list[str] = []
         for number in range(1, len(first) + 1):
             lines = {language: lines[number - 1] for language, lines in wordings.items()}
             question = self._question(number, lines, scores, number in lists, dimensions.get(number))
-            found = self._references(number, question, scores, groups, lists)
-            if not any(reference.group is Group.ALL for reference in found):
-                without.append(question.id)
             self.questions.append(question)
-            self.references += found
-        self._tell(len(first), lists, without, scores)
+            self.references += self._references(number, question, scores, groups, lists)
+        self._tell(lists, scores)
 
-    def _tell(self, number: int, lists: set[int], without: Sequence[str], scores: Scores) -> None:
-        failed = math.fsum(scores.failed.values())
-        notes = [f"{number} questions, {len(lists)} of them lists ({listed(map(str, sorted(lists))) or 'none'})"]
+    def _tell(self, lists: set[int], scores: Scores) -> None:
+        told = {reference.question for reference in self.references if reference.group is Group.ALL}
+        without = [question.id for question in self.questions if question.id not in told]
+        notes = [
+            f"{len(self.questions)} questions, {len(lists)} of them lists ({listed(map(str, sorted(lists))) or 'none'})"
+        ]
         if without:
             notes.append(f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}")
-        if failed:
-            notes.append(f"failures in column 12 left out: {failed:g}")
+        if scores.failed:
+            notes.append(f"failures in column 12 left out: {scores.failed:g}")
         if self.strange:
             notes.append(f"scores on codes that are no option left out: {self.strange:g}")
         if scores.whole is not None:
@@ -223,24 +246,23 @@ class _PartReader:
 
     def _references(
         self, number: int, question: Question, scores: Scores, groups: Mapping[Group, Respondents], lists: set[int]
-    ) -> list[ReferenceDistribution]:
-        name = self.part.references.name
+    ) -> Iterator[ReferenceDistribution]:
         amounts: Mapping[int, float] = scores.rows.get(number, {})
         if number in lists:
             n, whole = self._whole(number, scores, groups.get(Group.ALL), lists)
             if max(amounts.values(), default=0.0) > whole:
-                raise scores.fault(number, f"at most {whole:g} for each option of a list", "more")
+                line, expected = scores.lines.get(number), f"at most {whole:g} for each option of a list"
+                raise fault(scores.file, expected, "more", line=line, field=f"question {number}")
         else:
             whole = math.fsum(amounts.get(code, 0.0) for code in question.codes)
             self.strange += math.fsum(amount for code, amount in amounts.items() if code not in question.codes)
             n = self.assumed if scores.whole is not None else round(whole)
-        found = [self._distribution(question, Group.ALL, amounts, n, whole, source=name)]
+        yield from self._distribution(question, Group.ALL, amounts, n, whole, source=scores.file)
         for group in [group for group in groups if group is not Group.ALL]:
             answers, file = groups[group], self.part.respondents[group].name
             chosen = answers.chosen[number] if number in lists else answers.single[number]
             n = answers.asked[number] if number in lists else sum(chosen[code] for code in question.codes)
-            found.append(self._distribution(question, group, chosen, n, n, source=file))
-        return [reference for reference in found if reference is not None]
+            yield from self._distribution(question, group, chosen, n, n, source=file)
 
     def _whole(self, number: int, scores: Scores, everyone: Respondents | None, lists: set[int]) -> tuple[int, float]:
         """Respondents to a list, and what all of them are in its row of the scores."""
@@ -252,19 +274,276 @@ class _PartReader:
 
     def _distribution(
         self, question: Question, group: Group, amounts: Mapping[int, float], n: int, whole: float, *, source: str
-    ) -> ReferenceDistribution | None:
-        if n < 1 or not whole or not any(amounts.get(code) for code in question.codes):
-            return None
-        return ReferenceDistribution(
-            question=question.id,
-            culture=self.population.code,
-            group=group,
-            shares={code: amounts.get(code, 0.0) / whole for code in question.codes},
-            n=n,
-            low_n=n < LOW_N,
-            source=f"Dataset of Liu et al. (2025), {source}",
-        )
+    ) -> Iterator[ReferenceDistribution]:
+        """One, or none where nobody is known to have answered."""
+        if n >= 1 and whole and any(amounts.get(code) for code in question.codes):
+            yield ReferenceDistribution(
+                question=question.id,
+                culture=self.population.code,
+                group=group,
+                shares={code: amounts.get(code, 0.0) / whole for code in question.codes},
+                n=n,
+                low_n=n < LOW_N,
+                source=f"Dataset of Liu et al. (2025), {source}",
+            )
 
 
 def _shape(line: Line) -> str:
     return f"[{line.most}] {listed(map(str, line.options)) or 'a scale'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The files of one part: a survey of one culture, in one or more languages."""
+
+    name: str
+    culture: str
+    questionnaires: Mapping[str, Path]  #: language -> file; at least one
+    references: Path
+    respondents: Mapping[Group, Path]
+    types: Path | None
+    leading: Path | None
+
+
+def find_parts(folder: Path) -> tuple[Part, ...]:
+    """The parts of which there are questions and reference scores; raises SurveyError where there is none."""
+    if not folder.is_dir():
+        raise SurveyError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
+    files = [path for path in sorted(folder.rglob("*")) if path.name.endswith(ENDS) or path.name in NAMES]
+    for file in files:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise fault(str(file.relative_to(folder)), f"a file within {folder}", f"a link to {file.resolve()}")
+    layout: dict[str, list[Mapping[str, str]]] = {}
+    for row in read_dicts(read_header(DATA / "def_layout.csv")):
+        layout.setdefault(row.get("part"), []).append(row.cells)
+    questionnaires = {
+        name: {row["language"]: path for row in rows if (path := _one(folder, files, [row["questionnaire"] + ENDS[0]]))}
+        for name, rows in layout.items()
+    }
+    present = [name for name, found in questionnaires.items() if found]
+    parts: list[Part] = []
+    for name in present:
+        wanted = [f"{prefix}{ENDS[1]}" for row in layout[name] for prefix in row["references"].split()]
+        if (references := _one(folder, files, wanted)) is None:
+            continue
+        steps = {path: path.relative_to(folder).parts for path in files}
+        alone, others = len(present) == 1, set(layout) - {name}
+        own = [path for path in files if name in steps[path] or (alone and others.isdisjoint(steps[path]))]
+        respondents = {group: _one(folder, own, [file]) for group, file in RESPONDENTS.items()}
+        parts.append(
+            Part(
+                name=name,
+                culture=layout[name][0]["culture"],
+                questionnaires=questionnaires[name],
+                references=references,
+                respondents={group: path for group, path in respondents.items() if path is not None},
+                types=_one(folder, own, [TYPES]),
+                leading=_one(folder, own, [LEADING]),
+            )
+        )
+    if not parts:
+        wanted = [row["questionnaire"] + ENDS[0] for rows in layout.values() for row in rows]
+        got = listed(path.name for path in files) or "none"
+        raise SurveyError(f"{folder}: expected {listed(wanted)}, each with its *{ENDS[1]}, got {got}")
+    return tuple(parts)
+
+
+def _one(folder: Path, files: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The file of one of these names; raises SurveyError where there are several."""
+    found = [path for name in names for path in files if path.name == name]
+    if len(found) > 1:
+        got = listed(str(path.relative_to(folder)) for path in found)
+        raise SurveyError(f"{folder}: expected one file, got {got}; name the folder that has one")
+    return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A question as a line of a questionnaire has it."""
+
+    file: str
+    line: int
+    most: int  #: the number in brackets: the largest code
+    text: str
+    options: dict[int, str]  #: code -> label; empty for a scale, whose text tells it
+
+    def fault(self, expected: str, got: str) -> Fault:
+        """The error that says what is wrong with the line."""
+        return fault(self.file, expected, got, line=self.line)
+
+    @property
+    def said_multiple(self) -> bool:
+        """Whether the text asks for several options."""
+        return bool(self.options) and (self.said_most is not None or bool(_ANY.search(self.text)))
+
+    @property
+    def said_most(self) -> int | None:
+        """How many options the text allows to choose, where it says so."""
+        found = _UP_TO.search(self.text)
+        if not found:
+            return None
+        word = found[1].casefold()
+        count = int(word) if word.isdecimal() else _COUNTS.get(word)
+        return count if count is not None and count > 1 else None
+
+
+def read_questionnaire(path: Path, *, language: str, country: Wording) -> list[Line]:
+    """The questions of a questionnaire in order, the first of which has number 1; raises Fault.
+
+    ``country`` has the country's name by language, for ``[COUNTRY]``.
+    """
+    words = {"COUNTRY": country.get(language) or country["en"]}
+    words |= dict.fromkeys(_PREVIOUS, _PREVIOUS_WORDS.get(language, _PREVIOUS_WORDS["en"]))
+    found: list[Line] = []
+    for number, text in read_lines(path):
+        for placeholder in _PLACEHOLDER.finditer(text):
+            if placeholder[1] not in words:
+                expected, column = "no placeholder but [COUNTRY] and [PREVIOUS CHIOCE]", placeholder.start() + 1
+                raise fault(path.name, expected, placeholder[0], line=number, column=column)
+        if text.strip():
+            found.append(_read(path.name, number, _PLACEHOLDER.sub(lambda one: words[one[1]], text)))
+    if not found:
+        raise fault(path.name, "a question", "an empty file", line=1)
+    return found
+
+
+def _read(file: str, line: int, text: str) -> Line:
+    written = _LINE.fullmatch(text)
+    if not written or not written[2].strip():
+        expected = "[number of options] question - 1: option, 2: option"
+        raise fault(file, expected, shown(text.strip()), line=line)
+    most, body = int(written[1]), " ".join(written[2].split())
+    for dash in _DASH.finditer(body):
+        options = _options(body[dash.end() :], most)
+        asked = body[: dash.start()].strip()
+        if len(options) > 1 and asked:
+            return Line(file=file, line=line, most=most, text=asked, options=options)
+    if not 2 <= most <= 62:
+        raise fault(file, "a scale of 2 to 62 points", f"[{most}]", line=line)
+    return Line(file=file, line=line, most=most, text=body, options={})
+
+
+def _options(text: str, most: int) -> dict[int, str]:
+    """Code -> label. Only a code that can be one ends a label before it: "2: 3 to 5 times" is one option."""
+    for mark in _MARKS:
+        places: dict[int, re.Match[str]] = {}
+        for found in mark.finditer(text):
+            code = int(found[1])
+            if code <= most and code not in places:
+                places[code] = found
+        begins = list(places.values())
+        if begins and begins[0].start() == 0:
+            ends = [*(found.start() for found in begins[1:]), len(text)]
+            labels = [text[found.end() : end].strip(_AROUND) for found, end in zip(begins, ends, strict=True)]
+            return dict(zip(places, labels, strict=True)) if all(labels) else {}
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """The reference scores of a part."""
+
+    file: str
+    rows: Mapping[int, Mapping[int, float]]  #: question number -> code -> amount; failures left out
+    lines: Mapping[int, int]  #: question number -> line
+    failed: float  #: failures of all questions
+    whole: float | None  #: what each row sums to: 1 or 100 for shares; None for counts
+
+
+def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
+    """The scores of a CSV file, whose first column has the numbers of the questions; raises Fault.
+
+    Rows of ``lists``, questions with several answers, sum to nothing in particular, and number 0 is no question.
+    """
+    header = read_header(path)
+    codes = {position: int(name) for position, name in enumerate(header.names) if position and name.isdecimal()}
+    header.require(("0", "1"))
+    rows: dict[int, dict[int, float]] = {}
+    lines: dict[int, int] = {}
+    for line, cells in read_rows(header):
+        number = _number(header, line, 0, cells[0])
+        if number is None or number != int(number) or int(number) in lines:
+            raise header.fault(line, header.names[0], "the number of a question, each once", cells[0])
+        amounts = {code: _number(header, line, position, cells[position]) or 0.0 for position, code in codes.items()}
+        for code, amount in amounts.items():
+            if amount < 0:
+                raise header.fault(line, str(code), "an amount, 0 or more", f"{amount:g}")
+        lines[int(number)] = line
+        rows[int(number)] = amounts
+    failed = math.fsum(amounts.pop(FAILED, 0.0) for amounts in rows.values())
+    sums = [math.fsum(amounts.values()) for number, amounts in rows.items() if number and number not in lists]
+    sums = [amount for amount in sums if amount]
+    near = {one: sum(abs(amount / one - 1) <= _ROUNDING for amount in sums) for one in (1.0, 100.0)}
+    whole = next((one for one, fitting in near.items() if sums and fitting >= _MOST * len(sums)), None)
+    return Scores(file=path.name, rows=rows, lines=lines, failed=failed, whole=whole)
+
+
+def _number(header: Header, line: int, position: int, cell: str) -> float | None:
+    text = cell.strip()
+    if text.casefold() in _NOTHING:
+        return None
+    try:
+        number = math.inf if "_" in text else float(text)  # Python's own way to group digits is no file's
+    except ValueError:
+        number = math.inf
+    if not math.isfinite(number):
+        name = header.names[position]
+        raise fault(header.path.name, "a number", repr(text), line=line, column=position + 1, field=name)
+    return number
+
+
+@dataclass(slots=True, kw_only=True)
+class Respondents:
+    """What the respondents of a group answered."""
+
+    single: defaultdict[int, Counter[int]]  #: question number -> code -> respondents
+    chosen: defaultdict[int, Counter[int]]  #: list -> option -> who chose it
+    asked: Counter[int]  #: list -> respondents with an answer to any of its options
+
+
+def read_respondents(path: Path) -> Respondents:
+    """The answers of a file of respondents: a column ``12`` is a question, ``7-3`` option 3 of list 7.
+
+    Of a list, 1 is "chosen". Negative values and empty cells are missing, columns of other names passed over.
+    Raises Fault where a cell is no number.
+    """
+    header = read_header(path)
+    columns = [(position, match) for position, name in enumerate(header.names) if (match := _VARIABLE.fullmatch(name))]
+    found = Respondents(single=defaultdict(Counter), chosen=defaultdict(Counter), asked=Counter())
+    for line, cells in read_rows(header):
+        answered: set[int] = set()
+        for position, match in columns:
+            value = _number(header, line, position, cells[position])
+            if value is None or value < 0:
+                continue
+            if value != int(value):
+                raise header.fault(line, header.names[position], "a code, a whole number", cells[position])
+            question, code = int(match[1]), int(value)
+            if match[2] is None:
+                found.single[question][code] += 1
+            else:
+                answered.add(question)
+                found.chosen[question][int(match[2])] += code == 1
+        found.asked.update(answered)
+    return found
+
+
+def read_types(path: Path) -> dict[int, str]:
+    """Question number -> code of its value dimension; the columns are ``id`` and ``value type``."""
+    known = find_survey("wvs7").dimensions
+    by_name = {code.casefold(): code for code in known} | {name["en"].casefold(): code for code, name in known.items()}
+    rows = read_sheet(path)
+    line, names = next(rows, (1, []))
+    places = {name.casefold(): position for position, name in enumerate(names)}
+    if "value type" not in places:
+        expected, got = "a column 'value type'", listed(filter(None, names)) or "an empty sheet"
+        raise fault(path.name, expected, got, line=line, field="header")
+    found: dict[int, str] = {}
+    for order, (number, cells) in enumerate(rows, start=1):
+        row = {name: "".join(cells[position : position + 1]) for name, position in places.items()}
+        written, kind = row.get("id", str(order)), row["value type"]
+        if not written.isdecimal():
+            raise fault(path.name, "the number of a question", repr(written), line=number, field="id")
+        if kind:
+            found[int(written)] = by_name.get(kind.casefold(), "".join(filter(str.isalnum, kind)).upper() or kind)
+    return found

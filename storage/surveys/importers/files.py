@@ -1,18 +1,16 @@
 """The files that importers read: delimited text and plain lines, row by row, and the first sheet of a workbook.
 
-Errors name file, line and column. Text is never held in memory as a whole: a file may be larger than that.
+Errors name file, line and column. A file may be larger than the memory.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from xml.etree.ElementTree import ParseError
 
 from defsurvey.storage.surveys.problem import Fault, fault, nearest, one_of, shown
 
@@ -23,11 +21,9 @@ LONGEST_LINE = 4 * 2**20
 _NAMES = {"\t": "tab"}
 #: A workbook with a table of a survey's questions is far smaller, unpacked.
 LARGEST_UNPACKED = 64 * 2**20
+#: What is raised of workbooks that are none; the parser's errors are a SyntaxError.
+_BROKEN = (zipfile.BadZipFile, LookupError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError)
 MOST_PARTS, MOST_ROWS, MOST_COLUMNS = 500, 50_000, 100
-#: How a part of a workbook begins that is XML, in UTF-8 or UTF-16, whatever its name is.
-_XML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\0]*<")
-#: An encoding that such a part names for itself.
-_ENCODING = re.compile(rb"<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"'>]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +67,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a file, with the delimiter that splits its first line into most names.
 
-    Raises:
-        Fault: the file is empty, not UTF-8, has no delimiter in its first line, or a name twice.
-        OSError: the file cannot be read.
+    Raises Fault where the file is empty, not UTF-8, has no delimiter in its first line, or a name twice.
     """
     with path.open("rb") as file:
         first = next(_lines(path, file), "")
@@ -94,8 +88,7 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
 
     Blank lines are left out, and so are rows of empty cells, which spreadsheets write where something once was.
 
-    Raises:
-        Fault: a row has another number of cells than the header, a quote is not closed, or a byte is not UTF-8.
+    Raises Fault where a row has another number of cells than the header, a quote is not closed, or a byte is not UTF-8.
     """
     width = len(header.names)
     with header.path.open("rb") as file:
@@ -111,32 +104,37 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def read_dicts(header: Header) -> Iterator[tuple[int, dict[str, str]]]:
-    """Like ``read_rows``, with each row's cells by the names of their columns and without white space around them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A row with its cells by the names of their columns, without white space around them."""
+
+    header: Header
+    line: int
+    cells: Mapping[str, str]
+
+    def get(self, column: str) -> str:
+        """The cell; empty where the file has no such column."""
+        return self.cells.get(column, "")
+
+    def text(self, column: str) -> str:
+        """The cell, which has to say something."""
+        if not self.get(column):
+            raise self.fault(column, "a text")
+        return self.get(column)
+
+    def fault(self, column: str, expected: str, got: str | None = None, near: str = "") -> Fault:
+        """The error about a cell; ``got`` is left out where it is the cell."""
+        return self.header.fault(self.line, column, expected, self.get(column) if got is None else got, near)
+
+
+def read_dicts(header: Header) -> Iterator[Row]:
+    """Like ``read_rows``, with each row's cells by the names of their columns."""
     for line, cells in read_rows(header):
-        yield line, dict(zip(header.names, map(str.strip, cells), strict=True))
-
-
-def ends_whole(header: Header) -> bool:
-    """Whether the file's last line is a row with its quotes closed, as far as the line alone can tell."""
-    with header.path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - LONGEST_LINE))
-        last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2].decode("utf-8", errors="replace")
-    try:
-        rows = list(csv.reader([last], delimiter=header.delimiter, strict=True))
-    except csv.Error:
-        return False
-    return len(rows) == 1 and len(rows[0]) == len(header.names)
+        yield Row(header=header, line=line, cells=dict(zip(header.names, map(str.strip, cells), strict=True)))
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers, without their ends.
-
-    Raises:
-        Fault: a byte is not UTF-8, or a line is too long.
-        OSError: the file cannot be read.
-    """
+    """The lines of a text file with their numbers, without their ends; raises Fault where one is not UTF-8."""
     with path.open("rb") as file:
         for number, line in enumerate(_lines(path, file), start=1):
             yield number, line.rstrip("\r\n")
@@ -173,16 +171,14 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
 def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a workbook's first sheet as text, each with its number, counted from 1.
 
-    Empty rows are left out, and empty cells at the end of a row.
-
-    Raises:
-        Fault: it is no workbook, or unpacks to more than a table of questions can need.
+    Empty rows are left out, and empty cells at the end of a row. Raises Fault where it is no workbook, or unpacks to
+    more than a table of questions can need.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        _check_parts(path)
+        _check_size(path)
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
             sheet = book.worksheets[0]
@@ -199,10 +195,7 @@ def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
             book.close()
     except Fault:
         raise
-    except (
-        zipfile.BadZipFile, KeyError, IndexError, ParseError, InvalidFileException, ValueError, TypeError, RuntimeError,
-        EOFError,
-    ) as error:  # fmt: skip
+    except (*_BROKEN, InvalidFileException) as error:
         raise fault(path.name, "an Excel workbook (.xlsx)", f"{type(error).__name__}: {error}") from None
 
 
@@ -210,25 +203,11 @@ def _cell(cell: object) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
 
 
-def _check_parts(path: Path) -> None:
-    """Raises Fault where a workbook is a bomb, by its size or by entities, which are looked for in UTF-8 only."""
+def _check_size(path: Path) -> None:
+    """Raises Fault where a workbook is a bomb by its size; those made of entities are the XML parser's to refuse."""
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
-        size = sum(part.file_size for part in parts)
-        if len(parts) > MOST_PARTS or size > LARGEST_UNPACKED:
-            expected = f"at most {MOST_PARTS} parts that unpack to {LARGEST_UNPACKED // 2**20} MiB"
-            raise fault(path.name, expected, f"{len(parts)} parts of {size / 2**20:,.0f} MiB")
-        for part in parts:
-            name, content = part.filename, archive.read(part)
-            if not name.endswith((".xml", ".rels")) and not _XML.match(content):
-                continue
-            encoding = _ENCODING.search(content)
-            plain = encoding is None or encoding[1].lower() in (b"utf-8", b"utf8", b"us-ascii", b"ascii")
-            try:
-                plain = plain and "\0" not in content.decode("utf-8")
-            except UnicodeDecodeError:
-                plain = False
-            if not plain:
-                raise fault(path.name, "a workbook in UTF-8", f"{name} in another encoding")
-            if b"<!ENTITY" in content:
-                raise fault(path.name, "a workbook without entities of its own", f"one in {name}")
+    size = sum(part.file_size for part in parts)
+    if len(parts) > MOST_PARTS or size > LARGEST_UNPACKED:
+        expected = f"at most {MOST_PARTS} parts that unpack to {LARGEST_UNPACKED // 2**20} MiB"
+        raise fault(path.name, expected, f"{len(parts)} parts of {size / 2**20:,.0f} MiB")

@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
-from defsurvey.storage.surveys.importers.files import Header, read_dicts, read_header
-from defsurvey.storage.surveys.importers.imported import Imported, language_notes, number_notes
+from defsurvey.storage.surveys.importers.files import Row, read_dicts, read_header
+from defsurvey.storage.surveys.importers.imported import Imported
 from defsurvey.storage.surveys.importers.wvs_codes import is_missing
 from defsurvey.storage.surveys.problem import SurveyError, listed
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
-from defsurvey.storage.surveys.survey import (
-    Group,
-    Option,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Survey,
-)
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
 
 COLUMNS = ("question", "selections", "options", "source")
 CITATION = (
@@ -58,42 +51,38 @@ def import_globalopinions(
         cultures: the user's own table of cultures, see ``read_populations``.
 
     Raises:
-        UnknownName: a country is not known.
-        Fault: a row is not as it should be; line and column are told.
-        SurveyError: no question is left.
+        SurveyError: a row is not as it should be (Fault), a country is not known, or no question is left.
     """
     populations = read_populations(cultures)
     chosen = populations.chosen(countries)
     header = read_header(path)
     header.require(COLUMNS)
-    reader = _Reader(header=header, populations=populations, chosen=chosen, respondents=respondents)
-    for line, row in read_dicts(header):
-        reader.read(line, row)
+    reader = _Reader(populations=populations, chosen=chosen, respondents=respondents)
+    for row in read_dicts(header):
+        reader.read(row)
     if not reader.questions:
-        whom = f"that {listed(row.names['en'] for row in chosen)} were all asked" if chosen else "with shares"
+        whom = f"that {listed(one.names['en'] for one in chosen)} were all asked" if chosen else "with shares"
         raise SurveyError(f"{path.name}: expected a question {whom}, got none")
-    rows = chosen or tuple(reader.found.values())
+    found = chosen or tuple(reader.found.values())
     survey = Survey(
         id=id,
-        title=f"GlobalOpinionQA: {listed(row.names['en'] for row in rows)}",
+        title=f"GlobalOpinionQA: {listed(population.names['en'] for population in found)}",
         version="1",
         citation=CITATION,
         terms=TERMS,
         languages=("en",),
         dimensions={},
         questions=tuple(reader.questions),
-        cultures=tuple(row.culture(("en",)) for row in rows),
+        cultures=tuple(population.culture(("en",)) for population in found),
         references=tuple(reader.references),
     )
-    notes = (*reader.notes(), *number_notes(survey.questions), *language_notes(survey.cultures))
-    return Imported(survey=survey, notes=notes)
+    return Imported(survey=survey, left_out=tuple(reader.notes()))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
     """Gathers rows."""
 
-    header: Header
     populations: Populations
     chosen: Sequence[Population]
     respondents: int
@@ -104,20 +93,18 @@ class _Reader:
     unknown: dict[str, None] = field(default_factory=dict)
     left_out: dict[str, list[str]] = field(default_factory=dict)  #: why -> questions or distributions
 
-    def read(self, line: int, row: Mapping[str, str]) -> None:
+    def read(self, row: Row) -> None:
         """Take a row in; raises Fault."""
         self.number += 1
-        name, text = f"G{self.number}", " ".join(row["question"].split())
-        if not text:
-            raise self.header.fault(line, "question", "a text", "")
-        shares = self._selections(line, row["selections"])
-        labels = self._options(line, row["options"])
+        name, text = f"G{self.number}", " ".join(row.text("question").split())
+        shares = _selections(row)
+        labels = _options(row)
         answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
         offered = [labels[place] for place in answers]
         if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
             self._leave_out(f"questions without 2 to {MOST_OPTIONS} different options", name)
             return
-        question = _question(name, text, row["source"], offered)
+        question = _question(name, text, row.get("source"), offered)
         references = self._references(question, shares, labels, answers)
         asked = {reference.culture for reference in references}
         if not references or any(population.code not in asked for population in self.chosen):
@@ -164,28 +151,6 @@ class _Reader:
     def _leave_out(self, why: str, what: str) -> None:
         self.left_out.setdefault(why, []).append(what)
 
-    def _literal(self, line: int, column: str, text: str) -> Any:
-        try:
-            return ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            raise self.header.fault(line, column, "a list or dict of plain values", text) from None
-
-    def _selections(self, line: int, text: str) -> dict[str, list[float]]:
-        wrapped = _DEFAULTDICT.fullmatch(text)
-        value = self._literal(line, "selections", wrapped[1] if wrapped else text)
-        if not isinstance(value, dict) or not all(
-            isinstance(country, str) and isinstance(parts, (list, tuple)) and all(map(_is_share, parts))
-            for country, parts in value.items()
-        ):
-            raise self.header.fault(line, "selections", "a country: [share, ...] for each country", text)
-        return {country: [float(part) for part in parts] for country, parts in value.items()}
-
-    def _options(self, line: int, text: str) -> list[str]:
-        value = self._literal(line, "options", text)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
-            raise self.header.fault(line, "options", "a list of options", text)
-        return [_label(part) for part in value]
-
     def notes(self) -> list[str]:
         """What there is to tell of the file."""
         notes = [f"{len(self.questions)} questions; {self.respondents} respondents assumed behind each distribution"]
@@ -193,6 +158,33 @@ class _Reader:
         if self.unknown and not self.chosen:
             notes.append(f"countries that are not known (add them with --cultures FILE): {listed(self.unknown)}")
         return notes
+
+
+def _literal(row: Row, column: str, text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        raise row.fault(column, "a list or dict of plain values", text) from None
+
+
+def _selections(row: Row) -> dict[str, list[float]]:
+    """Country -> shares."""
+    text = row.get("selections")
+    wrapped = _DEFAULTDICT.fullmatch(text)
+    value = _literal(row, "selections", wrapped[1] if wrapped else text)
+    if not isinstance(value, dict) or not all(
+        isinstance(country, str) and isinstance(parts, (list, tuple)) and all(map(_is_share, parts))
+        for country, parts in value.items()
+    ):
+        raise row.fault("selections", "a country: [share, ...] for each country")
+    return {country: [float(part) for part in parts] for country, parts in value.items()}
+
+
+def _options(row: Row) -> list[str]:
+    value = _literal(row, "options", row.get("options"))
+    if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
+        raise row.fault("options", "a list of options")
+    return [_label(part) for part in value]
 
 
 def _rank(country: str) -> int:

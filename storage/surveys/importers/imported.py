@@ -49,16 +49,19 @@ class Imported:
     """A survey as it was read from a source."""
 
     survey: Survey
-    notes: tuple[str, ...]  #: what was left out or assumed, one sentence each, for the user
+    left_out: tuple[str, ...]  #: what was left out or assumed, one sentence each
     counts: tuple[Left, ...] = ()  #: empty where the source has no respondents
-    matches: tuple[Match, ...] = ()  #: labels that were matched loosely; the notes tell each
+    matches: tuple[Match, ...] = ()  #: labels that were matched loosely
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the user: what was left out, which labels were matched, what may surprise in the survey."""
+        survey = self.survey
+        matches = map(str, self.matches)
+        return (*self.left_out, *matches, *number_notes(survey.questions), *_language_notes(survey.cultures))
 
     def write(self, folder: Path) -> Survey:
-        """Write the survey as a folder, with ``import.csv`` beside it where there are counts.
-
-        Raises:
-            SurveyError: see ``storage.surveys.write.write_survey``; nothing is left behind.
-        """
+        """Write the survey as a folder by ``write_survey``, with ``import.csv`` beside it where there are counts."""
         counts = table([field.name for field in fields(Left)], map(astuple, self.counts))
         return write_survey(self.survey, folder, beside={COUNTS_FILE: counts} if self.counts else None)
 
@@ -70,7 +73,7 @@ def dimensions_of(questions: Sequence[Question], languages: Sequence[str]) -> di
     return {code: {lang: known.get(code, {}).get(lang, code) for lang in languages} for code in codes}
 
 
-def language_notes(cultures: Sequence[Culture]) -> list[str]:
+def _language_notes(cultures: Sequence[Culture]) -> list[str]:
     """One note for the cultures whose own language the survey is not worded in."""
     without = [f"{culture.name.get('en', culture.code)} ({culture.spoken})" for culture in cultures if culture.spoken]
     stand_ins = sorted({culture.language for culture in cultures if culture.spoken})

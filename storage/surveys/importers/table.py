@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.folder import DIMENSION_RULE, is_dimension
 from defsurvey.storage.surveys.importers.cultures import Populations, read_populations
-from defsurvey.storage.surveys.importers.files import DATA, Header, read_dicts, read_header
-from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of, language_notes, number_notes
+from defsurvey.storage.surveys.importers.files import DATA, Header, Row, read_dicts, read_header
+from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of
 from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
 from defsurvey.storage.surveys.survey import (
     Group,
@@ -61,14 +61,13 @@ def import_table(
         terms: on which its figures may be used.
         cultures: the user's own table of cultures, see ``read_populations``.
 
-    Raises:
-        Fault: a row is not as asked for; line and column are told.
+    Raises Fault where a row is not as asked for.
     """
     header = _header(path)
     languages = tuple(name[5:] for name in header.names if name.startswith("text_"))
     reader = _Reader(languages=languages, populations=read_populations(cultures))
-    for line, cells in read_dicts(header):
-        reader.read(_Row(header=header, line=line, cells=cells))
+    for row in read_dicts(header):
+        reader.read(row)
     questions = tuple(map(reader.question, reader.drafts))
     references = tuple(map(reader.reference, reader.answers))
     if not questions:
@@ -86,16 +85,11 @@ def import_table(
         cultures=tuple(population.culture(languages) for population in populations),
         references=references,
     )
-    notes = (f"{len(questions)} questions", *number_notes(questions), *language_notes(survey.cultures))
-    return Imported(survey=survey, notes=notes)
+    return Imported(survey=survey, left_out=(f"{len(questions)} questions",))
 
 
 def write_template(path: Path) -> None:
-    """Write an example table that can be imported as it is.
-
-    Raises:
-        SurveyError: there is a file of that name already.
-    """
+    """Write an example table that can be imported as it is; raises SurveyError where there is a file already."""
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(TEMPLATE.read_text(encoding="utf-8"))
@@ -120,83 +114,77 @@ def _header(path: Path) -> Header:
     return header
 
 
-@dataclass(slots=True, kw_only=True)
-class _Row:
-    """A row, and what is needed to say what is wrong with it."""
+def _whole(row: Row, column: str, expected: str = "a whole number, 0 or more", least: int = 0) -> int:
+    whole = _WHOLE.fullmatch(row.get(column))
+    if not whole or int(whole[1]) < least:
+        raise row.fault(column, expected)
+    return int(whole[1])
 
-    header: Header
-    line: int
-    cells: Mapping[str, str]
 
-    def get(self, column: str) -> str:
-        return self.cells.get(column, "")
+def _amount(row: Row) -> float:
+    """A percentage or a number of people."""
+    if "percent" in row.cells:
+        column, most, amount = "percent", "100", to_percent(row.get("percent"))
+    else:
+        column, most, amount = "count", f"{_MOST:,}", to_number(row.get("count"), _MOST)
+    if amount is None:
+        raise row.fault(column, f"a number from 0 to {most}")
+    return amount
 
-    def text(self, column: str) -> str:
-        if not self.get(column):
-            raise self.fault(column, "a text")
-        return self.get(column)
 
-    def whole(self, column: str, expected: str = "a whole number, 0 or more", least: int = 0) -> int:
-        whole = _WHOLE.fullmatch(self.get(column))
-        if not whole or int(whole[1]) < least:
-            raise self.fault(column, expected)
-        return int(whole[1])
+def _choice(row: Row, column: str, known: Sequence[str], default: str = "") -> str:
+    written = row.get(column) or default or row.text(column)
+    if written not in known:
+        raise row.fault(column, f"one of {one_of(known)}", written, nearest(written, known))
+    return written
 
-    def amount(self, column: str) -> float:
-        """A percentage or a number of people."""
-        written = self.get(column)
-        amount = to_percent(written) if column == "percent" else to_number(written, _MOST)
-        if amount is None:
-            most = "100" if column == "percent" else f"{_MOST:,}"
-            raise self.fault(column, f"a number from 0 to {most}")
-        return amount
 
-    def choice(self, column: str, known: Sequence[str], default: str = "") -> str:
-        written = self.get(column) or default or self.text(column)
-        if written not in known:
-            raise self.fault(column, f"one of {one_of(known)}", written, nearest(written, known))
-        return written
+def _flag(row: Row, column: str) -> bool:
+    written = row.get(column).lower()
+    if written not in _TRUTH:
+        raise row.fault(column, "yes, no or nothing", written)
+    return _TRUTH[written]
 
-    def flag(self, column: str) -> bool:
-        written = self.get(column).lower()
-        if written not in _TRUTH:
-            raise self.fault(column, "yes, no or nothing", written)
-        return _TRUTH[written]
 
-    def filled(self, first: _Row) -> _Row:
-        """The row with what an earlier one says where it says nothing."""
-        cells = {column: cell or first.cells[column] for column, cell in self.cells.items()}
-        return _Row(header=self.header, line=self.line, cells=cells)
+def _value(row: Row) -> Value | None:
+    given = row.get("direction") or row.get("basis") or _flag(row, "core")
+    dimension = row.get("dimension")
+    if not dimension:
+        if given:
+            raise row.fault("dimension", "a dimension where there is a direction, basis or core")
+        return None
+    direction = _choice(row, "direction", ("1", "-1", "+1"), "1")
+    basis = _choice(row, "basis", ("A", "A2", "A3", "B"), "B")
+    if not is_dimension(dimension):
+        raise row.fault("dimension", DIMENSION_RULE)
+    return Value(dimension=dimension, direction=int(direction), basis=basis, core=_flag(row, "core"))
 
-    def differs(self, column: str, first: _Row) -> Fault:
-        """The error about a cell that is not as it was in an earlier row."""
-        there = f"as on line {first.line}"
-        written = first.get(column)
-        return self.fault(column, f"{written!r} {there}, or nothing" if written else f"nothing, {there}")
 
-    def fault(self, column: str, expected: str, got: str | None = None, near: str = "") -> Fault:
-        """The error about a cell; ``got`` is left out where it is the cell."""
-        return self.header.fault(self.line, column, expected, self.get(column) if got is None else got, near)
+def _differs(row: Row, column: str, first: Row) -> Fault:
+    """The error about a cell that is not as it was in an earlier row."""
+    there = f"as on line {first.line}"
+    written = first.get(column)
+    return row.fault(column, f"{written!r} {there}, or nothing" if written else f"nothing, {there}")
 
 
 @dataclass(slots=True, kw_only=True)
 class _Draft:
     """A question while its rows come in."""
 
-    first: _Row
+    first: Row
     type: QuestionType
     text: Mapping[str, str]
     max_choices: int
     value: Value | None
     options: dict[int, Option] = field(default_factory=dict)
-    rows: dict[int, _Row] = field(default_factory=dict)  #: the first of each option
+    rows: dict[int, Row] = field(default_factory=dict)  #: the first of each option
 
 
 @dataclass(slots=True, kw_only=True)
 class _Answers:
     """A distribution while its rows come in."""
 
-    first: _Row
+    first: Row
     amounts: dict[int, float] = field(default_factory=dict)
     n: int | None = None
     low_n: bool = False
@@ -212,7 +200,7 @@ class _Reader:
     drafts: dict[str, _Draft] = field(default_factory=dict)
     answers: dict[tuple[str, str, Group], _Answers] = field(default_factory=dict)
 
-    def read(self, row: _Row) -> None:
+    def read(self, row: Row) -> None:
         """Take a row in; raises Fault where it does not fit the rows before it, or has a control character."""
         for column, cell in row.cells.items():
             if control(cell):
@@ -224,41 +212,38 @@ class _Reader:
             self.drafts[name] = self._draft(row)
         draft = self.drafts[name]
         self._check_same(row, draft)
-        code = row.whole("code")
+        code = _whole(row, "code")
         option = self._option(row, draft, code)
         if draft.options.setdefault(code, option) != option:
             expected = f"option {code} of {name} as it was first written"
             raise row.fault("code", expected, "another label, residual or value")
         self._add(row, name, code)
 
-    def _draft(self, row: _Row) -> _Draft:
-        kind = QuestionType(row.choice("type", [kind.value for kind in QuestionType]))
+    def _draft(self, row: Row) -> _Draft:
+        kind = QuestionType(_choice(row, "type", [kind.value for kind in QuestionType]))
         multiple = kind is QuestionType.MULTIPLE
         text = {language: row.text(f"text_{language}") for language in self.languages}
-        most = row.whole("max_choices", "a whole number, 2 or more", 2) if multiple and row.get("max_choices") else 0
-        value = None if multiple else _value(row)
-        return _Draft(first=row, type=kind, text=text, max_choices=most, value=value)
+        limited = multiple and row.get("max_choices")
+        most = _whole(row, "max_choices", "a whole number, 2 or more", 2) if limited else 0
+        return _Draft(first=row, type=kind, text=text, max_choices=most, value=None if multiple else _value(row))
 
-    def _check_same(self, row: _Row, draft: _Draft) -> None:
+    def _check_same(self, row: Row, draft: _Draft) -> None:
         """What a question says of itself stands in its first row; further rows repeat it or leave it empty."""
         multiple = draft.type is QuestionType.MULTIPLE
         if not multiple and row.get("max_choices"):
             raise row.fault("max_choices", "max_choices only for a multiple question")
         for column in ("type", "topic", "max_choices", *(f"text_{language}" for language in self.languages)):
             if row.get(column) not in ("", draft.first.get(column)):
-                raise row.differs(column, draft.first)
+                raise _differs(row, column, draft.first)
         for column in filter(row.get, () if multiple else VALUE):  # each option of a list has a value of its own
-            said = _Row(header=row.header, line=row.line, cells={**draft.first.cells, column: row.get(column)})
-            if _value(said) != draft.value:
-                raise row.differs(column, draft.first)
+            if _value(replace(row, cells={**draft.first.cells, column: row.get(column)})) != draft.value:
+                raise _differs(row, column, draft.first)
 
-    def _option(self, row: _Row, draft: _Draft, code: int) -> Option:
+    def _option(self, row: Row, draft: _Draft, code: int) -> Option:
         """The option as a row has it; what the row leaves empty is as it was first written."""
         labels = {language: f"label_{language}" for language in self.languages}
-        earlier = draft.options.get(code)
-        if earlier is not None and not any(map(row.get, (*labels.values(), "residual", *VALUE))):
-            return earlier
-        row = row.filled(draft.rows.setdefault(code, row))
+        first = draft.rows.setdefault(code, row)
+        row = replace(row, cells={column: cell or first.cells[column] for column, cell in row.cells.items()})
         for language, column in labels.items():
             word = row.get(column).casefold()
             if word and any(word == o.label[language].casefold() for o in draft.options.values() if o.code != code):
@@ -267,27 +252,27 @@ class _Reader:
         return Option(
             code=code,
             label={language: row.get(column) or default or row.text(column) for language, column in labels.items()},
-            residual=row.flag("residual"),
+            residual=_flag(row, "residual"),
             value=_value(row) if draft.type is QuestionType.MULTIPLE else None,
         )
 
-    def _add(self, row: _Row, name: str, code: int) -> None:
+    def _add(self, row: Row, name: str, code: int) -> None:
         population = self.populations.find(row.text("culture"))
         if population is None:
             expected = "a country that is known; others are added with --cultures FILE"
             raise row.fault("culture", expected, near=self.populations.near(row.get("culture")))
-        group = Group(row.choice("group", [group.value for group in Group], Group.ALL.value))
+        group = Group(_choice(row, "group", [group.value for group in Group], Group.ALL.value))
         answers = self.answers.setdefault((name, population.code, group), _Answers(first=row))
         whose = f"{name}, {population.code}"
         if code in answers.amounts:
             raise row.fault("code", f"every option of {whose}, {group.value} once", f"{code} again")
-        answers.amounts[code] = row.amount("percent" if "percent" in row.cells else "count")
+        answers.amounts[code] = _amount(row)
         if row.get("n"):
-            n = row.whole("n", "a whole number of respondents, 1 or more")
+            n = _whole(row, "n", "a whole number of respondents, 1 or more")
             if n < 1 or answers.n not in (None, n):
                 raise row.fault("n", f"one number of respondents, 1 or more, for {whose}", f"{n}")
             answers.n = n
-        answers.low_n = answers.low_n or row.flag("low_n")
+        answers.low_n = answers.low_n or _flag(row, "low_n")
         if row.get("source") and answers.source not in ("", row.get("source")):
             raise row.fault("source", f"one source for {whose}, {group.value}")
         answers.source = answers.source or row.get("source")
@@ -317,7 +302,7 @@ class _Reader:
         if missing and not multiple:
             got = f"none for {', '.join(missing)}"
             raise answers.first.fault("code", f"every option of {name} for {culture}, {group.value}", got)
-        n, whole = _whole(answers, name, multiple=multiple)
+        n, whole = _respondents(answers, name, multiple=multiple)
         return ReferenceDistribution(
             question=name,
             culture=culture,
@@ -329,20 +314,7 @@ class _Reader:
         )
 
 
-def _value(row: _Row) -> Value | None:
-    given = row.get("direction") or row.get("basis") or row.flag("core")
-    if not row.get("dimension"):
-        if given:
-            raise row.fault("dimension", "a dimension where there is a direction, basis or core")
-        return None
-    direction = row.choice("direction", ("1", "-1", "+1"), "1")
-    basis = row.choice("basis", ("A", "A2", "A3", "B"), "B")
-    if not is_dimension(row.get("dimension")):
-        raise row.fault("dimension", DIMENSION_RULE)
-    return Value(dimension=row.get("dimension"), direction=int(direction), basis=basis, core=row.flag("core"))
-
-
-def _whole(answers: _Answers, name: str, *, multiple: bool) -> tuple[int, float]:
+def _respondents(answers: _Answers, name: str, *, multiple: bool) -> tuple[int, float]:
     """The number of respondents, and what is 1 among the amounts."""
     first, total, most = answers.first, math.fsum(answers.amounts.values()), max(answers.amounts.values())
     counted = "count" in first.cells

@@ -18,7 +18,7 @@ from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.importers import wvs_codes as codes
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, read_header, read_rows
-from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match, language_notes
+from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match
 from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problems, SurveyError, fault, listed, one_of
 from defsurvey.storage.surveys.questions import Declared, read_questions
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, ReferenceDistribution, Region, Survey
@@ -322,9 +322,8 @@ def _imported(path: Path, id: str, questions: Sequence[Question], counter: _Coun
         cultures=cultures,
         references=tuple(references),
     )
-    matches = _matches(counter)
-    notes = (*_notes(survey, counter, without), *map(str, matches), *language_notes(cultures))
-    return Imported(survey=survey, notes=notes, counts=tuple(left), matches=matches)
+    notes = tuple(_notes(survey, counter, without))
+    return Imported(survey=survey, left_out=notes, counts=tuple(left), matches=_matches(counter))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from defsurvey.storage.surveys.importers.def_dataset import import_def
-from defsurvey.storage.surveys.importers.def_files import read_questionnaire
+from defsurvey.storage.surveys.importers.def_dataset import import_def, read_questionnaire
 from defsurvey.storage.surveys.problem import SurveyError, UnknownName
 from defsurvey.storage.surveys.survey import Group, QuestionType
 
