@@ -260,19 +260,6 @@ def test_the_library_is_asked_for_few_sizes(window: int | None, monkeypatch: pyt
     assert len(sizes) < 50
 
 
-def test_scores_may_be_far_apart() -> None:
-    """Of scores hundreds apart the highest takes all; of equal ones each the same."""
-    layout = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
-    store = Buffers(layout)
-    kv = store.open(4)
-    piece = Piece(kv, [0] * 4, kv.extend(4), 0, tree=False, logits=True)
-    key = torch.tensor([[[0.0, 0, 0, 0], [400, 0, 0, 0], [-400, 0, 0, 0], [400, 0, 0, 0]]])
-    value = torch.eye(4)[None]
-    query = torch.tensor([[[1.0, 0, 0, 0]] * 4])
-    found = attend_buffered(_packed(store, [piece]), 0, query, key, value, 1.0, None)[:, 0]
-    assert found.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0.5]]
-
-
 def test_numbers_of_another_format_are_refused() -> None:
     """Loops read what lies at an address, whatever it is."""
     store = Buffers(Layout(layers=(LayerShape(1, 4),), dtype=torch.bfloat16, device=torch.device("cpu")))

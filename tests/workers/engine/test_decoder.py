@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -155,6 +156,28 @@ def test_a_forward_too_large_for_the_device_is_computed_in_halves(
     assert [one.tokens for one in caught] == tiny.replies
 
 
+def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error holds on to every frame that it came through, and these to what took the memory."""
+    forward = tiny.model.forward
+    failed: list[weakref.ref[torch.Tensor]] = []
+
+    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
+        assert not any(one() is not None for one in failed)
+        if input_ids.shape[1] > 32:
+            large = torch.zeros(1000)
+            failed.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(tiny.model, "forward", cramped)
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, [ResolvedRequest(prompt=(5, 6, 7, number), max_new_tokens=2) for number in range(40)])
+    assert len(failed) > 1
+    assert all(one.tokens for one in caught)
+
+
 @pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_where_a_forward_is_too_large_prompts_are_forgotten_if_that_helps(
     llama: Tiny, monkeypatch: pytest.MonkeyPatch, pooled: bool
@@ -233,21 +256,10 @@ def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypat
         assert one.error is None or not safe
 
 
-def test_short_number_formats_draw_the_cheap_way(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's draws are made for float32 alone, where they make replies equal."""
-    used = []
-
-    def noting(request: ResolvedRequest, draws: Draws) -> Any:
-        used.append(draws)
-        raise KeyError
-
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.decoder.start", noting)
-    for dtype in (torch.float32, torch.bfloat16):
-        decoder = Decoder(llama.model, replace(llama.layout, dtype=dtype), NO_REUSE)
-        decoder.add(ResolvedRequest(prompt=(1,)), Caught())
-        with pytest.raises(KeyError):
-            decoder.step()
-    assert used == [Draws.LIBRARY, Draws.CUMULATIVE]
+def test_short_number_formats_and_gpus_draw_the_cheap_way(llama: Tiny) -> None:
+    """The library's draws are made for float32 on a CPU alone, where they make replies equal."""
+    assert draws_for(llama.layout) is Draws.LIBRARY
+    assert draws_for(replace(llama.layout, dtype=torch.bfloat16)) is Draws.CUMULATIVE
     assert draws_for(replace(llama.layout, device=torch.device("cuda:0"))) is Draws.HASHED
 
 

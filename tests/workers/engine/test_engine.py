@@ -78,19 +78,6 @@ def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completi
     return asked.completion(loaded, tokens)
 
 
-def test_who_waits_for_requests_is_idle(engine: TransformersEngine) -> None:
-    """Seen while it lasts, not only once it has ended; time spent on requests is none of it."""
-    wait_until(lambda: engine.counters().seconds["idle"] > 0, "an idle engine")
-    before = engine.counters().seconds["idle"]
-    time.sleep(0.05)
-    assert engine.counters().seconds["idle"] >= before + 0.05
-    began = time.monotonic()
-    engine.submit(_request(1)).result(PATIENCE)
-    engine.close()
-    seconds = engine.counters().seconds
-    assert sum(seconds.values()) - seconds["idle"] <= time.monotonic() - began
-
-
 def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Callable[..., TransformersEngine]) -> None:
     """Fewer tokens, the same beginning and the same reading; beams go on to their end."""
     engine = served(answer_prefix=True)

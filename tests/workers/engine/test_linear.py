@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import silu
 
 from defsurvey.workers.engines.transformers import linear, matrix
@@ -18,7 +18,6 @@ from defsurvey.workers.engines.transformers.linear import (
     way,
 )
 from defsurvey.workers.engines.transformers.outputs import GATED, NONE, PLUS, SWISH, TIMES
-from defsurvey.workers.engines.transformers.packing import PackedLinear, can_pack
 
 #: What a number may be off by, once it is rounded to bfloat16.
 ROUNDING = 2**-8
@@ -121,29 +120,6 @@ def test_where_something_is_faster_it_is_left_to_the_library(
     assert way(torch.empty(64, 2, dtype=torch.bfloat16)) is (None if units else expected)
     for other in (torch.empty(64, 32), *(torch.empty(size, dtype=torch.bfloat16) for size in ((65, 32), (64, 33)))):
         assert way(other) is None
-
-
-@pytest.mark.parametrize("how", [IN_REGISTERS, IN_MATRIX_UNITS] if matrix.available() else [IN_REGISTERS], ids=_named)
-def test_a_packed_layer_is_the_same_either_way(how: Way, one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By our loop where there is one and by the library, with all that may be computed behind the product."""
-    if not can_pack(torch.bfloat16):
-        pytest.skip("this processor packs no bfloat16")
-    layer = nn.Linear(96, 128, dtype=torch.bfloat16)
-    monkeypatch.setattr(linear, "way", lambda weight: how)
-    with torch.inference_mode():
-        ours = PackedLinear(layer)
-        monkeypatch.setattr(linear, "way", lambda weight: None)
-        theirs = PackedLinear(layer)
-        rows, other = numbers(1, 20, 96), numbers(1, 20, 128)
-        for found, expected in (
-            (ours(rows), theirs(rows)),
-            (ours.swish(rows), theirs.swish(rows)),
-            (ours.plus(rows, other), theirs.plus(rows, other)),
-            (ours.times(rows, other), theirs.times(rows, other)),
-            (ours.weight, theirs.weight),
-        ):
-            torch.testing.assert_close(found, expected, rtol=2 * ROUNDING, atol=1e-5)
-    assert theirs.dtype is ours.dtype is torch.bfloat16
 
 
 @computed

@@ -16,8 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers import attention, paged
-from defsurvey.workers.engines.transformers.attention import forward
+from defsurvey.workers.engines.transformers import paged
 from defsurvey.workers.engines.transformers.batch import Piece, build
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
@@ -27,8 +26,7 @@ from defsurvey.workers.engines.transformers.pool import Pool
 from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.support import adopt
 from tests.workers.engine.scripted_logits import generated
-from tests.workers.engine.test_attention import Conversation
-from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, decode, mixed_requests, tiny_model
+from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
 
 CPU = torch.device("cpu")
 SHAPE = LayerShape(heads=2, width=24)
@@ -165,33 +163,6 @@ def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
     expected = attended(by_gathering, 3, None, 5, torch.float16)
     found = attended(by_the_kernel, 3, None, 5, torch.float16)
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
-
-
-@pytest.mark.kernels
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_forward_by_the_kernel_is_each_request_alone(
-    interpreted: None, architecture: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Chunks of prompts beside trees; nothing is gathered."""
-    monkeypatch.setattr(attention, "attend_gathered", None)
-    model, expected = tiny_model(architecture), tiny_model(architecture)
-    rng = random.Random(7)
-    store = Pool(adopt(model), 1024)
-    talks = [Conversation(store, [rng.randrange(VOCABULARY) for _ in range(n)]) for n in (1, 40, 133)]
-    for _ in range(12):
-        pieces, sequences = [], []
-        for beams, talk in enumerate(talks, start=1):
-            if talk.done < len(talk.prompt):
-                pieces.append(talk.chunk(rng.choice([16, 90])))
-                sequences += [talk.prompt] if pieces[-1].logits else []
-            else:
-                pieces.append(talk.grow(rng, beams))
-                sequences += talk.rows
-        logits = forward(model, build(pieces, device=CPU))
-        for found, tokens in zip(logits, sequences, strict=True):
-            with torch.inference_mode():
-                alone = expected(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1]
-            torch.testing.assert_close(found, alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.kernels

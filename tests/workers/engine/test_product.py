@@ -1,127 +1,22 @@
-"""Products in registers and in matrix units, norms and rotations against float64 and the library's own operations."""
+"""Norms and rotations against the library's own operations, and when products are computed in matrix units."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numba import njit
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
 from defsurvey.workers.engines.transformers import matrix
-from defsurvey.workers.engines.transformers import product as products
 from defsurvey.workers.engines.transformers.linear import IN_MATRIX_UNITS, lay_out, multiply
-from defsurvey.workers.engines.transformers.matrix import COLUMNS, CONFIGURATION, PAIRS, TILE
 from defsurvey.workers.engines.transformers.outputs import NONE
 from defsurvey.workers.engines.transformers.packing import can_pack
-from defsurvey.workers.engines.transformers.product import LANES, ROWS, can, product, vectors
 from defsurvey.workers.engines.transformers.rowwise import normed, rotate
 
 needs_units = pytest.mark.skipif(not matrix.available(), reason="this processor has no matrix units")
-
-
-def in_pairs(columns: Tensor) -> Tensor:
-    """Columns, shape (n, m), with each pair of a column's numbers side by side."""
-    return columns.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1).contiguous()
-
-
-def off(found: Tensor, expected: Tensor) -> float:
-    """How far numbers are from what they are in float64, at most."""
-    return float(((found.double() - expected) / (1 + expected.abs())).abs().max())
-
-
-def multiplied(wide: int, rows: Tensor, columns: Tensor, *, pairs: bool, onto: bool) -> Tensor:
-    """What a product makes of rows, shape (``ROWS``, n), and columns, shape (n, m), with others' numbers around it."""
-    paired, added = int(pairs), int(onto)
-
-    @njit
-    def multiply(told: np.ndarray) -> None:
-        product(wide, paired, added, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
-
-    laid = in_pairs(columns) if pairs else columns
-    result = torch.full((ROWS, columns.shape[1] + 3), torch.pi)
-    told = [
-        *(rows.data_ptr(), rows.stride(0) * rows.itemsize),
-        *(laid.data_ptr(), laid.stride(0) * laid.itemsize),
-        *(result.data_ptr(), result.stride(0) * result.itemsize),
-        rows.shape[1] // (2 if pairs else 1),
-    ]
-    multiply(np.array(told))
-    assert (result[:, -3:] == torch.pi).all()
-    return result[:, :-3]
-
-
-def deviation(wide: int, units: int, *, pairs: bool, onto: bool) -> float:
-    """How far a product of random numbers is from what it is in float64, at most."""
-    numbers = torch.Generator().manual_seed(wide * units)
-    dtype, count = (torch.bfloat16, 2 * units) if pairs else (torch.float32, units)
-    rows = torch.randn(ROWS, count + 2, generator=numbers).to(dtype)[:, :count]
-    columns = torch.randn(count, wide * LANES, generator=numbers).to(dtype)
-    expected = rows.double() @ columns.double() + (torch.pi if onto else 0)
-    return off(multiplied(wide, rows, columns, pairs=pairs, onto=onto), expected)
-
-
-@pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("units", [1, 31, 64])
-@pytest.mark.parametrize("wide", [1, 3, 4])
-@pytest.mark.parametrize("onto", [False, True])
-def test_a_product_is_what_it_is_in_float64(onto: bool, wide: int, units: int, pairs: bool) -> None:
-    """As many columns as there are registers for and fewer, rows apart from each other, one unit and many."""
-    assert deviation(wide, units, pairs=pairs, onto=onto) < 1e-5
-
-
-@pytest.mark.parametrize("onto", [False, True])
-def test_pairs_are_multiplied_where_no_processor_helps(onto: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One number of each after the other; the same to what float32 can tell apart."""
-    monkeypatch.setattr(products, "can", lambda feature: feature != "avx512bf16" and can(feature))
-    assert deviation(2, 31, pairs=True, onto=onto) < 1e-5
-
-
-@pytest.mark.parametrize(
-    ("registers", "widths"),
-    [("avx512f", {16: 1, 32: 2, 48: 3, 64: 4, 80: 1, 96: 3, 128: 4}), ("neon", {16: 1, 64: 1, 96: 1})],
-)
-def test_a_panel_is_as_wide_as_there_are_registers_for(
-    registers: str, widths: dict[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It divides the columns that there are."""
-    monkeypatch.setattr(products, "can", lambda feature: feature == registers)
-    assert {columns: vectors(columns) for columns in widths} == widths
-
-
-@needs_units
-@pytest.mark.parametrize("tall", [1, 2])
-@pytest.mark.parametrize("pairs", [PAIRS, 5 * PAIRS])
-@pytest.mark.parametrize("onto", [0, 1])
-def test_a_product_in_matrix_units_is_what_it_is_in_float64(onto: int, pairs: int, tall: int) -> None:
-    """Rows and results apart from each other, and numbers around the result left alone."""
-    numbers = torch.Generator().manual_seed(pairs)
-    rows = torch.randn(tall * TILE, 2 * pairs + 6, generator=numbers).bfloat16()[:, : 2 * pairs]
-    columns = torch.randn(2 * pairs, COLUMNS, generator=numbers).bfloat16()
-    laid = in_pairs(columns)
-    result = torch.full((tall * TILE + 1, COLUMNS + 3), torch.pi)
-    space = np.zeros(CONFIGURATION, np.uint8)
-
-    @njit
-    def computed(told: np.ndarray) -> None:
-        matrix.begin(told[7])
-        matrix.multiply(tall, onto, told[0], told[1], told[2], told[3], told[4], told[5], told[6])
-        matrix.end()
-
-    told = [
-        *(rows.data_ptr(), 2 * rows.stride(0), laid.data_ptr(), 2 * laid.stride(0)),
-        *(result.data_ptr(), 4 * result.stride(0), pairs, space.ctypes.data),
-    ]
-    for times in (1, 2):
-        computed(np.array(told))
-        expected = (times if onto else 1) * (rows.double() @ columns.double()) + (torch.pi if onto else 0)
-        assert off(result[: tall * TILE, :COLUMNS], expected) < 1e-5
-    assert (result[:, COLUMNS:] == torch.pi).all()
-    assert (result[-1] == torch.pi).all()
 
 
 @needs_units

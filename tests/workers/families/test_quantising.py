@@ -88,31 +88,6 @@ def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_p
         assert loaded.description["quantisation"] == "none"
 
 
-@pytest.mark.parametrize(
-    ("device", "gguf", "map_of_devices"),
-    [("cpu", None, None), ("cuda:0", None, {"": torch.device("cuda:0")}), ("cuda:0", "model.gguf", None)],
-)
-def test_a_model_for_a_gpu_goes_there_tensor_by_tensor(
-    device: str, gguf: str | None, map_of_devices: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The machine's own memory may be smaller than the model; a file in GGUF is unpacked there all the same."""
-    asked: dict[str, object] = {}
-
-    class Model:
-        def to(self, place: torch.device) -> object:
-            asked["moved"] = place
-            return self
-
-    def from_pretrained(**settings: object) -> Model:
-        asked.update(settings)
-        return Model()
-
-    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
-    loading._read_model(card("none"), Weights(folder=tmp_path, gguf=gguf, origin={}), torch.device(device))
-    assert asked.get("device_map") == map_of_devices
-    assert asked.get("moved") == (None if map_of_devices else torch.device(device))
-
-
 def test_models_of_ten_billion_parameters_and_more_are_held_in_four_bits() -> None:
     """As in the paper; smaller ones are not."""
     loaded = [card for card in read_cards().values() if card.engine == "transformers" and card.parameters[-1] == "B"]
