@@ -10,7 +10,7 @@ from math import isnan
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells import LEVEL, ItemTable, Ranking
+from defsurvey.reports.cells import LEVEL, ItemTable
 from defsurvey.reports.figures.words import ENOUGH
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.number_format import NAMED, counted, nats, percent
@@ -51,7 +51,9 @@ def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
     low, high = cell.interval.low, cell.interval.high
     if isnan(low) or isnan(cell.sound_floor.headline):
         return Standing.UNKNOWN
-    if not cell.comparable and not _many(cell, items):
+    behind, _, answers = _behind(cell, items)
+    # as many answers as ten to each of ten items come to, if fewer to each
+    if not cell.comparable and not (behind >= ENOUGH and answers >= ENOUGH**2):
         return Standing.UNDECIDED
     if high < cell.sound_floor.headline:
         return Standing.NARROWER
@@ -64,12 +66,6 @@ def standing(cell: CellAnalysis, items: ItemTable) -> Standing:
     return Standing.UNIFORM if low <= cell.sound_random.headline else Standing.FURTHER
 
 
-def _many(cell: CellAnalysis, items: ItemTable) -> bool:
-    """Whether a cell has as many answers as ten to each of ten items of the headline come to, if fewer to each."""
-    behind, _, answers = _behind(cell, items)
-    return behind >= ENOUGH and answers >= ENOUGH**2
-
-
 def _behind(cell: CellAnalysis, items: ItemTable) -> tuple[int, int, int]:
     """Items with a value behind the mean, their questions, and the valid answers to these."""
     behind = ~np.isnan(cell.divergences.smoothed_kl) & items.grouping.headline
@@ -77,29 +73,20 @@ def _behind(cell: CellAnalysis, items: ItemTable) -> tuple[int, int, int]:
     return int(np.count_nonzero(behind)), len(questions), int(cell.n_valid[questions].sum())
 
 
-_UNIFORM = "Uniform answers are those of respondents who pick every option equally often."
-
-
 def find(analysis: Analysis) -> Finding:
     """Say what a run shows, and no more."""
-    headline = _headline(analysis) + _of_valid(analysis)
+    valid = analysis.overall.valid
+    few = valid.count > 0 and valid.share < LOW_VALIDITY
+    judging = f", judging by the {percent(valid.share)} of answers that are valid" if few else ""
+    headline = _headline(analysis) + judging
     sentences = [_sentence(culture, analysis.items) for culture in analysis.cultures if _measured(culture)]
-    return Finding(
-        headline=headline,
-        sentences=(*sentences, *((_UNIFORM,) if "uniform answers" in " ".join((headline, *sentences)) else ())),
-        cautions=tuple(_cautions(analysis)),
-    )
+    if "uniform answers" in " ".join((headline, *sentences)):
+        sentences.append("Uniform answers are those of respondents who pick every option equally often.")
+    return Finding(headline=headline, sentences=tuple(sentences), cautions=tuple(_cautions(analysis)))
 
 
 def _measured(culture: CultureAnalysis) -> list[CellAnalysis]:
     return [cell for cell in culture.cells if not isnan(cell.sound.headline)]
-
-
-def _of_valid(analysis: Analysis) -> str:
-    valid = analysis.overall.valid
-    if valid.count == 0 or valid.share >= LOW_VALIDITY:
-        return ""
-    return f", judging by the {percent(valid.share)} of answers that are valid"
 
 
 def _headline(analysis: Analysis) -> str:
@@ -122,31 +109,25 @@ def _closest(cultures: Sequence[CultureAnalysis]) -> str:
     winners: dict[tuple[str, ...], list[str]] = {}
     untold: list[str] = []
     for culture in cultures:
-        if culture.ranking.order:
-            first = _first(culture.ranking)
-            alike = len(first) == len(culture.ranking.order)
-            (untold if alike else winners.setdefault(first, [])).append(_people(culture))
+        order = culture.ranking.order
+        if order:
+            apart = culture.ranking.apart[0].tolist()
+            first = tuple(name for (name, _), told in zip(order, apart, strict=True) if not told)
+            (untold if len(first) == len(order) else winners.setdefault(first, [])).append(_people(culture))
     if not winners and not untold:
         return "The answers are too few to say who comes closest"
     if not winners:
         return f"No {_kind(cultures)} is told from another as closest to {_and(untold)}"
     clauses = [_came(names, _and(theirs)) for names, theirs in winners.items()]
     later = [clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:]]
-    return ", ".join(
-        [clauses[0], *later, *([f"no {_kind(cultures)} is told from another for {_and(untold)}"] if untold else ())]
-    )
+    none = [f"no {_kind(cultures)} is told from another for {_and(untold)}"] if untold else []
+    return ", ".join([clauses[0], *later, *none])
 
 
 def _kind(cultures: Sequence[CultureAnalysis]) -> str:
     """What is compared: models, or conditions and languages of them."""
     several = any(len({cell.cell.model for cell in culture.cells}) < len(culture.cells) for culture in cultures)
     return "condition or language" if several else "model"
-
-
-def _first(ranking: Ranking) -> tuple[str, ...]:
-    """The closest cell and all that cannot be told from it."""
-    names = [name for name, _ in ranking.order]
-    return tuple(name for name, apart in zip(names, ranking.apart[0].tolist(), strict=True) if not apart)
 
 
 def _came(names: tuple[str, ...], people: str) -> str:
@@ -252,12 +233,7 @@ def _as_many_as_people(culture: CultureAnalysis, items: ItemTable) -> Iterable[s
 
 def _alike(analysis: Analysis) -> Iterable[str]:
     """Cells whose low divergence is no closeness."""
-    named = [
-        f"{cell.name}, {culture.name}"
-        for culture in analysis.cultures
-        for cell in culture.cells
-        if standing(cell, analysis.items) is Standing.NARROWER
-    ]
+    named = [name for name, cell in _named(analysis) if standing(cell, analysis.items) is Standing.NARROWER]
     if named:
         told = "; ".join(named) if len(named) <= NAMED else f"In {len(named)} of {len(analysis.cells)} cells"
         yield (
@@ -266,24 +242,23 @@ def _alike(analysis: Analysis) -> Iterable[str]:
         )
 
 
+def _named(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
+    return [(f"{cell.name}, {culture.name}", cell) for culture in analysis.cultures for cell in culture.cells]
+
+
 def _low_validity(analysis: Analysis) -> Iterable[str]:
-    low = [
-        (culture, cell)
-        for culture in analysis.cultures
-        for cell in culture.cells
-        if cell.quality.done and cell.quality.valid.share < LOW_VALIDITY
-    ]
-    if analysis.overall.valid.count == 0:
+    rates = [(name, cell.quality.valid.share) for name, cell in _named(analysis) if cell.quality.done]
+    low = [f"{name}: {percent(share)}" for name, share in rates if share < LOW_VALIDITY]
+    if analysis.overall.valid.count == 0 or not low:
         return  # the headline says so
     if len(low) > NAMED:
         yield (
             f"In {len(low)} of {len(analysis.cells)} cells fewer than {LOW_VALIDITY:.0%} of the answers "
             "are valid; their figures describe only the answers that could be read."
         )
-        return
-    if low:
-        shares = "; ".join(f"{cell.name}, {culture.name}: {percent(cell.quality.valid.share)}" for culture, cell in low)
-        yield f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: {shares}."
+    else:
+        told = "; ".join(low)
+        yield f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: {told}."
 
 
 def _people(culture: CultureAnalysis) -> str:

@@ -10,18 +10,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, TokenCount
+from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, Sample, TokenCount
 from defsurvey.storage.runs.run import Cell, Progress, Protocol, Reply, Run
+from defsurvey.storage.runs.steps import ProbabilityRow
 from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.surveys.survey import Survey, Wording
 
 _Value = TypeVar("_Value")
+_Row = TypeVar("_Row", Sample, ProbabilityRow)
 _Total = TypeVar("_Total")
 #: Between the runs in the name of a report of several: no run has a space in its name.
 _AND = " + "
@@ -43,11 +45,11 @@ class JointRun(Run):
 
 
 def merge(results: Sequence[Results]) -> Results:
-    """One Results of several runs; a single one is given back as it is.
+    """One Results of several runs, cells run by run; a single one is given back as it is.
 
-    Cells follow each other run by run. A model that answered the same questions in several of the runs is called by the
-    run as well, "model (run)", so that the two are compared and not confused. Where it answered the questions of one
-    culture in one run and of another in the other, served alike, it is one model.
+    A model that answered the same questions in several of the runs is called by the run as well, "model (run)", so that
+    the two are compared and not confused. Where it answered the questions of one culture in one run and of another in
+    the other, served alike, it is one model.
 
     Raises:
         CannotMerge: there is no run, one is named twice, or survey, questions or preset of two of them differ.
@@ -56,9 +58,9 @@ def merge(results: Sequence[Results]) -> Results:
         raise CannotMerge("there is no run to report on")
     if len(results) == 1:
         return results[0]
-    for one, other in combinations(results, 2):
-        if one.run.id == other.run.id:
-            raise CannotMerge(f"run {one.run.id} is named twice")
+    twice = [run for run, times in Counter(each.run.id for each in results).items() if times > 1]
+    if twice:
+        raise CannotMerge(f"run {twice[0]} is named twice")
     for one, other in combinations(results, 2):
         _check(one, other)
     named = _told_apart(results)
@@ -67,11 +69,7 @@ def merge(results: Sequence[Results]) -> Results:
         run=_run(named, questions),
         survey=_survey(named, questions),
         answers=_answers(named, questions),
-        samples=tuple(
-            replace(sample, cell=sample.cell + offset)
-            for offset, each in zip(_offsets(named), named, strict=True)
-            for sample in each.samples
-        ),
+        samples=_moved(named, [each.samples for each in named]),
         progress=_sum(Progress, [each.progress for each in named]),
         engines=_by_model([each.engines for each in named], _told_together),
         versions=_told_together([each.versions for each in named]),
@@ -80,11 +78,7 @@ def merge(results: Sequence[Results]) -> Results:
         model_seconds=_by_model([each.model_seconds for each in named], sum),
         model_facts=_joined(each.model_facts for each in named),
         tokens=_by_model([each.tokens for each in named], partial(_sum, TokenCount)),
-        probabilities=tuple(
-            replace(row, cell=row.cell + offset)
-            for offset, each in zip(_offsets(named), named, strict=True)
-            for row in each.probabilities
-        ),
+        probabilities=_moved(named, [each.probabilities for each in named]),
         probes=tuple(probe for each in named for probe in each.probes),
     )
 
@@ -225,8 +219,16 @@ _REPLIES = tuple(Reply)
 
 def _offsets(results: Sequence[Results]) -> list[int]:
     """How many cells stand before those of each run."""
-    sizes = [len(each.run.cells) for each in results]
-    return [sum(sizes[:place]) for place in range(len(sizes))]
+    return [0, *accumulate(len(each.run.cells) for each in results)][:-1]
+
+
+def _moved(results: Sequence[Results], rows: Sequence[Sequence[_Row]]) -> tuple[_Row, ...]:
+    """Rows of each run, their cells counted through all runs."""
+    return tuple(
+        replace(row, cell=row.cell + offset)
+        for offset, each in zip(_offsets(results), rows, strict=True)
+        for row in each
+    )
 
 
 def _questions(results: Sequence[Results]) -> tuple[str, ...]:
