@@ -61,8 +61,7 @@ def planned(survey: Survey, model: str, asked: Sequence[tuple[str, str]], questi
 def complete(probes: Sequence[Probe], survey: Survey, engine: Engine) -> Iterator[Probed]:
     """Have probes completed, up to ``BATCH`` at a time; keep them before asking for the next.
 
-    Raises:
-        EngineUnavailable: the engine cannot be asked any more; what had been replied was given back before.
+    Raises EngineUnavailable once what had been replied was given back.
     """
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]

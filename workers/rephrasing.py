@@ -88,10 +88,7 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
     """Have what is missing written, ``BATCH`` at a time; keep each batch before asking for the next.
 
     ``tried`` is what was tried before, used or rejected. First attempts are greedy, later ones sampled by own seeds.
-
-    Raises:
-        UnknownLanguage: there is no prompt in one of the languages.
-        EngineUnavailable: the engine cannot be asked any more; what had been replied was given back before.
+    Raises UnknownLanguage, or EngineUnavailable once what had been replied was given back.
     """
     for language in order.languages:
         if language not in prompts():

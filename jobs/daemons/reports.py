@@ -26,11 +26,9 @@ def write_report(
 ) -> outbox.BuiltReport:
     """Build a run's report from what the ledger holds now; with ``readings``, answers count as people have read them.
 
-    The run's own report, which the ledger is to ``record``, is built by one process at a time, and again where another
-    machine, which the lock does not reach, has noted a newer one meanwhile: its files may lie in the same place.
-
-    Raises:
-        HomeInUse: another process still builds it after ``patience`` seconds.
+    The run's own report, which the ledger is to ``record``, is built by one process at a time (HomeInUse where another
+    still builds it after ``patience`` seconds), and again where another machine, which the lock does not reach, has
+    noted a newer one meanwhile: its files may lie in the same place.
     """
     if not record:
         return _build(database, run, folder, readings=readings)

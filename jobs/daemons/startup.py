@@ -98,17 +98,14 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
 
 
 def migrate_when_up(settings: Settings, *, patience: float) -> str:
-    """Bring the database up to date as soon as it answers, within ``patience`` seconds. Returns the schema's revision.
-
-    Raises:
-        DatabaseUnavailable: it still does not answer, or not to us.
-    """
+    """Bring the database up to date once it answers, within ``patience`` seconds. Returns the schema's revision."""
     log_to_stderr()
     deadline = time.monotonic() + patience
     said = ""
     while True:
         try:
             open_database(settings, without_log=True).close()
+            return HEAD
         except DatabaseUnavailable as error:
             if time.monotonic() >= deadline:
                 raise
@@ -116,16 +113,10 @@ def migrate_when_up(settings: Settings, *, patience: float) -> str:
                 said = str(error)
                 log.warning("waiting up to %.0f s: %s", patience, said)
             time.sleep(LOOK_SECONDS)
-        else:
-            return HEAD
 
 
 def broker_url(settings: Settings) -> str:
-    """The broker's URL; the embedded one is started, or attached to, where none is named.
-
-    Raises:
-        BrokerUnavailable: there is none, or it does not answer.
-    """
+    """The broker's URL; the embedded one is started, or attached to, where none is named. Raises BrokerUnavailable."""
     if settings.broker_url is not None:
         check_reachable(settings.broker_url)
         return settings.broker_url

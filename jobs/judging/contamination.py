@@ -45,11 +45,8 @@ def check_contamination(
 ) -> Checked:
     """Ask what has not been asked yet, model after model; it costs something, which no budget counts.
 
-    Without names all models of the run are asked but scripted respondents.
-
-    Raises:
-        EngineUnavailable: a model cannot be served here, is not one of the run's, or is a scripted respondent.
-        OtherEngine: it is served by other weights than in the run.
+    Without names all models of the run are asked but scripted respondents. Raises EngineUnavailable where one is not to
+    be asked, and OtherEngine where it is served by other weights than in the run.
     """
     wait_shortly()
     run = store.load_run(database, run_id)
@@ -71,21 +68,15 @@ def check_contamination(
             with closing(engine), progress_bar(console, "failed") as bar:
                 served = {**describe_engine(card.name, engine), **card.facts}
                 record_served(database, run_id, card.name, served, versions())
-                task = bar.add_task(card.name, total=len(todo), failed=0)
-                failed = 0
+                task, before = bar.add_task(card.name, total=len(todo), failed=0), len(failures)
                 for batch in complete(todo, survey, engine):
                     add_probes(database, run_id, batch.probes)
                     asked += len(batch.probes)
                     failures += batch.failures
-                    failed += len(batch.failures)
-                    bar.update(task, advance=len(batch.probes), failed=failed)
-    there = {probe.key for probe in read_probes(database, run_id)}
-    return Checked(
-        wanted=len(wanted),
-        there=sum(probe.key in there for probe in wanted),
-        asked=asked,
-        failures=tuple(failures),
-    )
+                    bar.update(task, advance=len(batch.probes), failed=len(failures) - before)
+    keys = {probe.key for probe in read_probes(database, run_id)}
+    found = sum(probe.key in keys for probe in wanted)
+    return Checked(wanted=len(wanted), there=found, asked=asked, failures=tuple(failures))
 
 
 def _cards(settings: Settings, run: Run, models: Sequence[str]) -> list[ModelCard]:

@@ -39,8 +39,6 @@ from defsurvey.workers.models import find_card, read_cards
 DEFAULT_JUDGE = "claude-haiku-5-5"
 #: What is said of a run without an answer that a judge could be asked about; no judge is opened for it.
 NOTHING = "there is no answer to judge"
-#: What is said of a run that was cancelled while it was judged.
-CANCELLED = "the run is cancelled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +84,8 @@ def judge_run(
 ) -> Judged:
     """Judge a run, or go on with it: as the command says, else the study, else ``DEFAULT_JUDGE`` on ``DEFAULT_SAMPLE``.
 
-    ``share`` is of the answers of each model, culture and state, of which at least 30 are judged where there are so
-    many. Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is
-    judged no more; that it was cancelled before keeps nobody from having it judged.
+    Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is judged no
+    more; that it was cancelled before keeps nobody from having it judged.
 
     Raises:
         EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and where
@@ -163,7 +160,7 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[AnswerKey
         ended = Ended.DONE
         work.end(ended, told or str(score))
     elif work.cancelled:
-        ended, told = Ended.INCOMPLETE, CANCELLED
+        ended, told = Ended.INCOMPLETE, "the run is cancelled"
         work.end(ended, f"{identity}: {told}", go_on=True)
     elif work.spent:
         ended = Ended.OVER_BUDGET

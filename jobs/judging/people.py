@@ -58,12 +58,7 @@ class BadAudit(BadInput, ValueError):
 
 
 def write_template(database: Database, run_id: str, file: Path) -> int:
-    """Write judged answers of a run, drawn by its seed, to a table with empty verdicts. Returns how many.
-
-    Raises:
-        UnknownRun: there is no such run.
-        BadAudit: nothing is judged.
-    """
+    """Write judged answers of a run, drawn by its seed, to a table with empty verdicts. Returns how many."""
     run = store.load_run(database, run_id)
     keys = judged_keys(database, run_id)
     if not keys:
@@ -88,12 +83,7 @@ def _digest(key: AnswerKey) -> str:
 
 
 def read_labels(database: Database, run_id: str, file: Path) -> int:
-    """Read people's verdicts from a table. Returns how many there are; blank ones are none.
-
-    Raises:
-        UnknownRun: there is no such run.
-        BadInput: the table cannot be used; nothing is kept.
-    """
+    """Read people's verdicts from a table, all or none. Returns how many there are; blank ones are none."""
     store.design_of(database, run_id)
     csv.field_size_limit(LONGEST_CELL)  # the library writes longer cells than it reads by itself
     try:

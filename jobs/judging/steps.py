@@ -32,7 +32,7 @@ from defsurvey.workers.engines.base import Engine, EngineUnavailable, Request
 from defsurvey.workers.engines.http import Retryable
 from defsurvey.workers.judging.batches import MOST_CALLS, Batches, Gone, Lost
 from defsurvey.workers.judging.prompt import Score, calibration_set, judge_request, score, subject_of
-from defsurvey.workers.judging.verdicts import JudgeGaveUp, decided, judgement_in, merged
+from defsurvey.workers.judging.verdicts import JudgeGaveUp, decided, judgement_in
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.faults import OUTAGE
 from defsurvey.workers.runner.lease import BEATS_PER_LEASE
@@ -62,13 +62,10 @@ class JudgingLeft(RuntimeError):
 
 @contextmanager
 def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
-    """Hold the lease on a run's judging: one process at a time judges it, and nobody pays for what another asks.
+    """Hold the lease on a run's judging, which runs out ``ttl`` seconds after this process has died or slept.
 
-    The lease runs out ``ttl`` seconds after this process has died or slept. The block gets a function that says
-    whether the lease is still this process's, to be asked before every call to a judge.
-
-    Raises:
-        BeingJudged: another process holds it.
+    The block gets a function that says whether the lease is still this process's, to be asked before every call to a
+    judge. Raises BeingJudged where another process holds it.
     """
     owner = lease_owner()
     holder = judgements.take_lease(database, run, owner, ttl=ttl)
@@ -117,7 +114,7 @@ class Put:
     def decided(self) -> Judgement | None:
         """The whole judgement, where the program alone can give it."""
         whole = set(self.by_program) == set(DIMENSIONS)
-        return Judgement(findings=merged(self.by_program, {})) if whole else None
+        return Judgement(findings={name: self.by_program[name] for name in DIMENSIONS}) if whole else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,11 +190,8 @@ class Work:
 def calibrate(work: Work, engine: Engine) -> Score | None:
     """The judge's score on the calibration set; only what it was not asked before is asked.
 
-    None where the money is spent or the run is cancelled, or this process is to end, before all of it is there.
-
-    Raises:
-        EngineUnavailable: it cannot be asked, or one of its replies ended in an error, after which it is asked no more;
-            the other replies are kept, those to calls under way too.
+    None where the money is spent or the run is cancelled, or this process is to end, before all of it is there. Raises
+    EngineUnavailable where one of its replies ended in an error, after which it is asked no more; others are kept.
     """
     items = {}
     for item in calibration_set(work.wanted.rubric):  # by names that change with its words: then it is asked anew
@@ -264,9 +258,6 @@ def collect_open(work: Work) -> list[str]:
     """Finish the batches that an earlier process left open, whether or not it knew that they were made.
 
     Returns what is to be said of those that the provider has no more: what was in them is to be asked again.
-
-    Raises:
-        EngineUnavailable: the provider cannot be asked.
     """
     gone = []
     for batch in judgements.open_batches(work.database, work.run.id, work.judge):
@@ -287,11 +278,7 @@ def collect_open(work: Work) -> list[str]:
 
 
 def judge_in_batches(work: Work, sample: Sequence[AnswerKey]) -> list[str]:
-    """Hand over everything of the sample that is not judged. Returns what went wrong for good, call by call.
-
-    Raises:
-        EngineUnavailable: the provider cannot be asked; what is open is finished by the next call.
-    """
+    """Hand over everything of the sample that is not judged. Returns what went wrong for good, call by call."""
     refused: dict[AnswerKey, str] = {}
     passing: dict[AnswerKey, str] = {}
     with closing(Batches(work.card)) as batches:
@@ -345,11 +332,7 @@ def _hand_over(work: Work, batches: Batches, calls: Sequence[AnswerKey], total: 
 def _finish(
     work: Work, batches: Batches, token: str, name: str, calls: Sequence[AnswerKey], total: int
 ) -> list[tuple[AnswerKey, Lost]]:
-    """Wait for a batch, commit its results and forget it. Returns the calls without a reply.
-
-    Raises:
-        Gone: the provider has it no more, so that it is forgotten; the message says so.
-    """
+    """Wait for a batch, commit its results and forget it, as where it is Gone. Returns the calls without a reply."""
     puts = {put.call: put for put in work.put(calls)}
     requests = {place: puts[call].request for place, call in enumerate(calls) if call in puts}
     before = total - len(calls)

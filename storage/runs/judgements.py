@@ -187,7 +187,7 @@ def end(
         judge: the judge's id; None: it could not be asked at all.
         ended: how.
         told: the score on the calibration set, or what went wrong.
-        ledger: its revision before they were drawn: those that came later are still due. ``NONE``: all of them are.
+        ledger: its revision before the answers were drawn: later ones are still due. ``NONE``: all of them are.
     """
     j, model, share = tables.judging.c, wanted.key, wanted.sample
     columns = {"judge": judge, "ended": ended.value, "told": storable(told), "share": share, "ledger": ledger}
@@ -209,10 +209,7 @@ def wanted(database: Database, run: str) -> Judge | None:
 
 
 def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
-    """Finished runs whose study names a judge that has not come to an end with their present answers.
-
-    Where there are conditions no other run is looked at.
-    """
+    """Finished runs, those of some conditions, whose study names a judge that has still to end with their answers."""
     r, j = tables.run.c, tables.judging.c
     query = select(r.id, r.judge).where(r.judge.is_not(None), r.cancelled.is_(False), *which)
     with database.read() as connection:
@@ -282,10 +279,7 @@ def batch_ids(database: Database) -> set[str]:
 
 
 def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, float]:
-    """Tokens that a judge reads and writes in a call, on average over what it said of a run and the calibration set.
-
-    0 of what was never counted.
-    """
+    """Tokens that a judge reads and writes in a call: the mean over a run and the calibration set; 0 of none told."""
     c = tables.calibration.c
     of_run = select(_P.id).where(_P.run == run)
     asked = select(_J.prompt_tokens, _J.completion_tokens).where(_J.judge == judge, _J.participant.in_(of_run))
@@ -297,10 +291,7 @@ def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, f
 
 
 def tokens_seen(database: Database, run: str, judge: str) -> tuple[float, float] | None:
-    """Tokens that a call of a run's judge (``Judge.key``) read and wrote on average.
-
-    None where the run is not there, or its judge was not asked or did not say.
-    """
+    """Tokens that a call of a run's judge (``Judge.key``) read and wrote on average; None where nothing is known."""
     j = tables.judging.c
     with database.read() as connection:
         found = connection.execute(select(j.judge).where(j.run == run, j.model == judge)).scalar_one_or_none()
@@ -322,11 +313,7 @@ def expected_cost(database: Database, run: str) -> float:
 
 
 def take_lease(database: Database, run: str, owner: str, *, ttl: float) -> str:
-    """Take the lease of a run's judging unless another holds it. Returns who holds it now.
-
-    ``owner`` is a name that no other judging has (``storage.runs.ledger.lease_owner``); the lease holds ``ttl`` seconds
-    without being renewed.
-    """
+    """Take the lease of a run's judging for ``ttl`` seconds unless another holds it. Returns who holds it now."""
     lease, mine = tables.judge_lease, {"owner": owner, "until": Now() + ttl}
 
     def work(connection: Connection) -> str:

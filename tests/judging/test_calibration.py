@@ -20,7 +20,6 @@ from defsurvey.workers.judging.prompt import (
     mark,
     score,
 )
-from defsurvey.workers.judging.verdicts import all_dimensions
 from defsurvey.workers.simulation.answer_parser import read
 
 
@@ -28,7 +27,7 @@ def judged(
     verdict: Callable[[CalibrationItem], Verdict], rubric: Rubric = Rubric.OWN
 ) -> Mapping[str, Mapping[str, Finding]]:
     """What a judge with that rule says of the whole set."""
-    return {item.name: all_dimensions(verdict(item), "") for item in calibration_set(rubric)}
+    return {item.name: dict.fromkeys(DIMENSIONS, Finding(verdict=verdict(item))) for item in calibration_set(rubric)}
 
 
 @pytest.mark.parametrize("rubric", list(Rubric))

@@ -11,7 +11,7 @@ import pytest
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Verdict
 from defsurvey.storage.runs.run import AnswerState, Reply, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason
-from defsurvey.workers.judging.verdicts import all_dimensions, decided, findings_in, merged
+from defsurvey.workers.judging.verdicts import decided, findings_in, judgement_in
 
 RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sunday, and that is enough."
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -161,6 +161,7 @@ def test_a_program_decides_what_a_program_can() -> None:
     empty = decided(AnswerState.UNPARSABLE, "it is empty", " \n", Reply.FULL)
     failed = {name for name, finding in empty.items() if finding.verdict is Verdict.FAIL}
     assert (set(empty), failed) == (set(DIMENSIONS), {"qc", "iu"})
-    whole = merged(unread, all_dimensions(Verdict.PASS, "fine"))
+    passing = Completion(text=json.dumps(reply()), finish=FinishReason.STOP, used=NO_DECODING)
+    whole = judgement_in(passing, RESPONSE, unread).findings
     assert tuple(whole) == DIMENSIONS
     assert (whole["iu"].verdict, whole["qc"].verdict) == (Verdict.FAIL, Verdict.PASS)

@@ -70,9 +70,7 @@ class Batches:
     def make(self, token: str, requests: Sequence[Request]) -> str:
         """Make a batch and return its id. The calls are named after the token, so that it can be found again.
 
-        Raises:
-            Retryable: it is not known whether it was made; ``find`` finds out.
-            EngineUnavailable: none can be made.
+        Raises Retryable where it is not known whether it was made, which ``find`` finds out.
         """
         calls: list[Any] = [
             {"custom_id": f"{token}-{number}", "params": self._provider.body(request)}
@@ -83,14 +81,8 @@ class Batches:
     def find(self, token: str, *, size: int, since: float, known: set[str]) -> str | None:
         """The id of the batch that was made with a token, or None where there is none.
 
-        Only its results say whose a batch is, so that those of the same size that have not ended, which may take a
-        day, are looked at last.
-
-        Args:
-            token: of the batch.
-            size: how many calls it has.
-            since: seconds since the epoch at which it was about to be made.
-            known: ids of batches that are others'.
+        It has ``size`` calls, was made ``since`` (seconds since the epoch), and is none of those ``known``. Only its
+        results say whose a batch is, so that those that have not ended, which may take a day, are looked at last.
         """
         made = self._patiently(partial(self._made_since, since - _CLOCKS_DIFFER))
         alike = [batch for batch in made if batch.id not in known and sum(_counts(batch)) == size]

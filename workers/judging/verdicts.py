@@ -58,23 +58,19 @@ def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> 
     )
 
 
-def all_dimensions(verdict: Verdict, reason: str) -> dict[str, Finding]:
-    """The same finding on every dimension."""
-    return {dimension: Finding(verdict=verdict, reason=reason) for dimension in DIMENSIONS}
-
-
 def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
     """The verdicts in a judge's reply.
 
     A pass or a fail rests on a quotation: where the evidence is not in the response, the verdict becomes unsure.
     """
     if completion.finish is FinishReason.REFUSAL:
-        return all_dimensions(Verdict.UNSURE, "the judge declined")
+        return dict.fromkeys(DIMENSIONS, _unsure("the judge declined"))
     try:
         reply = _said(completion.text)
     except ValueError as error:
         cut = " (it was cut off at its longest)" if completion.finish is FinishReason.LENGTH else ""
-        return all_dimensions(Verdict.UNSURE, f"the judge's reply is not the one JSON object asked for: {error}{cut}")
+        why = f"the judge's reply is not the one JSON object asked for: {error}{cut}"
+        return dict.fromkeys(DIMENSIONS, _unsure(why))
     return {dimension: _finding(reply, dimension, _plain(response)) for dimension in DIMENSIONS}
 
 
@@ -156,17 +152,13 @@ def decided(state: AnswerState, reason: str, response: str, reply: Reply) -> Map
     return found
 
 
-def merged(by_program: Mapping[str, Finding], by_judge: Mapping[str, Finding]) -> Mapping[str, Finding]:
-    """All six findings; what a program decided goes first."""
-    return {name: by_program.get(name) or by_judge[name] for name in DIMENSIONS}
-
-
 def judgement_in(completion: Completion, response: str, by_program: Mapping[str, Finding]) -> Judgement:
     """What a reply says of a response; raises JudgeGaveUp where there is none, and nothing was paid."""
     if completion.finish is FinishReason.ERROR:
         raise JudgeGaveUp(completion.error)
+    by_judge = findings_in(completion, response)
     return Judgement(
-        findings=merged(by_program, findings_in(completion, response)),
+        findings={name: by_program.get(name) or by_judge[name] for name in DIMENSIONS},
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
     )
