@@ -15,8 +15,11 @@ from sqlalchemy import Connection, inspect, select, text
 from defsurvey.storage.database import Database, Now
 from defsurvey.storage.errors import Failure
 
-#: The revision that this version of the code works with: the newest file in ``migrations/versions``.
-HEAD = "0010"
+_MIGRATIONS = Path(__file__).parent / "migrations"
+#: The revisions that this version of the code knows: the numbers of the files in ``migrations/versions``, in order.
+REVISIONS = sorted(file.name[:4] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+#: The one that it works with.
+HEAD = REVISIONS[-1]
 #: Key of the advisory lock under which PostgreSQL is migrated (any constant of our own).
 _ADVISORY_LOCK = 0x0DEF5EED
 
@@ -27,6 +30,8 @@ class OtherSchema(Failure, RuntimeError):
 
 def remedy(found: str) -> str:
     """What to do about a database of another revision."""
+    if found in REVISIONS:
+        return "bring it up to date: defsurvey migrate"
     return "update defsurvey" if found > HEAD else "take a new home or database, or the version that made this one"
 
 
@@ -63,13 +68,13 @@ def _upgrade(connection: Connection) -> bool:
     found = current_revision(connection)  # SQLite's write lock, or the advisory one, is held from here on
     if found == HEAD:
         return False
-    if found is not None:
+    if found is not None and found not in REVISIONS:
         raise OtherSchema(f"database schema: expected revision {HEAD}, got {found}; {remedy(found)}")
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, HEAD)
     return True
@@ -85,15 +90,7 @@ class Condition:
 
 
 def condition(database: Database, *, clock: Callable[[], float] = time.time) -> Condition:
-    """Ask a database that exists.
-
-    Args:
-        database: it must be there: asking SQLite for a file that is not would make one.
-        clock: this machine's, seconds since the epoch.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: it does not answer, or not to us.
-    """
+    """Ask a database that is there: SQLite would make a file. Raises DBAPIError where it does not answer."""
     with database.read() as connection:
         version = connection.dialect.server_version_info or ()
         revision = current_revision(connection)

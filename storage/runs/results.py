@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Row, Select, Text, and_, func, select, tuple_, type_coerce
+from sqlalchemy import Connection, Select, Text, and_, func, select, tuple_, type_coerce
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
@@ -229,9 +229,7 @@ def _samples(
     )
 
 
-def _select(
-    connection: Connection, what: Sequence[Any], columns: Sequence[Any], keys: Sequence[Any]
-) -> Iterator[Row[Any]]:
+def _select(connection: Connection, what: Sequence[Any], columns: Sequence[Any], keys: Sequence[Any]) -> Iterator[Any]:
     """Answers whose columns are among the keys, of which few enough are in one statement."""
     for start in range(0, len(keys), _KEYS):
         yield from connection.execute(select(*what).where(tuple_(*columns).in_(keys[start : start + _KEYS])))

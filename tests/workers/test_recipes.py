@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -63,6 +64,22 @@ def open_last_shown(card):
 '''
 LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
+COLUMN = "    letters: int | None = None  #: of the completion\n"
+FILLED = "            letters=len(completion.text if text is None else text),\n"
+MIGRATION = '''
+"""How many letters a reply has."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+
+def upgrade():
+    """Answers from before have none."""
+    op.add_column("answer", sa.Column("letters", sa.Integer()))
+'''
 STUDY = """{name: s, survey: wvs7, questions: [Q1, Q2], cultures: [us], models: [MODEL], conditions: [CONDITION],
   participants: 3}"""
 
@@ -79,10 +96,10 @@ class ScratchCopy:
         assert after in content
         (self.folder / file).write_text(content.replace(after, after + text, 1))
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, **environment: str) -> str:
         """What ``defsurvey`` prints."""
         command = [sys.executable, "-m", "defsurvey", *words]
-        where = os.environ | {"PYTHONPATH": str(self.folder)}
+        where = os.environ | {"PYTHONPATH": str(self.folder)} | environment
         done = subprocess.run(command, cwd=self.folder, env=where, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -125,3 +142,19 @@ def test_an_engine_is_one_file_a_line_and_a_card(scratch: ScratchCopy) -> None:
     assert [(row["model"], row["state"]) for row in rows] == [("last-shown", "answered")] * 6
     assert "last-shown" in scratch.run("models", "list")
     assert "last-shown" in scratch.run("plan", "study.yaml")
+
+
+def test_a_column_is_a_field_a_migration_and_what_fills_it(scratch: ScratchCopy) -> None:
+    """Answers from before stay; new ones have it in the table, in exports, and in bundles that come in again."""
+    before = scratch.answers("uniform", "none")
+    scratch.insert("storage/runs/run.py", "    used: UsedDecoding\n    prompt_tokens: int | None = None\n", COLUMN)
+    (scratch.folder / "storage/migrations/versions/0011_letters.py").write_text(MIGRATION)
+    scratch.insert("workers/simulation/methods/method.py", "        return Answer(\n", FILLED)
+    scratch.run("migrate")
+    assert list(csv.DictReader(scratch.run("export", "s").splitlines())) == [row | {"letters": ""} for row in before]
+    scratch.run("run", "study.yaml", "--name", "after")
+    scratch.run("bundle", "export", "after", "after.bundle")
+    rows = scratch.run("export", "after", "--format", "jsonl")
+    assert {row["letters"] - len(row["completion"]) for row in map(json.loads, rows.splitlines())} == {0}
+    assert scratch.run("bundle", "import", "after.bundle", DEFSURVEY_HOME="elsewhere")
+    assert scratch.run("export", "after", "--format", "jsonl", DEFSURVEY_HOME="elsewhere") == rows
