@@ -16,6 +16,7 @@ from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.batch import Batch
 from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.scheduler import Limits
@@ -29,8 +30,6 @@ LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)
 SAMPLED = ResolvedRequest(prompt=tuple(range(2, 92)), num_beams=3, sampling=Sampling(), max_new_tokens=12, seed=4)
 LIMITS = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
 NO_ROOM = torch.OutOfMemoryError("CUDA out of memory")
-
-needs_device_errors = pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
 
 
 def _cramped(monkeypatch: pytest.MonkeyPatch, rows: int, *, then: Callable[[], None] = lambda: None) -> list[int]:
@@ -177,3 +176,16 @@ def test_memory_that_runs_out_costs_one_answer(
         failed = engine.submit(_request(1, choices=choices)).result(30)
     assert failed.error == f"{type(error).__name__}: {error}"
     assert engine.submit(_request(1, choices=choices)).result(30).error == ""
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
+def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
+    """However torch puts it; and an error that is no device's says nothing of one."""
+    broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    full = torch.AcceleratorError("CUDA error: out of memory")
+    assert [(out_of_memory(error), failed_for_good(error)) for error in (broken, full, NO_ROOM, RuntimeError())] == [
+        (False, True),
+        (True, False),
+        (True, False),
+        (False, False),
+    ]
