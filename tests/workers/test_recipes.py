@@ -62,6 +62,16 @@ def open_last_shown(card):
     """The engine of a card."""
     return LastShown()
 '''
+METRIC = '''
+"""How one-sided answers are."""
+
+import numpy as np
+
+
+def commonest_share(counts):
+    """Share of the commonest answer, mean over items; (I, K) -> a number."""
+    return float(np.mean(counts.max(axis=-1) / counts.sum(axis=-1)))
+'''
 LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
 COLUMN = "    letters: int | None = None  #: of the completion\n"
@@ -158,3 +168,18 @@ def test_a_column_is_a_field_a_migration_and_what_fills_it(scratch: ScratchCopy)
     assert {row["letters"] - len(row["completion"]) for row in map(json.loads, rows.splitlines())} == {0}
     assert scratch.run("bundle", "import", "after.bundle", DEFSURVEY_HOME="elsewhere")
     assert scratch.run("export", "after", "--format", "jsonl", DEFSURVEY_HOME="elsewhere") == rows
+
+
+def test_a_metric_is_a_function_and_a_line(scratch: ScratchCopy) -> None:
+    """Every cell has a row of it among the metrics that are exported."""
+    (scratch.folder / "reports" / "metrics" / "commonest.py").write_text(METRIC)
+    table = "OF_CELLS: Mapping[tuple[str, str], Callable[[Measured], Figure | None]] = {\n"
+    made = '    ("commonest_share", ""): lambda of: Figure(commonest_share(of.cell.counts)),\n'
+    scratch.insert("reports/measures.py", table, made)
+    known = "from defsurvey.reports.merge import run_of_cells\n"
+    scratch.insert("reports/measures.py", known, "from defsurvey.reports.metrics.commonest import commonest_share\n")
+    scratch.answers("uniform", "none")
+    rows = csv.DictReader(scratch.run("export", "s", "--metrics").splitlines())
+    (row,) = [row for row in rows if row["metric"] == "commonest_share"]
+    assert (row["model"], row["culture"], row["level"]) == ("uniform", "us", "cell")
+    assert 1 / 3 <= float(row["value"]) <= 1
