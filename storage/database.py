@@ -68,12 +68,7 @@ _READ_ONLY = "25006"
 
 
 class BadDatabaseUrl(BadInput, ValueError):
-    """The database URL, or a promise beside it, cannot be used; the message says what was expected.
-
-    Args:
-        told: what was expected and what was got, for whoever knows how the user gave it.
-        what: what it is about.
-    """
+    """The database URL, or a promise beside it, cannot be used; ``told`` says what was expected and what was got."""
 
     def __init__(self, told: str, *, what: str = "database URL") -> None:
         super().__init__(f"{what}: {told}")
@@ -92,18 +87,13 @@ class LogMissing(BadInput, RuntimeError):
 
 
 class Database:
-    """A database and its transactions.
+    """A database and its transactions; raises BadDatabaseUrl.
 
     Args:
-        url: ``sqlite:///path`` or ``postgresql://user@host/name``; libpq's parameters in it win over ours. Of several
-            hosts in it the one that takes writes is used, unless it says otherwise (``target_session_attrs``).
+        url: ``sqlite:///path`` or ``postgresql://user@host/name``; libpq's parameters in it win over ours.
         threads: connections kept ready; at least the number of threads that use them.
-        synchronous: SQLite only. ``full`` survives a power loss; ``normal`` (the default) survives
-            the death of any process and may lose the last answers, never consistency, when the power goes;
-            ``off`` promises nothing.
-
-    Raises:
-        BadDatabaseUrl: the URL is malformed or names another kind of database, or ``synchronous`` is none of these.
+        synchronous: SQLite only: ``full`` survives a power loss, ``normal`` may lose the last answers then, never
+            consistency, and ``off`` promises nothing.
     """
 
     def __init__(self, url: str, *, threads: int = 4, synchronous: str = "normal") -> None:
@@ -167,10 +157,7 @@ class Database:
 
         Whoever closes a file last leaves it without need of a log (see ``_settle``), so that a file which needs one
         and has none has lost it. Another process may be opening or closing it this moment, so it is looked at for a
-        while.
-
-        Raises:
-            LogMissing: the log is gone.
+        while. Raises LogMissing.
         """
         for pause in (*[0.1] * 10, None):
             if self.file is None or not _needs_log(self.file):
@@ -186,14 +173,7 @@ class Database:
                 connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     def backup(self, target: IO[bytes]) -> None:
-        """Copy a SQLite database, also while others write to it.
-
-        Args:
-            target: where the copy, one file that needs no log, is written.
-
-        Raises:
-            BadDatabaseUrl: this is PostgreSQL, whose own tool is pg_dump.
-        """
+        """Copy a SQLite database, also while others write to it, as one file that needs no log."""
         if not self.sqlite:
             raise BadDatabaseUrl("expected SQLite, got PostgreSQL, which pg_dump copies", what="backup")
         with TemporaryDirectory() as folder:
@@ -298,12 +278,9 @@ def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
         # is one, every statement looks for further listeners.
         dbapi.isolation_level = None
         _begin_log(dbapi)
-        for pragma in (
-            f"synchronous = {synchronous}",
-            "foreign_keys = ON",
-            f"busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
-        ):
-            dbapi.execute(f"PRAGMA {pragma}")
+        dbapi.execute(f"PRAGMA synchronous = {synchronous}")
+        dbapi.execute("PRAGMA foreign_keys = ON")
+        dbapi.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
     event.listen(engine, "close", _settle)
     return engine

@@ -20,13 +20,8 @@ class OutsideFolder(OSError):
 def path_under(root: Path, *names: str) -> Path:
     """The path of something that has to lie within a folder; nothing is made, and it need not be there.
 
-    Args:
-        root: the folder.
-        names: of folders and at last of the thing itself, from the root on.
-
-    Raises:
-        OutsideFolder: they lead out of the folder, by ``..``, a leading ``/`` or a symbolic link, or to the folder
-            itself, or are no path at all.
+    Raises OutsideFolder where the names lead out of the folder, by ``..``, a leading ``/`` or a symbolic link, or to
+    the folder itself, or are no path at all.
     """
     path = root.joinpath(*names)
     try:

@@ -49,13 +49,7 @@ def is_empty(database: Database) -> bool:
 
 
 def migrate(database: Database) -> bool:
-    """Bring the schema up to date; safe when several processes do so at once.
-
-    Returns whether anything had to be done.
-
-    Raises:
-        OtherSchema: the database is at a revision that this version does not know.
-    """
+    """Bring the schema up to date; safe when several processes do so at once. Returns whether it was not."""
     with database.read() as connection:
         if current_revision(connection) == HEAD:
             return False

@@ -67,13 +67,7 @@ class BadBundle(BadInput, ValueError):
 
 
 def export_bundle(database: Database, run: str, path: Path) -> int:
-    """Write a run to a file, which appears whole or not at all. Returns the number of answers in it.
-
-    Links are followed, and pipes written into: see ``storage.files.write_whole``.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
+    """Write a run to a file, which appears whole or not at all. Returns the number of answers in it."""
     answers = 0
 
     def write(target: IO[bytes]) -> None:
@@ -267,11 +261,7 @@ def _insert(connection: Connection, name: str, rows: list[dict[str, Any]], keys:
 
 
 def _here(name: str, row: dict[str, Any], keys: _Keys) -> dict[str, Any]:
-    """A row with the keys that its owners were given here, as nobody's: free, and to be published from here.
-
-    Raises:
-        Misfit: the owner is not in the file.
-    """
+    """A row with the keys that its owners were given here, as nobody's; raises Misfit where those are not there."""
     for owner in keys:
         if owner in row and name != "run":  # of a run it is the judge that its study asks for, no key
             if row[owner] not in keys[owner]:

@@ -58,11 +58,7 @@ _BATCH = 1000
 
 
 def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> Iterator[dict[str, Any]]:
-    """Rows of ``COLUMNS`` (and ``TELEMETRY``), ordered by model, culture, condition, language, participant, item, slot.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
+    """Rows of ``COLUMNS`` (and ``TELEMETRY``), by model, culture, condition, language, participant, item and slot."""
     with database.read() as connection:
         cells = store.run_in(connection, run_id).cells
         # Sorted here: databases differ in how they order text.
@@ -71,22 +67,12 @@ def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> 
 
 
 def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
-    """Rows of ``PROBABILITIES``, ordered by model, culture, condition, language; then as asked.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
+    """Rows of ``PROBABILITIES``, ordered by model, culture, condition, language; then as asked."""
     cells = store.load_run(database, run_id).cells
     found = read_probabilities(database, run_id)
     for row in sorted(found, key=lambda row: _place(cells[row.cell])):  # which leaves the rows of a cell as they are
-        yield {
-            "run": run_id,
-            **cells[row.cell].names,
-            "question": row.question,
-            "order": row.order,
-            "option": row.option,
-            "probability": row.probability,
-        }
+        flat = {"run": run_id, **cells[row.cell].names}
+        yield {name: flat[name] if name in flat else getattr(row, name) for name in PROBABILITIES}
 
 
 def _place(cell: Cell) -> tuple[str, ...]:

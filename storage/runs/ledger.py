@@ -146,13 +146,7 @@ _RECORD = insert(tables.answer).values(committed_at=Now())
 
 
 class Ledger:
-    """Claims, checkpoints and releases of one process.
-
-    Args:
-        database: where the ledger is kept.
-        owner: name of the process that claims, see ``lease_owner``.
-        ttl: seconds for which a claim holds without a heartbeat.
-    """
+    """Claims, checkpoints and releases of one process; a claim holds for ``ttl`` seconds without a heartbeat."""
 
     def __init__(self, database: Database, *, owner: str, ttl: float = LEASE_SECONDS) -> None:
         self.database = database
@@ -174,16 +168,9 @@ class Ledger:
     def checkpoint(
         self, held: Participant, answer: Answer, memory: tuple[int, ...], more: Sequence[Answer] = ()
     ) -> None:
-        """Commit an answer together with the memory after it and the next position.
+        """Commit an answer together with the items remembered after it and the next position; raises StaleLease.
 
-        Args:
-            held: whose answer it is.
-            answer: the answer.
-            memory: the items remembered after it.
-            more: a panel's further answers to the same item, in slots of their own.
-
-        Raises:
-            StaleLease: the participant is not held under this epoch any more, or is not at this item.
+        ``more`` are a panel's further answers to the same item, in slots of their own.
         """
         columns = [{**answer_columns(one), "worker": self.owner} for one in (answer, *more)]
         advance = advancing(held, answer.item, memory, (answer, *more))
@@ -199,8 +186,7 @@ class Ledger:
     def begin_trial(self, held: Participant) -> None:
         """Note that a suspect is being asked and nobody else in this process: if the worker dies now, it was this one.
 
-        Raises:
-            StaleLease: the participant is not held under this epoch any more.
+        Raises StaleLease.
         """
         mark = update(tables.participant).where(fence(held), OPEN).values(on_trial=True)
         if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
@@ -213,11 +199,7 @@ class Ledger:
             return [(answer_from(row), row.next_attempt) for row in rows]
 
     def replace(self, held: Participant, answer: Answer) -> None:
-        """Commit an answer that was asked again in place of the one before it.
-
-        Raises:
-            StaleLease: the participant is not held under this epoch any more, or the answer is not to be asked again.
-        """
+        """Commit an answer that was asked again in place of the one before it; raises StaleLease."""
         columns = {**answer_columns(answer), "worker": self.owner, "committed_at": Now()}
         here = and_(_A.participant == held.id, _A.item == answer.item, _A.slot == answer.slot)
         asked = and_(_AGAIN.participant == held.id, _AGAIN.item == answer.item, _AGAIN.slot == answer.slot)

@@ -265,11 +265,7 @@ def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str
 
 
 def read_draws(database: Database, run_id: str) -> DrawArrays:
-    """The configurations of a run: one row per participant, or per answer where each question has its own draws.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
+    """The configurations of a run: one row per participant, or per answer where each question has its own draws."""
     with database.read() as connection:
         run = store.run_in(connection, run_id)
         per_question = run.protocol.draws is DrawsPer.QUESTION

@@ -38,11 +38,7 @@ def steps_of(database: Database, participant: int, item: int, attempt: int) -> l
 
 
 def commit_step(database: Database, owner: str, held: Participant, step: CompletedStep) -> None:
-    """Commit one step; committing it a second time changes nothing.
-
-    Raises:
-        StaleLease: the participant is not held under this epoch any more.
-    """
+    """Commit one step; committing it a second time changes nothing. Raises StaleLease."""
     # Written, not read: whoever claims the participant at this moment waits until the step is there.
     mark = update(tables.participant).where(fence(held)).values(lease_epoch=held.epoch)
     columns = {**flat(step), "worker": owner, "committed_at": Now()}
@@ -58,11 +54,7 @@ def commit_step(database: Database, owner: str, held: Participant, step: Complet
 def commit_probabilities(
     database: Database, held: Participant, item: int, found: Sequence[OptionProbabilities]
 ) -> None:
-    """Commit what was read of one item, in every order, together with the next position.
-
-    Raises:
-        StaleLease: the participant is not held under this epoch any more, or is not at this item.
-    """
+    """Commit what was read of one item, in every order, together with the next position; raises StaleLease."""
     rows = [
         {
             "participant": held.id,
@@ -89,12 +81,7 @@ def commit_probabilities(
 
 
 def unweighed(database: Database, cells: Sequence[int]) -> int:
-    """How many questions the participants of these cells have passed without any probabilities: an engine gave up.
-
-    Args:
-        database: where the cells are.
-        cells: ids of those whose options are weighed.
-    """
+    """How many questions the participants of these cells have passed without any probabilities: an engine gave up."""
     if not cells:
         return 0
     here = _P.cell.in_(cells)
@@ -105,11 +92,7 @@ def unweighed(database: Database, cells: Sequence[int]) -> int:
 
 
 def read_probabilities(database: Database, run: str) -> list[ProbabilityRow]:
-    """What the next token said of the options of every question, by cell, question, order and place.
-
-    Raises:
-        storage.runs.store.UnknownRun: there is no such run.
-    """
+    """What the next token said of the options of every question, by cell, question, order and place."""
     query = (
         select(_P.cell, _O.question, _O.order, _O.option, _O.probability)
         .join_from(tables.option_probability, tables.participant, _O.participant == _P.id)

@@ -32,12 +32,7 @@ _COUNTED = ("planned", *(state.value for state in AnswerState))
 
 
 class UnknownRun(BadInput, LookupError):
-    """There is no run with that id; the message names the nearest and those that there are.
-
-    Args:
-        run: its id; None: the newest was asked for, and there is none at all.
-        known: ids of the runs that there are.
-    """
+    """There is no run with that id, or, with None, none at all; the message names the nearest and those known."""
 
     def __init__(self, run: str | None, known: Sequence[str] = ()) -> None:
         if run is None:
@@ -110,16 +105,8 @@ def add_run(database: Database, new: NewRun, *, extend: bool = False) -> int:
 def _insert_run(connection: Connection, new: NewRun) -> None:
     survey = {"fingerprint": new.survey.fingerprint, "name": new.survey.id, "body": survey_to_json(new.survey)}
     insert_new(connection, tables.survey, survey)
-    run = {
-        "id": new.id,
-        "created_at": Now(),
-        "survey": new.survey.fingerprint,
-        "questions": list(new.questions),
-        "protocol": flat(new.protocol),
-        "design": new.design,
-        "study": new.study,
-        "cancelled": False,
-    }
+    own = {"survey": new.survey.fingerprint, "questions": list(new.questions), "protocol": flat(new.protocol)}
+    run = {"id": new.id, "created_at": Now(), "design": new.design, "study": new.study, **own}
     insert_new(connection, tables.run, run)
 
 
