@@ -76,49 +76,37 @@ class ReferenceTable:
     low_n: NDArray[np.bool_]  #: marked as too few people, shape (I,)
 
 
-def _value(question: Question, option: int) -> Value | None:
-    return question.value if option < 0 else question.options[option].value
-
-
 def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
-    """The items of these questions."""
+    """The items of these questions; a residual option ("other") has no code, however it is numbered."""
     questions = tuple(survey.question(name) for name in ids)
-    positions = [
-        (place, option)
-        for place, question in enumerate(questions)
-        for option in (range(len(question.options)) if question.type is QuestionType.MULTIPLE else (-1,))
-    ]
-    dimensions = {code: place for place, code in enumerate(survey.dimensions)}
-    values = [_value(questions[place], option) for place, option in positions]
-    sizes = np.array([2 if option >= 0 else len(questions[place].options) for place, option in positions])
+    rows: list[tuple[int, int, Value | None, list[float]]] = []
+    for place, question in enumerate(questions):
+        if question.type is QuestionType.MULTIPLE:
+            rows += [(place, at, option.value, [0.0, 1.0]) for at, option in enumerate(question.options)]
+        else:
+            codes = [np.nan if option.residual else float(option.code) for option in question.options]
+            rows.append((place, -1, question.value, codes))
+    places, options, values, given = zip(*rows, strict=True)
+    sizes = np.array([len(codes) for codes in given])
     offered = np.arange(sizes.max()) < sizes[:, None]
-    code = _codes(questions, positions, offered)
+    code = np.full(offered.shape, np.nan)
+    code[offered] = np.concatenate(given)
+    dimensions = {name: place for place, name in enumerate(survey.dimensions)}
     return ItemTable(
         questions=questions,
         grouping=Grouping(
-            question=np.array([place for place, _ in positions], dtype=np.int64),
+            question=np.array(places, dtype=np.int64),
             questions=len(questions),
             dimension=np.array([-1 if value is None else dimensions[value.dimension] for value in values]),
             dimensions=len(dimensions),
             by_dimension=any(value is not None for value in values),
         ),
-        option=np.array([option for _, option in positions], dtype=np.int64),
+        option=np.array(options, dtype=np.int64),
         offered=offered,
         placed=~np.isnan(code),
         code=code,
         direction=np.array([0 if value is None else value.direction for value in values], dtype=np.int64),
     )
-
-
-def _codes(questions: Sequence[Question], positions: Sequence[tuple[int, int]], offered: NDArray[np.bool_]) -> Floats:
-    """Codes to take means of; a residual option ("other") has none, however it is numbered."""
-    code = np.full(offered.shape, np.nan)
-    for row, (place, option) in enumerate(positions):
-        given = questions[place].options
-        code[row, : 2 if option >= 0 else len(given)] = (
-            [0.0, 1.0] if option >= 0 else [np.nan if each.residual else float(each.code) for each in given]
-        )
-    return code
 
 
 def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group = Group.ALL) -> ReferenceTable:

@@ -33,8 +33,9 @@ def _expected(masses: Floats, terms: Floats) -> Floats:
     return np.asarray(weighted.sum(axis=(-1, -2)), dtype=np.float64)
 
 
-def expected_js_distance(n: int, shares: ArrayLike) -> float:
-    """Expected Jensen-Shannon distance (base 2) of n people drawn from ``shares``, shape (k,).
+@lru_cache(maxsize=65_536)
+def expected_js_distance(n: int, shares: tuple[float, ...]) -> float:
+    """Expected Jensen-Shannon distance (base 2) of n people drawn from k shares.
 
     Exact up to :data:`ENUMERATED` outcomes, else the mean of :data:`SIMULATED` draws with a fixed seed.
     """
@@ -73,7 +74,6 @@ class Floor:
     offered: NDArray[np.bool_]  #: shape (I, K)
     source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as ``shares``
     _rows: dict[int, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _distances: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, n: ArrayLike) -> FloorValues:
         """The floor at each item's own number of valid answers, shape (I,)."""
@@ -96,11 +96,7 @@ class Floor:
     def js_distance(self, item: int, n: int) -> float:
         """Expected Jensen-Shannon distance of n people on one item; nan where n is 0 or there is no reference."""
         known = self.shares[item][self.offered[item]]
-        if n == 0 or np.isnan(known).any():
-            return float("nan")
-        if (item, n) not in self._distances:
-            self._distances[item, n] = expected_js_distance(n, known)
-        return self._distances[item, n]
+        return expected_js_distance(n, tuple(known.tolist())) if n > 0 and not np.isnan(known).any() else np.nan
 
     def js_distances(self, n: ArrayLike) -> Floats:
         """The same of every item at its own number of valid answers, shape (I,)."""
