@@ -59,13 +59,12 @@ def test_entities_do_not_unfold(tmp_path: Path) -> None:
     """A sheet of entities that name each other ten times over is refused by the XML parser, at once."""
     entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     path = tmp_path / "laughs.xlsx"
-    with zipfile.ZipFile(book(tmp_path / "b.xlsx", [["id"]])) as whole, zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(book(tmp_path / "b.xlsx", [[1]])) as whole, zipfile.ZipFile(path, "w") as archive:
         for part in whole.namelist():
             text = whole.read(part)
             if part == "xl/worksheets/sheet1.xml":
                 text = f'<!DOCTYPE a [<!ENTITY e0 "{"ha" * 50}">{entities}]>'.encode() + text
-                text = text.replace(b'<c r="A1" t="s"><v>0</v>', b'<c r="A1" t="inlineStr"><is><t>&e11;</t></is>')
-                assert b"<t>&e11;" in text
+                text = text.replace(b"<v>", b"<v>&e11;", 1)
             archive.writestr(part, text)
     with pytest.raises(
         SurveyError, match=r"laughs\.xlsx: expected an Excel workbook \(\.xlsx\), got ParseError: limit on"
