@@ -12,20 +12,17 @@ from defsurvey.storage.surveys.as_json import survey_to_json, written
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
 from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName, nearest, one_of
 from defsurvey.storage.surveys.questions import PARAPHRASES_FILE, Tried, paraphrases_text
-from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Survey
+from defsurvey.storage.surveys.survey import Option, Question, QuestionType, Survey
 from defsurvey.storage.surveys.tables import decimal, percent, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
 from defsurvey.storage.text import control
 
 
 def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | None = None) -> Survey:
-    """Write a survey as a folder, all of it or nothing, and read it back.
+    """Write a survey as a folder, all of it or nothing, and read it back: its shares are rounded then.
 
-    The files are written into a hidden folder beside ``folder``, checked there by ``read_survey``, and
-    only then get its name.
-
-    Its fingerprint is not used. Files of ``beside``, name -> text, are put into the folder as well, and are no part of
-    the survey. What is returned is the survey as read back: its shares are rounded, and it has its fingerprint.
+    The files are written into a hidden folder beside ``folder``, checked there by ``read_survey``, and only then get
+    its name. Files of ``beside``, name -> text, are put into the folder as well, and are no part of the survey.
 
     Raises:
         InvalidSurvey: the survey is not well formed; nothing is left behind.
@@ -37,45 +34,31 @@ def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | No
 
 
 def copy_survey(source: Path, folder: Path) -> Survey:
-    """Copy a survey folder as ``write_survey`` writes one: its files as they are, and no others in it.
-
-    Raises:
-        InvalidSurvey: the source is not sound.
-        SurveyError: the folder is there already, or its parent is not.
-    """
+    """Copy a sound survey folder as ``write_survey`` writes one: its files as they are, and no others in it."""
     read_survey(source)
     files = [file for file in (*FILES, *OPTIONAL_FILES) if (source / file).is_file()]
     return _made(folder, {file: (source / file).read_bytes() for file in files})
 
 
 def _made(folder: Path, files: Mapping[str, bytes]) -> Survey:
-    _check_place(folder)
+    if not folder.name or not folder.absolute().parent.is_dir():
+        raise SurveyError(f"survey folder {folder}: expected a folder to make it in, got none at {folder.parent}")
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise SurveyError(f"survey folder {folder}: expected a place where nothing is yet, got something; it is kept")
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     draft.mkdir()
     try:
         for file, content in files.items():
             (draft / file).write_bytes(content)
-        written = _checked(draft, folder)
+        survey = read_survey(draft)
         if folder.is_dir():
             folder.rmdir()  # empty; not every system renames onto an empty folder
         draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return written
-
-
-def _check_place(folder: Path) -> None:
-    if not folder.name or not folder.absolute().parent.is_dir():
-        raise SurveyError(f"survey folder {folder}: expected a folder to make it in, got none at {folder.parent}")
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
-        raise SurveyError(f"survey folder {folder}: expected a place where nothing is yet, got something; it is kept")
-
-
-def _checked(draft: Path, folder: Path) -> Survey:
-    try:
-        return read_survey(draft)
     except InvalidSurvey as error:
         raise InvalidSurvey(folder, error.problems) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return survey
 
 
 def survey_files(survey: Survey) -> dict[str, str]:
@@ -84,39 +67,29 @@ def survey_files(survey: Survey) -> dict[str, str]:
     if gone:
         got = f"got none of {one_of(gone)}; copy its folder instead"
         raise SurveyError(f"survey {survey.id}: expected its excluded questions, {got}")
-    sources = {
-        text: f"source-{number}"
-        for number, text in enumerate(dict.fromkeys(r.source for r in survey.references if r.source), start=1)
-    }
+    texts = dict.fromkeys(reference.source for reference in survey.references if reference.source)
+    sources = {text: f"source-{number}" for number, text in enumerate(texts, start=1)}
+    body = survey_to_json(survey)
+    head = {name: body[name] for name in ("id", "title", "version", "citation", "terms", "languages")}
+    head |= {"dimensions": dict(survey.dimensions)} if survey.dimensions else {}
+    head["cultures"] = {culture.pop("code"): _culture(culture) for culture in body["cultures"]}
+    head |= {"sources": {key: text for text, key in sources.items()}} if sources else {}
     files = {
-        "survey.yaml": dump_yaml(_head(survey, sources)),
+        "survey.yaml": dump_yaml(head),
         "questions.yaml": dump_yaml({"questions": [_question(question) for question in survey.questions]}),
         "references.csv": _references(survey, sources),
     }
     if any(culture.regions for culture in survey.cultures):
         files["regions.csv"] = _regions(survey)
     if survey.excluded:
-        files[EXCLUDED_FILE] = _exclusions(survey.excluded)
+        files[EXCLUDED_FILE] = table(("question", "reason"), survey.excluded.items())
     if survey.paraphrases:
         files[PARAPHRASES_FILE] = paraphrases_text([Tried(paraphrase=one) for one in survey.paraphrases])
     return files
 
 
-def _head(survey: Survey, sources: Mapping[str, str]) -> dict[str, Any]:
-    body = survey_to_json(survey)
-    names = ("id", "title", "version", "citation", "terms", "languages")
-    return {
-        **{name: body[name] for name in names},
-        **({"dimensions": dict(survey.dimensions)} if survey.dimensions else {}),
-        "cultures": {culture.code: _culture(culture) for culture in survey.cultures},
-        **({"sources": {key: text for text, key in sources.items()}} if sources else {}),
-    }
-
-
-def _culture(culture: Culture) -> dict[str, Any]:
-    optional = {"in_sentence": culture.in_sentence, "spoken": culture.spoken}
-    written = {"name": dict(culture.name), "language": culture.language}
-    return written | {key: value for key, value in optional.items() if value}
+def _culture(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: body[name] for name in ("name", "language", "in_sentence", "spoken") if body.get(name)}
 
 
 def _question(question: Question) -> dict[str, Any]:
@@ -141,59 +114,50 @@ def _scale(options: Sequence[Option]) -> dict[str, Any] | None:
 
 
 def _references(survey: Survey, sources: Mapping[str, str]) -> str:
+    weighted = any(reference.n_eff is not None for reference in survey.references)
+    columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
     rows = [
-        {
-            "question": reference.question,
-            "culture": reference.culture,
-            "group": reference.group.value,
-            "n": reference.n,
-            "n_eff": "" if reference.n_eff is None else decimal(reference.n_eff),
-            "low_n": "yes" if reference.low_n else "",
-            "source": sources.get(reference.source, ""),
-            "percent": "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
-        }
+        (
+            reference.question,
+            reference.culture,
+            reference.group.value,
+            reference.n,
+            *(["" if reference.n_eff is None else decimal(reference.n_eff)] if weighted else []),
+            "yes" if reference.low_n else "",
+            sources.get(reference.source, ""),
+            "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
+        )
         for reference in survey.references
     ]
-    weighted = any(row["n_eff"] for row in rows)
-    columns = ("question", "culture", "group", "n", *(["n_eff"] if weighted else []), "low_n", "source", "percent")
-    return table(columns, ([row[column] for column in columns] for row in rows))
+    return table(columns, rows)
 
 
 def _regions(survey: Survey) -> str:
     places = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
+    some = not all(region.uniform for _, region in places)
+    names = [f"name_{language}" for language in survey.languages]
     rows = [
-        {
-            "culture": culture,
-            "code": region.code,
-            **{f"name_{language}": region.name[language] for language in survey.languages},
-            "share": percent(region.share),
-            "uniform": "yes" if region.uniform else "no",
-        }
+        (
+            culture,
+            region.code,
+            *(region.name[language] for language in survey.languages),
+            percent(region.share),
+            *(["yes" if region.uniform else "no"] if some else []),
+        )
         for culture, region in places
     ]
-    columns = [name for name in rows[0] if name != "uniform" or not all(region.uniform for _, region in places)]
-    return table(columns, ([row[column] for column in columns] for row in rows))
-
-
-def _exclusions(excluded: Mapping[str, str]) -> str:
-    return table(("question", "reason"), excluded.items())
+    return table(("culture", "code", *names, "share", *(["uniform"] if some else [])), rows)
 
 
 def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequence[str] = ()) -> Survey:
     """Leave questions of a survey folder out, or take them in again.
 
     They stay in the folder's files, and their reasons in ``excluded.csv``: only what is read from the folder
-    is without them. Excluding a question again replaces its reason.
-
-    Args:
-        folder: a sound survey folder.
-        reasons: question -> why it is excluded; not empty.
-        restore: questions that are excluded and shall no longer be.
+    is without them. ``reasons`` tells of questions why they are excluded; ``restore`` are some that no longer are.
 
     Raises:
-        UnknownName: there is no such question, or one to be restored is not excluded.
-        SurveyError: the folder is not sound, a reason is empty or has a control character, or no question would be
-            left.
+        SurveyError: the folder is not sound, there is no such question (UnknownName), a reason is empty or has a
+            control character, or no question would be left.
     """
     survey = read_survey(folder)
     known = [*(question.id for question in survey.questions), *survey.excluded]
@@ -214,6 +178,6 @@ def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequ
         raise SurveyError(f"survey {survey.id}: expected a question to be left, got all {len(known)} excluded")
     if kept != survey.excluded:
         draft = folder / f".{EXCLUDED_FILE}.{secrets.token_hex(4)}"
-        draft.write_text(_exclusions(kept), encoding="utf-8", newline="\n")
+        draft.write_text(table(("question", "reason"), kept.items()), encoding="utf-8", newline="\n")
         draft.replace(folder / EXCLUDED_FILE)
     return read_survey(folder)

@@ -153,7 +153,7 @@ class YamlFile:
         self.file = file
         problems: list[Problem] = []
         try:
-            self._root = compose(file, text)
+            self._root = _compose(file, text)
             self.body = _plain(file, self._root, "", {}, problems)
         except RecursionError:
             raise fault(file, "YAML", "too many levels of nesting") from None
@@ -272,7 +272,7 @@ def _remedy(problem: str) -> str:
     )
 
 
-def compose(file: str, text: str) -> yaml.Node:
+def _compose(file: str, text: str) -> yaml.Node:
     """The nodes of a YAML file's one document; raises Fault where it does not parse or is empty."""
     try:
         node = yaml.compose(text, Loader=_LOADER)
