@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
@@ -40,7 +40,6 @@ from defsurvey.storage.surveys.questions import (
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,
-    Paraphrase,
     Question,
     QuestionType,
     ReferenceDistribution,
@@ -59,13 +58,7 @@ from defsurvey.storage.surveys.tables import (
     to_shares,
     yes_or_no,
 )
-from defsurvey.storage.surveys.yaml_models import (
-    Text,
-    YamlFile,
-    YamlModel,
-    mistakes,
-    must,
-)
+from defsurvey.storage.surveys.yaml_models import Text, YamlFile, YamlModel, mistakes, must
 from defsurvey.storage.text import characters
 
 #: The files of a survey folder, in the order in which they are read.
@@ -75,16 +68,13 @@ EXCLUDED_FILE = "excluded.csv"
 OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, PARAPHRASES_FILE)
 _ALL_FILES = (*FILES, EXCLUDED_FILE, PARAPHRASES_FILE)
 _BUNDLED = Path(__file__).parent
+T = TypeVar("T")
 
 
 def read_survey(folder: Path) -> Survey:
     """The survey that a folder holds, checked, with its fingerprint.
 
-    Shares of its distributions and regions are in [0, 1] and sum to 1 (those of multiple questions do not sum).
-
-    Raises:
-        InvalidSurvey: something is not as the format asks for; it tells the first problem (file, line, field,
-            expected, got) and carries all that were found.
+    Raises InvalidSurvey where something is not as the format asks for; it carries all that was found.
     """
     survey, problems = _load(folder)
     if survey is None or problems:
@@ -116,10 +106,7 @@ def is_culture(code: str) -> bool:
 
 
 def _is_code(code: str, signs: str) -> bool:
-    """Whether it begins with a letter, a digit or ``_``, and goes on with such, marks on letters and these signs.
-
-    Of invisible characters those may stand that spell a word, as a joiner in Persian.
-    """
+    """Whether it begins with a letter, a digit or ``_``, and goes on with such, marks, joiners and these signs."""
     if not code or not (code[0] == "_" or unicodedata.category(code[0])[0] in "LN"):
         return False
     return all(
@@ -128,7 +115,6 @@ def _is_code(code: str, signs: str) -> bool:
     )
 
 
-#: What is said of codes that are none.
 _CODE_RULE = "a code of letters and digits of any script, with"
 DIMENSION_RULE = f"{_CODE_RULE} '_', '.', '-', '/', ':', '&', '+', \"'\" or single spaces between"
 CULTURE_RULE = f"{_CODE_RULE} '_', '.', '-' or ':' between"
@@ -223,9 +209,7 @@ class _ReferenceRow(Row):
             if code in found:
                 raise self.fault("percent", f"every option of question {question.id} once", f"option {code} again")
             if (part := to_percent(written)) is None:
-                raise self.fault(
-                    "percent", f"a percentage from 0 to 100 {whose}", repr(written) if written else "nothing"
-                )
+                raise self.fault("percent", f"a percentage from 0 to 100 {whose}", shown(written))
             found[code] = part
         if question.type is not QuestionType.MULTIPLE:
             missing = [str(code) for code in known if code not in found]
@@ -284,10 +268,10 @@ def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str
                 Region(
                     code=row.code,
                     name={language: getattr(row, f"name_{language}") for language in declared.languages},
-                    share=share,
+                    share=shares[place],
                     uniform=row.uniform,
                 )
-                for row, share in zip(places, shares.values(), strict=True)
+                for place, row in enumerate(places)
             )
     return found
 
@@ -302,43 +286,33 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
     survey: Survey | None = None
     if "survey.yaml" in texts:
         with problems.gathered():  # without it, what the other files must hold is not known
-            survey = _read_body(*_read_head(texts["survey.yaml"]), texts, problems)
+            survey = _read_texts(texts, problems)
     return survey, sorted(problems.found, key=lambda problem: (_ALL_FILES.index(problem.file), problem.line or 0))
 
 
-def _read_head(text: str) -> tuple[_SurveyModel, Declared]:
-    written = YamlFile("survey.yaml", text)
+def _read_texts(texts: Mapping[str, str], problems: Problems) -> Survey:
+    written = YamlFile("survey.yaml", texts["survey.yaml"])
     languages = written.body.get("languages") if isinstance(written.body, dict) else None
     declared = Declared(languages=languages if isinstance(languages, list) else ())
     head = written.read(_SurveyModel, context=declared)
     declared.dimensions, declared.cultures, declared.sources = head.dimensions, head.cultures, head.sources
-    return head, declared
 
+    def read(file: str, reader: Callable[[str], T]) -> T | None:
+        """What is in a file; None where it is not there or at fault, or where what it speaks of is not known."""
+        if file in texts and (declared.ids or file in ("questions.yaml", "regions.csv")):
+            with problems.gathered():
+                return reader(texts[file])
+        return None
 
-def _read_body(head: _SurveyModel, declared: Declared, texts: Mapping[str, str], problems: Problems) -> Survey:
-    questions: tuple[Question, ...] = ()
-    references: tuple[ReferenceDistribution, ...] = ()
-    regions: Mapping[str, tuple[Region, ...]] = {}
-    excluded: Mapping[str, str] = {}
-    paraphrases: tuple[Paraphrase, ...] = ()
-    if "questions.yaml" in texts:
-        with problems.gathered():
-            questions = read_questions("questions.yaml", texts["questions.yaml"], declared, problems)
-    if "regions.csv" in texts:
-        with problems.gathered():
-            regions = _read_regions(texts["regions.csv"], declared, problems)
-    if "references.csv" in texts and declared.ids:
-        with problems.gathered():
-            references = tuple(_read_references(texts["references.csv"], questions, declared, problems))
-    if EXCLUDED_FILE in texts and declared.ids:
-        with problems.gathered():
-            rows = read_table(
-                EXCLUDED_FILE, texts[EXCLUDED_FILE], _ExclusionRow, problems, context=declared, unique=("question",)
-            )
-            excluded = {row.question: row.reason for row in rows}
-    if PARAPHRASES_FILE in texts and declared.ids:
-        with problems.gathered():
-            paraphrases = used(read_paraphrases(texts[PARAPHRASES_FILE], declared, problems), without=excluded)
+    def read_exclusions(text: str) -> dict[str, str]:
+        rows = read_table(EXCLUDED_FILE, text, _ExclusionRow, problems, context=declared, unique=("question",))
+        return {row.question: row.reason for row in rows}
+
+    questions = read("questions.yaml", lambda text: read_questions("questions.yaml", text, declared, problems)) or ()
+    regions = read("regions.csv", lambda text: _read_regions(text, declared, problems)) or {}
+    references = read("references.csv", lambda text: tuple(_read_references(text, questions, declared, problems)))
+    excluded = read(EXCLUDED_FILE, read_exclusions) or {}
+    tried = read(PARAPHRASES_FILE, lambda text: read_paraphrases(text, declared, problems)) or ()
     cultures = [
         Culture(code=code, regions=regions.get(code, ()), **dict(culture)) for code, culture in head.cultures.items()
     ]
@@ -347,9 +321,9 @@ def _read_body(head: _SurveyModel, declared: Declared, texts: Mapping[str, str],
         languages=tuple(head.languages),
         questions=tuple(question for question in questions if question.id not in excluded),
         cultures=tuple(cultures),
-        references=tuple(reference for reference in references if reference.question not in excluded),
+        references=tuple(reference for reference in references or () if reference.question not in excluded),
         excluded=excluded,
-        paraphrases=paraphrases,
+        paraphrases=used(tried, without=excluded),
     )
     return replace(survey, fingerprint=fingerprint(survey))
 
@@ -372,8 +346,7 @@ def _read(folder: Path, file: str) -> str | None:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        got = f"byte 0x{content[error.start]:02x}"
-        raise fault(file, "text in UTF-8", got, line=line) from None
+        raise fault(file, "text in UTF-8", f"byte 0x{content[error.start]:02x}", line=line) from None
 
 
 def bundled_surveys() -> tuple[str, ...]:
@@ -387,33 +360,25 @@ def find_survey(name: str, *, beside: Path | None = None) -> Survey:
 
 
 def find_folder(name: str, *, beside: Path | None = None) -> Path:
-    """The folder of the survey of that name.
+    """The folder of the survey of that name: a bundled one's id, or a folder (``./wvs7`` is one).
 
-    Args:
-        name: the id of a bundled survey, or a folder. A bundled id comes first; ``./wvs7`` is a folder.
-        beside: the folder that ``name`` is relative to and must lie in, e.g. that of the study file, so that a
-            study taken from elsewhere reads nothing but what came with it. None: ``name`` was typed
-            by the user, is relative to the working directory and may lie anywhere.
-
-    Raises:
-        UnknownName: there is neither a survey nor a folder of that name; the nearest id is told.
-        SurveyError: the folder lies outside ``beside``.
+    A folder is relative to ``beside`` and must lie in it, so that a study taken from elsewhere reads nothing but what
+    came with it; None: the user typed it, and it may lie anywhere. Raises UnknownName where there is neither, and
+    SurveyError where the folder lies outside.
     """
     bundled = bundled_surveys()
     if name in bundled:
         return _BUNDLED / name
     folder = Path(name) if beside is None else beside / name
-    called = shown(name) if name else repr(name)
+    called = shown(name) if name else "''"
     if "\0" not in name and beside is not None and Path(name) != Path():
         try:
             path_under(beside, name)
         except OutsideFolder:
             raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
     if not name.strip() or not _is_folder(folder):
-        raise UnknownName(
-            f"survey {called}: expected a bundled survey ({', '.join(bundled)}) or a folder, got neither"
-            f"{nearest(name, bundled)}"
-        )
+        expected = f"expected a bundled survey ({', '.join(bundled)}) or a folder"
+        raise UnknownName(f"survey {called}: {expected}, got neither{nearest(name, bundled)}")
     return folder
 
 

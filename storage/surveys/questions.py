@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -174,11 +174,8 @@ class _QuestionModel(YamlModel):
                 yield ("options", place, "value"), "a value at options only in a multiple question", "it here"
         if multiple and not 2 <= self.max_choices <= len(options):
             expected = f"a whole number from 2 to {len(options)}, the number of options"
-            yield (
-                ("max_choices",),
-                expected if chosen else f"a key 'max_choices', {expected}",
-                None if chosen else "none",
-            )
+            missing = (f"a key 'max_choices', {expected}", "none")
+            yield ("max_choices",), *((expected, None) if chosen else missing)
         if not multiple and chosen:
             yield ("max_choices",), "max_choices only for a multiple question", None
         points = [option.code for option in options if not option.residual]
@@ -245,6 +242,10 @@ class _ParaphraseModel(YamlModel):
     attempt: Annotated[Whole, Field(ge=0)] = 0
 
 
+#: The keys of an entry in the order in which they are written; only the text is written where it is empty.
+_WRITTEN = ("number", "language", "text", "model", "prompt", "attempt", "rejected")
+
+
 class _ParaphrasesModel(YamlModel):
     """``paraphrases.yaml``, whose entries are read one by one."""
 
@@ -259,13 +260,12 @@ def read_paraphrases(text: str, declared: Declared, problems: Problems) -> tuple
     declared.prompts = top.prompts
     found: list[Tried] = []
     lines: dict[tuple[str, int, str], int] = {}
-    for question, place in (
-        (name, place) for name, entries in top.paraphrases.items() for place in range(len(entries))
-    ):
+    places = [(question, place) for question, entries in top.paraphrases.items() for place in range(len(entries))]
+    for question, place in places:
         at = ("paraphrases", question, place)
         with problems.gathered():
             if question not in declared.ids:
-                raise written.fault(("paraphrases", question), "a question of the survey", repr(question))
+                raise written.fault(at[:2], "a question of the survey", repr(question))
             one = written.read(_ParaphraseModel, at=at, called=f"{question}.paraphrase", context=declared)
             line = written.line(at)
             first = line if one.rejected else lines.setdefault((question, one.number, one.language), line)
@@ -273,14 +273,8 @@ def read_paraphrases(text: str, declared: Declared, problems: Problems) -> tuple
                 expected = "one paraphrase of a number and language that is not rejected"
                 got = f"number {one.number} in {one.language} again, first on line {first}"
                 raise written.fault((*at, "number"), expected, got)
-            paraphrase = Paraphrase(
-                question=question,
-                number=one.number,
-                language=one.language,
-                text=one.text,
-                model=one.model,
-                prompt=declared.prompts.get(one.prompt, ""),
-            )
+            said = one.model_dump(include={"number", "language", "text", "model"})
+            paraphrase = Paraphrase(question=question, prompt=top.prompts.get(one.prompt, ""), **said)
             found.append(Tried(paraphrase=paraphrase, attempt=one.attempt, rejected=one.rejected))
     return tuple(found)
 
@@ -293,31 +287,20 @@ def used(tried: Iterable[Tried], *, without: Collection[str] = ()) -> tuple[Para
 
 def paraphrases_text(tried: Sequence[Tried]) -> str:
     """The file that holds these wordings."""
-    prompts = {text: f"prompt-{n}" for n, text in enumerate(dict.fromkeys(t.paraphrase.prompt for t in tried), 1)}
-    prompts.pop("", None)
+    texts = dict.fromkeys(one.paraphrase.prompt for one in tried)
+    prompts = {text: f"prompt-{number}" for number, text in enumerate(texts, 1) if text}
     questions: dict[str, list[dict[str, object]]] = {}
     for one in tried:
-        entry: dict[str, object] = {
-            "number": one.paraphrase.number,
-            "language": one.paraphrase.language,
-            "text": one.paraphrase.text,
-            "model": one.paraphrase.model,
-            "prompt": prompts.get(one.paraphrase.prompt, ""),
-            "attempt": one.attempt,
-            "rejected": one.rejected,
-        }
-        kept = {key: value for key, value in entry.items() if value or key == "text"}
+        entry = asdict(one.paraphrase) | {"attempt": one.attempt, "rejected": one.rejected}
+        entry["prompt"] = prompts.get(one.paraphrase.prompt, "")
+        kept = {name: entry[name] for name in _WRITTEN if entry[name] or name == "text"}
         questions.setdefault(one.paraphrase.question, []).append(kept)
     named = {"prompts": {name: text for text, name in prompts.items()}} if prompts else {}
     return dump_yaml({**named, "paraphrases": questions})
 
 
 def read_tried(folder: Path, *, ids: Collection[str], languages: Sequence[str]) -> tuple[Tried, ...]:
-    """All that was tried in a survey folder; empty where there is no such file.
-
-    Raises:
-        Fault: the file is not as it should be.
-    """
+    """All that was tried in a survey folder, nothing where there is no such file; raises Fault where it is at fault."""
     path, problems = folder / PARAPHRASES_FILE, Problems()
     if not path.is_file():
         return ()

@@ -89,11 +89,7 @@ class Question:
         return tuple(sorted({value.dimension for value in values if value is not None}))
 
     def option(self, code: int) -> Option:
-        """The option with that code.
-
-        Raises:
-            UnknownName: no option of this question has it.
-        """
+        """The option with that code; raises UnknownName."""
         for option in self.options:
             if option.code == code:
                 return option
@@ -141,11 +137,7 @@ class Culture:
     in_sentence: str = ""  #: its English name within a sentence, where that takes an article: "the United States"
 
     def region(self, code: str) -> Region:
-        """The region with that code.
-
-        Raises:
-            UnknownName: the culture has no such region.
-        """
+        """The region with that code; raises UnknownName."""
         for region in self.regions:
             if region.code == code:
                 return region
@@ -218,11 +210,7 @@ class Survey:
         return max((paraphrase.number for paraphrase in self.paraphrases), default=0)
 
     def worded(self, id: str, number: int) -> Question:
-        """The question in its paraphrase of that number, and in its own words where it has none.
-
-        Raises:
-            UnknownName: there is no such question.
-        """
+        """The question in its paraphrase of that number, or in its own words where it has none; raises UnknownName."""
         return self._worded.get((id, number)) or self.question(id)
 
     def culture(self, code: str) -> Culture:

@@ -22,8 +22,6 @@ from defsurvey.storage.text import control
 ROUNDING = 1.0
 #: How far a percentage may be above 100 for the last digits that a program wrote.
 _LAST_DIGITS = 1e-9
-#: Decimals of a percentage: a respondent among a million can be told.
-_DECIMALS = 6
 #: A number as programs write it, pandas and R among them: "61.5", ".5", "33.333333333333336", "1e-05".
 _NUMBER = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -67,8 +65,8 @@ def percent(share: float) -> str:
 
 
 def decimal(number: float) -> str:
-    """A number with at most six decimals, and none that are 0."""
-    return f"{number:.{_DECIMALS}f}".rstrip("0").rstrip(".")
+    """A number with at most six decimals, by which a respondent among a million can be told."""
+    return f"{number:.6f}".rstrip("0").rstrip(".")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -149,11 +147,8 @@ def read_table(
                 key = tuple(str(getattr(row, name)) for name in unique)
                 first = lines.setdefault(key, line)
                 if first != line:
-                    raise row.fault(
-                        unique[-1],
-                        f"one row for each {', '.join(unique)}",
-                        f"{', '.join(key)} again, first on line {first}",
-                    )
+                    got = f"{', '.join(key)} again, first on line {first}"
+                    raise row.fault(unique[-1], f"one row for each {', '.join(unique)}", got)
                 yield row
     except csv.Error as error:
         raise fault(file, "comma-separated values", str(error), line=begins) from None
@@ -165,11 +160,8 @@ def _row(file: str, line: int, header: list[str], cells: list[str], model: type[
     if len(cells) != len(header):
         raise fault(file, f"{len(header)} cells", f"{len(cells)}", line=line)
     row = dict(zip(header, cells, strict=True))
-    found = [
-        (name, "a text without control characters", f"one with {control(cell)}")
-        for name, cell in row.items()
-        if control(cell)
-    ]
+    hidden = {name: sign for name, cell in row.items() if (sign := control(cell))}
+    found = [(name, "a text without control characters", f"one with {sign}") for name, sign in hidden.items()]
     if not found:
         try:
             return model.model_validate({**row, "file": file, "line": line}, context=context)
@@ -177,9 +169,7 @@ def _row(file: str, line: int, header: list[str], cells: list[str], model: type[
             for details in error.errors(include_url=False):
                 name = str(details["loc"][0])
                 found.append((name, *explain(details, shown(row[name]))))
-    raise Fault(
-        *(Problem(file=file, line=line, field=name, expected=expected, got=got) for name, expected, got in found)
-    )
+    raise Fault(*(Problem(file=file, line=line, field=name, expected=wanted, got=got) for name, wanted, got in found))
 
 
 def _checked_header(file: str, line: int, found: list[str], model: type[Row]) -> list[str]:

@@ -21,7 +21,6 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 _NULL = "tag:yaml.org,2002:null"
-
 Place = tuple[str | int, ...]  #: keys and positions (from 0) that lead from the top of a file to a value
 M = TypeVar("M", bound=BaseModel)
 
@@ -163,34 +162,30 @@ class YamlFile:
     def read(self, model: type[M], *, at: Place = (), called: str = "", context: object = None) -> M:
         """The model that a part of the file fills; errors name the part by its place, or as it is ``called``.
 
-        Raises:
-            Fault: values are not as the model asks for; it carries all of these in their order.
+        Raises Fault with all values that are not as the model asks for, in their order.
         """
         body = self.body
         for step in at:
             body = body[step]
+        problems: list[Problem] = []
         try:
             return model.model_validate(body, context=context)
         except ValidationError as error:
-            problems = [self._problem(details, at, called) for details in error.errors(include_url=False)]
+            part, field = _find(self._root, at)
+            for details in error.errors(include_url=False):
+                node, name = _find(part, details["loc"], called or field)
+                expected, got = explain(details, _written_as(node))
+                problems.append(Problem(file=self.file, line=_line(node), field=name, expected=expected, got=got))
         raise Fault(*sorted(problems, key=lambda problem: problem.line or 0))
 
     def fault(self, at: Place, expected: str, got: str | None = None) -> Fault:
         """The error that says that the value at a place is not what was expected."""
         node, field = _find(self._root, at)
-        return Fault(
-            Problem(file=self.file, line=_line(node), field=field, expected=expected, got=got or _written_as(node))
-        )
+        return fault(self.file, expected, got or _written_as(node), line=_line(node), field=field)
 
     def line(self, at: Place) -> int:
         """The line on which the value at a place begins, counted from 1."""
         return _line(_find(self._root, at)[0])
-
-    def _problem(self, details: ErrorDetails, at: Place, called: str) -> Problem:
-        part, field = _find(self._root, at)
-        node, field = _find(part, details["loc"], called or field)
-        expected, got = explain(details, _written_as(node))
-        return Problem(file=self.file, line=_line(node), field=field, expected=expected, got=got)
 
 
 def _line(node: yaml.Node) -> int:
@@ -259,17 +254,8 @@ _REMEDIES = {
     "flow mapping": "close the brace } and put commas between its parts",
     "cannot start any token": "put a text that begins with this character into quotes",
     "alias": "put a text that begins with * or & into quotes",
+    "": "see that this line and the one before are indented like their neighbours, and that brackets and quotes close",
 }
-
-
-def _remedy(problem: str) -> str:
-    """What a person can do about a parser's complaint."""
-    for sign, remedy in _REMEDIES.items():
-        if sign in problem:
-            return remedy
-    return (
-        "see that this line and the one before are indented like their neighbours, and that brackets and quotes close"
-    )
 
 
 def _compose(file: str, text: str) -> yaml.Node:
@@ -280,8 +266,8 @@ def _compose(file: str, text: str) -> yaml.Node:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (None, None)
         problem = ", ".join(part for part in (error.context, error.problem) if part)
-        got = f"{problem}; {_remedy(problem)}"
-        raise fault(file, "YAML", got, line=line, column=column) from None
+        remedy = next(remedy for sign, remedy in _REMEDIES.items() if sign in problem)
+        raise fault(file, "YAML", f"{problem}; {remedy}", line=line, column=column) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise fault(file, "YAML", "a control character", line=line) from None
