@@ -113,19 +113,6 @@ def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
         step.stop(consumer)
 
 
-def test_the_first_queue_is_known_before_the_broker_is_asked(database: Database) -> None:
-    """A queue that is added later waits until the broker has been asked in vain about the others."""
-    stage = make_stage(database, {}, [])
-    consumer = Consumer()
-    step = affinity_step(
-        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
-    )(consumer)
-    step.start(consumer)
-    heard = list(consumer.heard)
-    step.stop(consumer)
-    assert heard == ["+q.b"]
-
-
 def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Database) -> None:
     """Celery forgets queues that were added; the model stays the same."""
     stage = make_stage(database, {}, [])

@@ -1,18 +1,25 @@
-"""What a daemon does when it is told to end, or when its terminal is closed."""
+"""What a daemon does when it is told to end, when its terminal is closed, and when its broker fails."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import redis
+from kombu import Connection, Consumer, Queue
 
-from defsurvey.jobs.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker, make_app
+from defsurvey.workers.runner.daemon import ForgetUnacknowledged
 
-PATIENCE = 20.0
+PATIENCE = 30.0
 PROGRAM = """
 import os, signal, sys
 from celery import signals
@@ -27,10 +34,10 @@ sys.exit(serve(make_app(sys.argv[1]), queues=["idle"], concurrency=1, name="x", 
 """
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    """One server for all."""
-    with EmbeddedBroker(tmp_path_factory.mktemp("home")) as running:
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A server of the test's own, which it may spoil."""
+    with EmbeddedBroker(tmp_path) as running:
         yield running
 
 
@@ -56,3 +63,153 @@ def test_a_daemon_whose_terminal_is_closed_ends_unless_that_is_ignored(
     assert "stopping" in said
     assert "ready" not in said
     assert "Restarting" not in said
+
+
+# A message that cannot be acknowledged does not keep a worker from taking others.
+
+
+@pytest.fixture
+def consumer(tmp_path: Path) -> Iterator[tuple[EmbeddedBroker, Consumer, Any]]:
+    """A broker, a consumer that may take one message and has taken it, and that message."""
+    broker = EmbeddedBroker(tmp_path)
+    broker.ensure()
+    taken: list[Any] = []
+    with Connection(broker.url) as connection:
+        channel = connection.channel()
+        consumer = Consumer(channel, [Queue("q", routing_key="q")], accept=["json"])
+        consumer.on_message = taken.append
+        consumer.qos(prefetch_count=1)
+        consumer.consume()
+        with connection.Producer() as producer:
+            for number in range(2):
+                producer.publish({"number": number}, routing_key="q")
+        connection.drain_events(timeout=5)
+        assert not channel.qos.can_consume()
+        yield broker, consumer, taken[0]
+        channel.qos._delivered.clear()
+    broker.stop()
+
+
+def kill(broker: EmbeddedBroker) -> None:
+    """kill -9 the broker's server."""
+    os.kill(int((broker.folder / "server.lock").read_text()), signal.SIGKILL)
+    while broker.alive():
+        pass
+
+
+def begin(consumer: Consumer) -> None:
+    """What Celery does with the step when it has connected."""
+    step = ForgetUnacknowledged.__new__(ForgetUnacknowledged)
+    step.start(SimpleNamespace(task_consumer=consumer))
+
+
+def test_an_acknowledgement_that_fails_gives_its_place_to_another(consumer: Any) -> None:
+    """The error is told as before, and the next message can be taken."""
+    broker, taking, message = consumer
+    begin(taking)
+    kill(broker)
+    with pytest.raises(taking.channel.connection.client.connection_errors):
+        message.ack()
+    assert taking.channel.qos.can_consume()
+
+
+def test_without_the_step_the_place_is_lost(consumer: Any) -> None:
+    """The control, and the reason: when kombu does better, the step can go."""
+    broker, taking, message = consumer
+    kill(broker)
+    with pytest.raises(taking.channel.connection.client.connection_errors):
+        message.ack()
+    assert not taking.channel.qos.can_consume()
+
+
+def test_an_acknowledgement_that_works_is_left_alone(consumer: Any) -> None:
+    """The broker is told, once."""
+    broker, taking, message = consumer
+    begin(taking)
+    message.ack()
+    assert taking.channel.qos.can_consume()
+    with broker.client() as client:
+        assert client.exists("unacked") == 0
+
+
+# A broker that answers and takes no writes is waited for, as one that is away is.
+
+
+FULL_PROGRAM = """
+import logging, sys, time
+from defsurvey.jobs.broker import make_app
+from defsurvey.workers.runner.daemon import serve
+
+logging.basicConfig(stream=sys.stdout, level=logging.WARNING, format="log %(message)s")
+app = make_app(sys.argv[1])
+
+@app.task(name="say", shared=False)
+def say(number):
+    print(number, flush=True)
+    time.sleep(0.5)
+
+print("ready", flush=True)
+sys.exit(serve(app, queues=["q"], concurrency=1, name="x", on_stop=lambda: None))
+"""
+
+
+@pytest.fixture
+def daemon(broker: EmbeddedBroker) -> Iterator[subprocess.Popen[str]]:
+    """A process that says numbers, one each half second, and logs to the same stream."""
+    command = [sys.executable, "-c", FULL_PROGRAM, broker.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def refuse(client: redis.Redis, why: str) -> None:
+    """Have a server take no writes any more."""
+    if why == "full":
+        client.config_set("maxmemory", "1")
+    else:
+        client.replicaof("127.0.0.1", "1")
+
+
+def take(client: redis.Redis) -> None:
+    """Have it take them again."""
+    client.config_set("maxmemory", "0")
+    client.replicaof("NO", "ONE")
+
+
+@pytest.mark.parametrize("why", ["full", "read-only"])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_broker_that_takes_no_writes_ends_no_worker(
+    broker: EmbeddedBroker, daemon: subprocess.Popen[str], why: str, told: bool
+) -> None:
+    """It says so once, goes on when there is room, and ends while it waits where it is told to."""
+    app = make_app(broker.url)
+    out = daemon.stdout
+    assert out is not None
+    with broker.client() as client:
+        for number in range(1, 9):
+            app.send_task("say", args=[number], queue="q")
+        until = time.monotonic() + PATIENCE
+        while out.readline() != "1\n":
+            assert time.monotonic() < until
+        refuse(client, why)
+        said = []
+        while "answers and takes no writes" not in "".join(said[-1:]):
+            said.append(out.readline())
+            assert said[-1], "".join(said)
+        time.sleep(1.2)
+        assert daemon.poll() is None
+        if told:
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(PATIENCE) == 0
+            return
+        take(client)
+        client.delete("q")
+        app.send_task("say", args=[9], queue="q")
+        while said[-1] != "9\n":
+            said.append(out.readline())
+            assert said[-1], "".join(said)
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(PATIENCE) == 0
+    app.close()
+    assert sum("answers and takes no writes" in line for line in said) == 1
+    assert "Frequent restarts" not in "".join(said)

@@ -1,14 +1,19 @@
-"""An error that nobody foresaw is counted against the participant that was asked, if it says anything of it."""
+"""What a worker does with faults: it counts them against who was asked, waits out outages, asks suspects alone."""
 
 from __future__ import annotations
 
 import errno
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy.exc import DataError, ProgrammingError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
@@ -18,7 +23,9 @@ from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelError
+from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner import participant_runner as stages
+from defsurvey.workers.runner.faults import GaveUp, Quarantine, patiently
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.workers.working import add_run, make_stage, respondent, rows
 
@@ -110,3 +117,173 @@ def test_an_engine_that_cannot_say_what_it_is_serves_nobody(
     assert rows(database, STANDING)[0] == ("open", 0, None, None)
     assert caplog.records[0].exc_info is not None
     stage.close()
+
+
+# Outages are waited out with what is in hand; anything else is told at once.
+
+
+class Waits:
+    """Stands for the event that tells to stop, and notes how long each wait would have been."""
+
+    def __init__(self, *, stop_at: int | None = None) -> None:
+        self.seconds: list[float] = []
+        self._stop_at = stop_at
+
+    def wait(self, seconds: float) -> bool:
+        """Note a wait; True at the one that is to be interrupted."""
+        self.seconds.append(seconds)
+        return len(self.seconds) == self._stop_at
+
+
+def outage(times: int, error: Exception) -> Callable[[], str]:
+    """Work that fails so many times and then is done."""
+    left = [times]
+
+    def work() -> str:
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return "done"
+
+    return work
+
+
+OUTAGES = [
+    OperationalError("UPDATE", {}, psycopg.OperationalError("the connection is lost")),
+    OperationalError("UPDATE", {}, psycopg.errors.AdminShutdown("terminating connection")),
+    OperationalError("UPDATE", {}, sqlite3.OperationalError("database or disk is full")),
+    OperationalError("UPDATE", {}, sqlite3.OperationalError("database is locked")),
+    InterfaceError("UPDATE", {}, sqlite3.InterfaceError("the connection is closed")),
+    PoolTimeout("QueuePool limit reached"),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=lambda error: str(getattr(error, "orig", error)))
+def test_work_is_done_as_soon_as_the_outage_is_over(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Server gone, stopping, disk full, file locked, no connection left: it is tried until it is done."""
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.001)
+    assert patiently(outage(3, error), stopping=threading.Event()) == "done"
+
+
+def test_pauses_grow_to_a_limit() -> None:
+    """A quarter of a second first, then twice as long each time, never longer than the last pause."""
+    waits = Waits()
+    patiently(outage(10, OUTAGES[0]), stopping=waits)  # type: ignore[arg-type]  # only ever waited on
+    assert waits.seconds == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IntegrityError("INSERT", {}, sqlite3.IntegrityError("UNIQUE constraint failed")),
+        ProgrammingError("SELECT", {}, psycopg.errors.UndefinedTable("no such table")),
+        LookupError("something else"),
+    ],
+    ids=["integrity", "programming", "lookup"],
+)
+def test_what_does_not_pass_by_itself_is_told_at_once(error: Exception) -> None:
+    """A defect is no outage."""
+    waits = Waits()
+    with pytest.raises(type(error)):
+        patiently(outage(1, error), stopping=waits)  # type: ignore[arg-type]
+    assert waits.seconds == []
+
+
+def test_whoever_is_told_to_stop_gives_up() -> None:
+    """The wait is interrupted, and the outage is named as the cause."""
+    with pytest.raises(GaveUp) as caught:
+        patiently(outage(9, OUTAGES[0]), stopping=Waits(stop_at=2))  # type: ignore[arg-type]
+    assert caught.value.__cause__ is OUTAGES[0]
+
+
+def test_what_can_be_done_is_done_even_when_told_to_stop() -> None:
+    """The completion in hand is saved: only an outage keeps it from being so."""
+    stopping = threading.Event()
+    stopping.set()
+    assert patiently(outage(0, OUTAGES[0]), stopping=stopping) == "done"
+
+
+# Quarantine: side by side, or one suspect alone.
+
+
+#: Seconds that something may take which is to happen.
+PATIENCE = 10.0
+#: Seconds for which is watched that something does not happen.
+MOMENT = 0.1
+
+
+class Taker(threading.Thread):
+    """A thread that takes a turn and keeps it until it is told to end it."""
+
+    def __init__(self, turns: Quarantine, *, alone: bool, before: Callable[[], None] = lambda: None) -> None:
+        super().__init__(daemon=True)
+        self._turns, self._alone, self._before = turns, alone, before
+        self.began, self.end = threading.Event(), threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Take the turn."""
+        self._before()
+        with self._turns.turn(alone=self._alone):
+            self.began.set()
+            assert self.end.wait(PATIENCE)
+
+    def finish(self) -> None:
+        """End the turn."""
+        self.end.set()
+        self.join(PATIENCE)
+        assert not self.is_alive()
+
+
+def test_a_turn_alone_that_waits_is_not_starved() -> None:
+    """No new shared turn begins before it, however many want one."""
+    turns = Quarantine()
+    running = Taker(turns, alone=False)
+    assert running.began.wait(PATIENCE)
+    alone = Taker(turns, alone=True)
+    while not turns._waiting:
+        assert alone.is_alive()
+    late = [Taker(turns, alone=False) for _ in range(4)]
+    assert not any(taker.began.wait(MOMENT) for taker in late)
+    running.finish()
+    assert alone.began.wait(PATIENCE)
+    assert not any(taker.began.is_set() for taker in late)
+    alone.finish()
+    for taker in late:
+        assert taker.began.wait(PATIENCE)
+        taker.finish()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_turn_that_fails_is_over(alone: bool) -> None:
+    """Whoever waited for it goes on."""
+    turns = Quarantine()
+    with pytest.raises(LookupError), turns.turn(alone=alone):
+        raise LookupError
+    with turns.turn(alone=True):
+        pass
+    with turns.turn(alone=False):
+        pass
+
+
+def test_who_is_alone_is_alone_whatever_the_order() -> None:
+    """Sixteen threads take 400 turns, a quarter of them alone: never is anybody beside one of those."""
+    turns, present, most = Quarantine(), set[int](), []
+    lock = threading.Lock()
+
+    def take(number: int) -> bool:
+        alone = number % 4 == 0
+        with turns.turn(alone=alone):
+            with lock:
+                present.add(number)
+            together = len(present)
+            threading.Event().wait(0.001)
+            together = max(together, len(present))
+            with lock:
+                present.remove(number)
+                most.append(together)
+        return not alone or together == 1
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(take, range(400)))
+    assert max(most) > 1

@@ -147,35 +147,6 @@ def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     stage.close()
 
 
-def test_stopping_lets_go_of_whoever_waits_for_an_answer(
-    database: Database, stage: ParticipantRunner, finished: list[str]
-) -> None:
-    """Pending replies are cancelled: the lease is free at once, and nothing half-done is committed."""
-    add_run(database, models=("slow",))
-    with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(stage.simulate, who) for who in (1, 2)]
-        wait_until(lambda: len(stage.leases.holding()) == 2 and stage.resident.loads == 1)
-        threading.Event().wait(0.1)
-        stage.stop()
-        assert [each.result(timeout=10) for each in asked] == [Outcome.RELEASED, Outcome.RELEASED]
-    assert (rows(database, HELD), rows(database, ANSWERS), finished) == ([], [(0,)], [])
-    assert rows(database, "SELECT published_at FROM participant") == [(None,), (None,)]
-    assert stage.simulate(1) is Outcome.RELEASED
-
-
-def test_a_lease_that_is_lost_ends_the_interview(database: Database, stage: ParticipantRunner) -> None:
-    """The heartbeat found out: nothing more is asked, and the new holder is left alone."""
-    add_run(database, models=("brisk",), participants=1)
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(stage.simulate, 1)
-        wait_until(lambda: rows(database, ANSWERS)[0][0] >= 1)
-        store.cancel(database, "r")
-        stage.leases.renew()
-        assert asked.result(timeout=10) is Outcome.LOST
-    assert 1 <= rows(database, ANSWERS)[0][0] < len(QUESTIONS)
-    assert rows(database, HELD) == []
-
-
 def test_a_checkpoint_under_an_old_lease_is_refused(database: Database, stage: ParticipantRunner) -> None:
     """Another worker claimed meanwhile: the fence keeps the late answer out, and the claim of the other stays."""
     add_run(database, models=("brisk",), participants=1)
@@ -200,15 +171,6 @@ def test_an_engine_that_cannot_be_opened_is_told_and_the_participant_let_go(
     with pytest.raises(UnknownModel, match="unheard-of"):
         stage.simulate(2)
     assert (rows(database, HELD), len(stage.leases.holding())) == ([], 0)
-
-
-def test_other_weights_than_before_are_refused(database: Database, stage: ParticipantRunner) -> None:
-    """Answers of two different models must not be pooled under one name."""
-    add_run(database, participants=1)
-    record_served(database, "r", "quick", {"weights": "sha256:0"}, {})
-    with pytest.raises(OtherEngine, match="its answers so far came from weights sha256:0"):
-        stage.simulate(1)
-    assert (rows(database, HELD), rows(database, ANSWERS)) == ([], [(0,)])
 
 
 def test_other_weights_are_refused_for_everybody_at_once(database: Database, stage: ParticipantRunner) -> None:
@@ -244,16 +206,6 @@ def test_a_model_that_cannot_be_opened_is_tried_once(
     assert (len(loads), rows(database, HELD)) == (1, [])
 
 
-def test_what_serves_a_run_is_remembered_with_versions(database: Database, stage: ParticipantRunner) -> None:
-    """The report's provenance."""
-    add_run(database, participants=1)
-    stage.simulate(1)
-    ((description, versions),) = rows(database, "SELECT description, versions FROM served")
-    assert '"respondent": "uniform"' in description
-    assert '"python": ' in versions
-    assert '"numpy": ' in versions
-
-
 def test_what_a_card_says_of_its_model_is_remembered_with_the_run(database: Database, finished: list[str]) -> None:
     """A report groups by it, though the card may have changed since; a card that says nothing adds nothing."""
     known = respondent("known").model_copy(update={"series": "Rules", "stage": "fixed", "parameters": "7B"})
@@ -265,16 +217,6 @@ def test_what_a_card_says_of_its_model_is_remembered_with_the_run(database: Data
     results = read_results(database, "r")
     assert results.model_facts == {"known": {"series": "Rules", "stage": "fixed", "parameters": "7B"}}
     assert results.engines["known"] == results.engines["quick"]
-
-
-def test_a_process_that_cannot_wait_lets_go_of_everything(database: Database, stage: ParticipantRunner) -> None:
-    """The last thing before a hard end: whoever is in hand can be taken up elsewhere at once."""
-    add_run(database, participants=2)
-    held = [stage.ledger.claim(who) for who in (1, 2)]
-    assert None not in held
-    with stage.leases.hold(held[0]), stage.leases.hold(held[1]):  # type: ignore[arg-type]  # not None, see above
-        stage.let_go()
-    assert rows(database, HELD) == []
 
 
 @pytest.mark.parametrize("method", ["ccsv-single", "first-token"])

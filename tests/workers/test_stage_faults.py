@@ -22,7 +22,6 @@ from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.schema import migrate
 from defsurvey.workers import models
-from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.participant_runner import Outcome
@@ -229,22 +228,6 @@ def test_told_to_stop_during_an_outage_it_stops(
     assert len(engine.asked) == 2
 
 
-def test_told_to_stop_before_the_claim_is_heard_of_it_stops(
-    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A database that is away from the beginning keeps nobody from ending."""
-    (who,) = started(database)
-    stage = stage_of(database, engine)
-
-    def away(*_arguments: Any) -> None:
-        stage.stop()
-        raise gone()
-
-    monkeypatch.setattr(Ledger, "claim", away)
-    assert stage.simulate(who) is Outcome.RELEASED
-    assert engine.asked == []
-
-
 def test_told_to_stop_mid_answer_it_lets_go_at_once(database: Database, tmp_path: Path) -> None:
     """Nobody is suspected, and the next worker goes on with the question that was cut off."""
     (who,) = started(database)
@@ -304,17 +287,6 @@ def test_a_server_may_take_longer_than_an_engine(
     slow.close()
 
 
-def test_an_engine_that_cannot_serve_is_told(database: Database, tmp_path: Path) -> None:
-    """The participant is free for others, and the error reaches whoever runs the worker."""
-    (who,) = started(database)
-    broken = Gated(tmp_path, cannot_open="no weights")
-    stage = stage_of(database, broken)
-    with pytest.raises(EngineUnavailable, match="no weights"):
-        stage.simulate(who)
-    assert standing(database, who)[:3] == ("open", 0, None)
-    broken.close()
-
-
 @pytest.mark.parametrize("how", ["cancelled", "closed"])
 def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path, how: str) -> None:
     """Under a request, or before the next: it is started again, and who was asked is a suspect, as after any death."""
@@ -338,21 +310,6 @@ def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path
             engine.close()
         asking.exception(PATIENCE)
     assert ended == [("host:1:one", "host:1:one")]
-
-
-def test_an_engine_that_does_not_say_whether_it_has_ended_is_not_started_again(
-    database: Database, tmp_path: Path
-) -> None:
-    """That nobody can be asked is its last word, which reaches whoever runs the worker."""
-    (who,) = started(database)
-    engine = Gated(tmp_path)
-    stage = stage_of(database, engine)
-    ended: list[bool] = []
-    stage.watchdog = Watchdog(1800.0, end=lambda: ended.append(True))
-    stage.leases.count = lambda run: engine.close()  # type: ignore[method-assign]  # between two questions
-    with pytest.raises(EngineUnavailable):
-        stage.simulate(who)
-    assert (ended, standing(database, who)[:3]) == ([], ("open", 1, None))
 
 
 def test_an_engine_that_is_closed_when_the_process_ends_has_not_died(database: Database, tmp_path: Path) -> None:
@@ -413,19 +370,6 @@ def test_a_suspect_is_asked_while_nobody_else_is(database: Database, tmp_path: P
     assert standing(database, suspect) == ("finished", len(QUESTIONS), None, False, 0)
     assert whole(database, participants=2)
     engine.close()
-
-
-def test_the_last_to_finish_tells_that_the_run_is_finished(database: Database, engine: Gated) -> None:
-    """Not the first; and a message that comes again tells nothing."""
-    first, second = started(database, participants=2)
-    finished: list[str] = []
-    stage = stage_of(database, engine, on_run_finished=finished.append)
-    assert stage.simulate(first) is Outcome.FINISHED
-    assert finished == []
-    assert stage.simulate(second) is Outcome.FINISHED
-    assert finished == [RUN]
-    assert stage.simulate(second) is Outcome.NOT_CLAIMED
-    assert finished == [RUN]
 
 
 def test_a_heartbeat_outlives_an_outage(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,12 +147,6 @@ def test_without_the_database_everything_else_is_shown(
     assert "metrics: backlog: no such table: participant" in caplog.text
 
 
-def test_without_the_broker_everything_else_is_shown(stage: ParticipantRunner, registry: CollectorRegistry) -> None:
-    """Dead letters are counted in the broker, which is away here."""
-    assert value(registry, "defsurvey_dead_letters_total", queue="reports") is None
-    assert value(registry, "defsurvey_database_up") == 1
-
-
 def test_the_batch_shows_what_the_engine_counts(tiny_engine: TransformersEngine) -> None:
     """Under the model's name; an engine that does not batch shows none."""
     asked = (Message(role="user", content="How are you?"),)
