@@ -102,6 +102,7 @@ _CLOSER: dict[Any, Any] = {
 #: What columns hold whose type does not tell it.
 _SAID: dict[tuple[str, str], Any] = {
     ("run", "id"): _RunName,
+    ("run", "created_at"): Annotated[float, Field(ge=0, lt=_LATEST)],
     ("run", "judge"): Annotated[Judge, must(lambda judge: 0 < judge.sample <= 1, "a sample above 0 and at most 1")],
     ("cell", "condition_name"): _RunName,
     ("participant", "number"): Annotated[int, Field(ge=0, lt=MOST_PARTICIPANTS)],
@@ -159,9 +160,27 @@ class RowReader:
             raise Misfit(f"{where}: expected {expected}, got {got}") from None
         if row.get("run", self.run) != self.run:
             raise Misfit(f"run: expected {self.run}, got {row['run']!r}")
+        if table not in ("survey", "run"):
+            self._check_names(table, row)
         if check := _CHECKS.get(table):
             check(self, row)
         return row
+
+    def _check_names(self, table: str, row: Mapping[str, Any]) -> None:
+        """Raise Misfit where a row names what the run, or its survey, does not have."""
+        assert self.survey is not None
+        known: dict[str, Collection[Any]] = {}
+        if table == "cell":
+            known["culture"] = [culture.code for culture in self.survey.cultures]
+            known["language"] = self.survey.languages
+            known["condition_name"] = [row["condition"]["name"]]
+        elif "question" in row:
+            known["question"] = self._most if table == "probe" else self._codes
+        for column, names in known.items():
+            if row[column] not in names:
+                raise Misfit(f"{column}: expected one that the run has, got {row[column]!r}")
+        if "option" in row and row["option"] not in self._codes[row["question"]]:
+            raise Misfit(f"option: expected one of {row['question']}, got {row['option']}")
 
     def _survey(self, row: dict[str, Any]) -> None:
         try:
@@ -187,27 +206,15 @@ class RowReader:
         }
         if unknown := [question for question in row["questions"] if question not in codes]:
             raise Misfit(f"questions: expected questions of the survey, got {unknown[0]!r}")
-        if row["created_at"] >= _LATEST:
-            raise Misfit(f"created_at: expected seconds since the epoch, got {row['created_at']}")
         self._codes = {question: codes[question] for question in row["questions"]}
         self.read_run = True
 
-    def _cell(self, row: dict[str, Any]) -> None:
-        assert self.survey is not None
-        self._one_of("culture", row, [culture.code for culture in self.survey.cultures])
-        self._one_of("language", row, self.survey.languages)
-        self._one_of("condition_name", row, [row["condition"]["name"]])
-
     def _answer(self, row: dict[str, Any]) -> None:
-        question, choices, shown = row["question"], row["choices"], row["shown"]
-        self._one_of("question", row, self._codes)
-        codes = self._codes[question]
-        if not (codes.issuperset(choices) and codes.issuperset(shown)):
-            raise Misfit(f"choices, shown: expected options of {question}, got others")
-        if not shown or len(set(shown)) < len(shown):
+        question, shown = row["question"], row["shown"]
+        if not shown or len(set(shown)) < len(shown) or not self._codes[question].issuperset(shown):
             raise Misfit(f"shown: expected some options of {question}, each once, got {_short(shown)}")
         _some_or_none(row)
-        self.check_choices(question, choices)
+        self.check_choices(question, row["choices"])
 
     def check_choices(self, question: str, choices: Collection[int]) -> None:
         """Raise Misfit where a question of the run does not take these options together."""
@@ -217,14 +224,6 @@ class RowReader:
             expected = f"at most {self._most[question]} of {question}, each once"
             raise Misfit(f"choices: expected {expected}, got {_short(choices)}")
 
-    def _option_probability(self, row: dict[str, Any]) -> None:
-        self._one_of("question", row, self._codes)
-        self._one_of("option", row, self._codes[row["question"]])
-
-    def _probe(self, row: dict[str, Any]) -> None:
-        assert self.survey is not None
-        self._one_of("question", row, [question.id for question in self.survey.questions])
-
     def _judge(self, row: dict[str, Any]) -> None:
         """What a judge took elsewhere holds for what it said of this run, and for nothing that it is asked here."""
         self._prices[row["id"]] = {name: row[name] for name in _PRICES}
@@ -233,10 +232,6 @@ class RowReader:
     def _judgement(self, row: dict[str, Any]) -> None:
         first = self._prices.get(row["judge"], {})
         row |= {name: first.get(name) for name in _PRICES if row[name] is None}
-
-    def _one_of(self, column: str, row: Mapping[str, Any], known: Collection[Any]) -> None:
-        if row[column] not in known:
-            raise Misfit(f"{column}: expected one that the run has, got {row[column]!r}")
 
 
 def _some_or_none(row: Mapping[str, Any]) -> None:
@@ -252,10 +247,7 @@ def _short(codes: Collection[int]) -> str:
 _CHECKS: Mapping[str, Callable[[RowReader, dict[str, Any]], None]] = {
     "survey": RowReader._survey,
     "run": RowReader._run,
-    "cell": RowReader._cell,
     "answer": RowReader._answer,
-    "option_probability": RowReader._option_probability,
-    "probe": RowReader._probe,
     "reading": lambda _, row: _some_or_none(row),  # what its answer's question takes: see ``check_choices``
     "judge": RowReader._judge,
     "judgement": RowReader._judgement,
