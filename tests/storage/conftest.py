@@ -54,7 +54,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"sqlite:///{tmp_path / 'store.db'}"
         return
     socket, name = request.getfixturevalue("postgres"), f"test_{next(_numbers)}"
-    execute(socket, f"CREATE DATABASE {name}")
+    execute(socket, f"CREATE DATABASE {name} STRATEGY FILE_COPY")
     yield postgres_url(socket, name)
     execute(socket, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -71,7 +71,9 @@ def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
 def postgresql_url(postgres: Path, migrated_postgres: str) -> Iterator[str]:
     """URL of a PostgreSQL database with the schema and nothing in it."""
     name = f"test_{next(_numbers)}"
-    execute(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated_postgres}")
+    execute(
+        postgres, f"CREATE DATABASE {name} TEMPLATE {migrated_postgres} STRATEGY FILE_COPY"
+    )  # in a quarter of the time
     yield postgres_url(postgres, name)
     execute(postgres, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -58,7 +59,7 @@ def postgres_server(settings: Sequence[str] = SETTINGS) -> Iterator[Path]:
             _await(home, server, folder / "log")
             yield home
         finally:
-            server.terminate()
+            server.send_signal(signal.SIGQUIT)  # at once, whoever is connected: nothing is kept
             try:
                 server.wait(10)
             except subprocess.TimeoutExpired:

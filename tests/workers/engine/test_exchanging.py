@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig
+from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from defsurvey.workers.engines.transformers import exchanging, support
@@ -130,6 +131,32 @@ def test_gates_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(exchanging, "GatedLayers", Counted)
     exchange(model, layout)
     assert alive == [4, 3, 2, 1]
+
+
+def test_positions_of_another_format_are_the_layers_own_business(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some models keep angles in float32 whatever their format: they are turned by as the library does it."""
+    model = built("Llama", **HEADS).bfloat16()
+    layout = support.adopt(model)
+    pack(model)
+    exchange(model, layout)
+    angles = model.model.rotary_emb
+    turn, apply = angles.forward, modeling_llama.apply_rotary_pos_emb
+    turned: list[Any] = []
+
+    def long(*given: Any, **named: Any) -> tuple[Tensor, ...]:
+        return tuple(one.float() for one in turn(*given, **named))
+
+    def rotated(query: Tensor, key: Tensor, *angles: Tensor) -> tuple[Tensor, ...]:
+        return tuple(one.to(query.dtype) for one in apply(query, key, *angles))
+
+    monkeypatch.setattr(angles, "forward", long)
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", rotated)
+    monkeypatch.setattr(exchanging, "rotate", lambda *given: turned.append(given))
+    difference, largest = support._differ(support.packed_logits(model, layout), support.plain_logits(model))
+    assert difference <= 0.1 * largest
+    assert not turned
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
