@@ -89,7 +89,7 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     try:
         header = read_header(file)
         header.require(_NEEDED)
-        rows = [row for _, row in read_dicts(header)]
+        rows = [row.cells for row in read_dicts(header)]
     except OSError as error:
         raise BadAudit(f"{file}: expected a table, got: {error.strerror}") from None
     numbered = enumerate(rows, start=2)  # as a spreadsheet numbers them

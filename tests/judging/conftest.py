@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.daemons.tasks import judge_if_due
+from defsurvey.jobs.judging.judge import Judged, judge_run
+from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
+from defsurvey.storage.runs import budget, judgements
 from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import NewCell
-from tests.jobs.ledger_rows import change
+from defsurvey.storage.runs.verdicts import RunJudgements, read_judgements
+from tests.jobs.ledger_rows import change, rows
 from tests.judging.provider import JudgeServer, judging
 from tests.storage.conftest import (  # noqa: F401 -- fixtures
     database,
@@ -75,40 +83,109 @@ def nowhere(cell: NewCell) -> NewCell:
     return replace(cell, draws=tuple(replace(draws, region=None) for draws in cell.draws))
 
 
-def wants_judging(database: Database, sample: float = 0.02) -> None:  # noqa: F811 -- no fixture here
-    """Let the run's study name the judge."""
-    change(database, f"""UPDATE run SET judge = '{{"model": "judge", "sample": {sample}}}'""")
+@dataclass(frozen=True, kw_only=True)
+class JudgedRun:
+    """A run, its database, the server of its judge, and what is done with them."""
 
+    settings: Settings
+    database: Database
+    server: JudgeServer
 
-Answered = Callable[..., int]
-
-
-@pytest.fixture
-def answered(database: Database) -> Answered:  # noqa: F811 -- the fixture
-    """Writes a run of two models and a further condition, every answer given; returns how many can be judged."""
-
-    def write(participants: int = 12) -> int:
+    def answer(self, participants: int = 12) -> int:
+        """Write a run of two models and a further condition, every answer given; returns how many can be judged."""
         cells = [
             new_cell("model-a", participants=participants),
             new_cell("model-b", participants=participants),
             new_cell("model-a", participants=2, condition="none"),
         ]
-        people = started(database, *map(nowhere, cells))
-        ledger = Ledger(database, owner="host:1:here")
-        for place, who in enumerate(people):
+        ledger = Ledger(self.database, owner="host:1:here")
+        for place, who in enumerate(started(self.database, *map(nowhere, cells))):
             held = claimed(ledger, who)
-            number = place % participants
             for item in range(3):
-                state, completion = say(number, item, place // participants)
-                shown = SURVEY.question("ABC"[item]).codes
-                told: dict[str, Any] = {
-                    "state": state,
-                    "completion": completion,
-                    "shown": shown,
-                    "reason": "it names no option",
-                }
-                given = answer(held, item, **told)
-                ledger.checkpoint(held, given, ())
+                state, completion = say(place % participants, item, place // participants)
+                shown, reason = SURVEY.question("ABC"[item]).codes, "it names no option"
+                said = answer(held, item, state=state, completion=completion, shown=shown, reason=reason)
+                ledger.checkpoint(held, said, ())
         return 2 * (3 * participants - 1)
 
-    return write
+    def judge(self, **options: Any) -> Judged:
+        """Have every answer judged by the server, unless told otherwise."""
+        return self.judge_by_study(**{"model": "judge", "share": 1.0, **options})
+
+    def judge_by_study(self, **options: Any) -> Judged:
+        """Judge it as its study says, but for what is told."""
+        return judge_run(self.settings, self.database, "first", **options)
+
+    def judge_if_due(self, **options: Any) -> None:
+        """As a reporter does."""
+        judge_if_due(self.settings, self.database, "first", **options)
+
+    def wants_judging(self, sample: float = 0.02) -> None:
+        """Let the run's study name the judge."""
+        self.change(f"""UPDATE run SET judge = '{{"model": "judge", "sample": {sample}}}'""")
+
+    def is_due(self) -> bool:
+        """Whether it is still to be judged."""
+        return judgements.is_due(self.database, "first")
+
+    def judgements(self) -> RunJudgements:
+        """What is said of it."""
+        return read_judgements(self.database, "first")
+
+    def report(self) -> BuiltReport:
+        """Its report as of now."""
+        return current_report(self.settings, self.database, "first", None)
+
+    def report_text(self) -> str:
+        """The report's text, without what Markdown needs."""
+        return Path(self.report().markdown).read_text().replace("\\", "")
+
+    def change_budget(self, dollars: float) -> None:
+        """Let it cost so much."""
+        budget.change_budget(self.database, "first", dollars)
+
+    def spent(self) -> float:
+        """US dollars that it has cost."""
+        return budget.spent(self.database, "first")
+
+    @property
+    def asked(self) -> int:
+        """Calls that were made alone."""
+        return self.server.asked.total()
+
+    @property
+    def paid(self) -> int:
+        """Calls that were paid for, alone or in a batch."""
+        return self.server.paid().total()
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database says."""
+        return rows(self.database, query)
+
+    def change(self, statement: str) -> None:
+        """Change the database."""
+        change(self.database, statement)
+
+    def cards(self, **fields: object) -> None:
+        """Give the judge's card other fields; None takes one away."""
+        assert self.settings.models is not None
+        lines = self.server.cards(**fields).splitlines()
+        self.settings.models.write_text("\n".join(line for line in lines if not line.endswith("= null")) + "\n")
+
+    def add_cards(self, text: str) -> None:
+        """Add cards to the judge's."""
+        assert self.settings.models is not None
+        with self.settings.models.open("a") as cards:
+            cards.write(text)
+
+    def type(self, *words: str, **env: str) -> Result:
+        """Type a command in its home."""
+        home = {"DEFSURVEY_HOME": str(self.settings.home), "DEFSURVEY_MODELS": str(self.settings.models)}
+        home |= {"DEFSURVEY_DATABASE_URL": self.database.url.render_as_string(hide_password=False)}
+        return CliRunner().invoke(main, words, env=home | env)
+
+
+@pytest.fixture
+def here(settings: Settings, database: Database, server: JudgeServer) -> JudgedRun:  # noqa: F811 -- the fixture
+    """Nothing is written yet."""
+    return JudgedRun(settings=settings, database=database, server=server)

@@ -6,29 +6,22 @@ import csv
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.judging import people as audit
-from defsurvey.jobs.judging.judge import judge_run
 from defsurvey.jobs.judging.people import BadAudit, read_labels, write_template
-from defsurvey.jobs.settings import Settings
 from defsurvey.reports.figures.judging import judged_by
-from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.runs.verdicts import read_judgements
-from tests.judging.conftest import Answered
-from tests.judging.provider import JudgeServer
+from tests.judging.conftest import JudgedRun
 
 Rows = list[dict[str, str]]
 
 
 @pytest.fixture
-def judged(settings: Settings, database: Database, answered: Answered, tmp_path: Path) -> Path:
+def judged(here: JudgedRun, tmp_path: Path) -> Path:
     """The table of a judged run."""
-    answered(6)
-    judge_run(settings, database, "first", model="judge", share=1.0)
-    write_template(database, "first", tmp_path / "people.csv")
+    here.answer(6)
+    here.judge()
+    write_template(here.database, "first", tmp_path / "people.csv")
     return tmp_path / "people.csv"
 
 
@@ -46,7 +39,7 @@ def write(file: Path, rows: Rows) -> None:
         writer.writerows(rows)
 
 
-def test_people_and_judge_are_compared(database: Database, judged: Path) -> None:
+def test_people_and_judge_are_compared(here: JudgedRun, judged: Path) -> None:
     """Agreement beyond chance by person and dimension; the judge against itself beside it."""
     rows = read(judged)
     assert len(rows) == 34
@@ -55,10 +48,10 @@ def test_people_and_judge_are_compared(database: Database, judged: Path) -> None
         row |= {"person": "ann", "ff": "Fail" if "flat" in row["response"] or number == 0 else "pass"}
     rows[3]["ff"] = ""
     write(judged, rows)
-    before = read_judgements(database, "first").revision
-    assert read_labels(database, "first", judged) == 33
-    assert read_labels(database, "first", judged) == 33  # again: the same, not twice
-    found = read_judgements(database, "first")
+    before = here.judgements().revision
+    assert read_labels(here.database, "first", judged) == 33
+    assert read_labels(here.database, "first", judged) == 33  # again: the same, not twice
+    found = here.judgements()
     assert (found.revision, found.people) == (before + 2, {"ann": 33})
     _, notes = judged_by(found)
     ((judge, audits),) = notes.audits.items()
@@ -90,49 +83,45 @@ def test_people_and_judge_are_compared(database: Database, judged: Path) -> None
     ],
 )
 def test_a_table_that_is_wrong_changes_nothing(
-    database: Database, judged: Path, changes: dict[str, str], message: str
+    here: JudgedRun, judged: Path, changes: dict[str, str], message: str
 ) -> None:
     """One error with file, row and column; no verdict is kept."""
     rows = read(judged)[:1]
     rows[0] |= changes
     write(judged, rows)
     with pytest.raises(BadAudit, match=message):
-        read_labels(database, "first", judged)
-    assert read_judgements(database, "first").people == {}
+        read_labels(here.database, "first", judged)
+    assert here.judgements().people == {}
 
 
-def test_a_long_reply_is_read_back(database: Database, judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_reply_is_read_back(here: JudgedRun, judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than the library takes by itself; what is beyond ours is wrong input."""
     rows = read(judged)[:2]
     rows[1] |= {"response": "A" * 200_000, "person": "ann", "qc": "pass"}
     write(judged, rows)
-    assert read_labels(database, "first", judged) == 1
+    assert read_labels(here.database, "first", judged) == 1
     monkeypatch.setattr(audit, "LONGEST_CELL", 150_000)
     with pytest.raises(BadInput, match=r"people.csv, line .*: expected cells .*, got field larger than field limit"):
-        read_labels(database, "first", judged)
+        read_labels(here.database, "first", judged)
 
 
-def test_files_that_are_no_table_are_refused(database: Database, answered: Answered, tmp_path: Path) -> None:
+def test_files_that_are_no_table_are_refused(here: JudgedRun, tmp_path: Path) -> None:
     """Missing, binary, without the columns; and no template of what nobody judged."""
-    answered(5)
+    here.answer(5)
     for content, message in ((None, "No such file"), (b"\xff\xfe\x00", "UTF-8"), (b"a,b\n", "a column 'model'")):
         if content is not None:
             (tmp_path / "x.csv").write_bytes(content)
         with pytest.raises(BadInput, match=message):
-            read_labels(database, "first", tmp_path / "x.csv")
+            read_labels(here.database, "first", tmp_path / "x.csv")
     with pytest.raises(BadAudit, match="expected judged answers, got none"):
-        write_template(database, "first", tmp_path / "y.csv")
+        write_template(here.database, "first", tmp_path / "y.csv")
     assert not (tmp_path / "y.csv").exists()
 
 
-def test_a_template_that_cannot_be_written_is_wrong_input(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered
-) -> None:
+def test_a_template_that_cannot_be_written_is_wrong_input(here: JudgedRun) -> None:
     """The option and the place are named as they were typed."""
-    answered(2)
-    judge_run(settings, database, "first", model="judge", share=1.0)
-    home = {"DEFSURVEY_HOME": str(settings.home)}
-    home |= {"DEFSURVEY_DATABASE_URL": database.url.render_as_string(hide_password=False)}
-    refused = CliRunner().invoke(main, ("judge", "first", "--template", "/proc/x"), env=home)
+    here.answer(2)
+    here.judge()
+    refused = here.type("judge", "first", "--template", "/proc/x")
     assert refused.exit_code == 2
     assert refused.stderr.startswith("defsurvey: --template: expected a place that can be written to, got /proc/x: ")

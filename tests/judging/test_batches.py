@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from defsurvey.jobs.judging.judge import Judged, in_words, judge_run
-from defsurvey.jobs.settings import Settings
-from defsurvey.storage.database import Database
+from defsurvey.jobs.judging.judge import in_words
 from defsurvey.storage.runs import judgements
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.workers.engines.base import EngineUnavailable
-from tests.judging.conftest import Answered
+from tests.judging.conftest import JudgedRun
 from tests.judging.provider import JudgeServer
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 
@@ -19,12 +17,7 @@ class Killed(BaseException):
     """The process dies here."""
 
 
-def judged(settings: Settings, database: Database, *, batch: bool = True) -> Judged:
-    """Judge every answer of the run."""
-    return judge_run(settings, database, "first", model="judge", share=1.0, batch=batch)
-
-
-def killed(settings: Settings, database: Database, before: str) -> None:
+def killed(here: JudgedRun, before: str) -> None:
     """Judge until a batch has been made and something of ``jobs.judging.steps`` is about to be done."""
 
     def die(*_: object) -> None:
@@ -33,7 +26,7 @@ def killed(settings: Settings, database: Database, before: str) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(f"defsurvey.jobs.judging.steps.{before}", die)
         with pytest.raises(Killed):
-            judged(settings, database)
+            here.judge(batch=True)
 
 
 def others(server: JudgeServer, number: int, *, calls: int = 1) -> None:
@@ -51,72 +44,62 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_results_that_are_cut_off_are_read_again(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, times: int
-) -> None:
+def test_results_that_are_cut_off_are_read_again(here: JudgedRun, times: int) -> None:
     """As often as the card says; then it is one error, and the same command goes on with the same batch."""
-    answered(5)
-    server.cut = times
+    here.answer(5)
+    here.server.cut = times
     if times == 3:
         with pytest.raises(
             EngineUnavailable, match=r"the server was not reached: RemoteProtocolError: .*asked 3 times"
         ):
-            judged(settings, database)
-    assert judged(settings, database).ended is Ended.DONE
-    assert len(server.batches) == 1
+            here.judge(batch=True)
+    assert here.judge(batch=True).ended is Ended.DONE
+    assert len(here.server.batches) == 1
 
 
-def test_a_batch_without_a_name_is_found_behind_many_younger_ones(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered
-) -> None:
+def test_a_batch_without_a_name_is_found_behind_many_younger_ones(here: JudgedRun) -> None:
     """More than are told at once."""
-    answered(5)
-    killed(settings, database, "judgements.name_batch")
-    others(server, 120)
-    assert judged(settings, database).ended is Ended.DONE
-    assert [len(batch["calls"]) for batch in server.batches.values() if len(batch["calls"]) > 1] == [
-        len(server.batches["msgbatch_1"]["calls"])
+    here.answer(5)
+    killed(here, "judgements.name_batch")
+    others(here.server, 120)
+    assert here.judge(batch=True).ended is Ended.DONE
+    assert [len(batch["calls"]) for batch in here.server.batches.values() if len(batch["calls"]) > 1] == [
+        len(here.server.batches["msgbatch_1"]["calls"])
     ]
 
 
-def test_nobody_waits_for_the_batches_of_others(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered
-) -> None:
+def test_nobody_waits_for_the_batches_of_others(here: JudgedRun) -> None:
     """They may take a day: those of another size are left alone, and those of the same size are looked at last."""
-    answered(5)
-    killed(settings, database, "judgements.name_batch")
-    mine = len(server.batches["msgbatch_1"]["calls"])
-    others(server, 1)
-    others(server, 1, calls=mine)
-    server.batches["msgbatch_1"]["looks"] = 2
-    assert judged(settings, database).ended is Ended.DONE
-    assert [batch["looks"] for batch in server.batches.values()][1:] == [0, 0]
+    here.answer(5)
+    killed(here, "judgements.name_batch")
+    mine = len(here.server.batches["msgbatch_1"]["calls"])
+    others(here.server, 1)
+    others(here.server, 1, calls=mine)
+    here.server.batches["msgbatch_1"]["looks"] = 2
+    assert here.judge(batch=True).ended is Ended.DONE
+    assert [batch["looks"] for batch in here.server.batches.values()][1:] == [0, 0]
 
 
 @pytest.mark.parametrize("batch", [True, False])
 @pytest.mark.parametrize("lost", ["gone", "archived"])
-def test_a_batch_that_the_provider_has_no_more_is_told_and_asked_again(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, lost: str, batch: bool
-) -> None:
+def test_a_batch_that_the_provider_has_no_more_is_told_and_asked_again(here: JudgedRun, lost: str, batch: bool) -> None:
     """Deleted, or older than its results are kept: it would keep a run from being judged for ever."""
-    answered(5)
-    killed(settings, database, "_finish")
-    getattr(server, lost).add("msgbatch_1")
-    done = judged(settings, database, batch=batch)
+    here.answer(5)
+    killed(here, "_finish")
+    getattr(here.server, lost).add("msgbatch_1")
+    done = here.judge(batch=batch)
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
     what = {"gone": "is not known there any more", "archived": "has no results there any more"}[lost]
     assert in_words(done).endswith(f"; batch msgbatch_1 {what}, what was in it is asked again")
-    assert judgements.batch_ids(database) == set()
+    assert judgements.batch_ids(here.database) == set()
 
 
-def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered
-) -> None:
+def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(here: JudgedRun) -> None:
     """Whatever answers 404 to everything, a proxy say, tells nothing of a batch: it stays open."""
-    answered(5)
-    killed(settings, database, "_finish")
-    server.gone.add("msgbatch_1")
-    server.told_gone = "error"
+    here.answer(5)
+    killed(here, "_finish")
+    here.server.gone.add("msgbatch_1")
+    here.server.told_gone = "error"
     with pytest.raises(EngineUnavailable, match="the server says 404"):
-        judged(settings, database)
-    assert judgements.batch_ids(database) == {"msgbatch_1"}
+        here.judge(batch=True)
+    assert judgements.batch_ids(here.database) == {"msgbatch_1"}

@@ -11,90 +11,77 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from defsurvey.jobs.judging.judge import BeingJudged, Judged, judge_run
+from defsurvey.jobs.judging.judge import BeingJudged
 from defsurvey.jobs.judging.steps import judging
-from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import judgements, outbox, tables
 from defsurvey.storage.runs.judgements import Ended
-from tests.judging.conftest import Answered
-from tests.judging.provider import JudgeServer
+from tests.judging.conftest import JudgedRun
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 
 
-def judged(settings: Settings, database: Database, *, batch: bool = False) -> Judged:
-    """Judge every answer of the run."""
-    return judge_run(settings, database, "first", model="judge", share=1.0, batch=batch)
-
-
-def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, tmp_path: Path
-) -> None:
+def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(here: JudgedRun, tmp_path: Path) -> None:
     """Two containers: the database is all that they share, and their homes are not."""
-    answered(6)
+    here.answer(6)
     beside: list[str] = []
 
     def judge_beside(path: str) -> None:
-        server.before_reply = lambda path: None
+        here.server.before_reply = lambda path: None
         with pytest.raises(BeingJudged) as refused:
-            judged(replace(settings, home=tmp_path / "other"), database)
+            replace(here, settings=replace(here.settings, home=tmp_path / "other")).judge()
         beside.append(str(refused.value))
 
-    server.before_reply = judge_beside
-    done = judged(settings, database)
+    here.server.before_reply = judge_beside
+    done = here.judge()
     assert beside
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
-    assert judged(replace(settings, home=tmp_path / "other"), database).judged == done.sampled
-    assert sum(server.paid().values()) <= 72 + done.sampled
+    assert replace(here, settings=replace(here.settings, home=tmp_path / "other")).judge().judged == done.sampled
+    assert here.paid <= 72 + done.sampled
 
 
-def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_elsewhere(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered
-) -> None:
+def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_elsewhere(here: JudgedRun) -> None:
     """Of a process of this host it is known that it is dead; of one elsewhere nothing, until its time is over."""
-    answered(5)
+    here.answer(5)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
         dead.wait()
-    judgements.take_lease(database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
-    assert judged(settings, database).ended is Ended.DONE
-    judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0)
+    judgements.take_lease(here.database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
+    assert here.judge().ended is Ended.DONE
+    judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
     with pytest.raises(BeingJudged):
-        judged(settings, database)
-    judgements.renew_lease(database, "first", "elsewhere:1:token", ttl=-1.0)
-    assert judged(settings, database).ended is Ended.DONE
+        here.judge()
+    judgements.renew_lease(here.database, "first", "elsewhere:1:token", ttl=-1.0)
+    assert here.judge().ended is Ended.DONE
 
 
-def test_a_lease_is_renewed_for_as_long_as_judging_lasts(database: Database, answered: Answered) -> None:
+def test_a_lease_is_renewed_for_as_long_as_judging_lasts(here: JudgedRun) -> None:
     """Several times its length; whoever comes then is still refused, and not any more when it is over."""
-    answered(1)
-    with judging(database, "first", ttl=0.3) as held:
+    here.answer(1)
+    with judging(here.database, "first", ttl=0.3) as held:
         time.sleep(1.0)
-        assert judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
+        assert judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
         assert held()
-    assert judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
+    assert judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
 
 
 @pytest.mark.parametrize("batch", [False, True])
-def test_a_judge_that_slept_asks_for_nothing_more(
-    settings: Settings, database: Database, server: JudgeServer, answered: Answered, batch: bool
-) -> None:
+def test_a_judge_that_slept_asks_for_nothing_more(here: JudgedRun, batch: bool) -> None:
     """Another process has its lease; what was under way is kept, and how judging ended is for the other to say."""
-    total = answered(6)
+    total = here.answer(6)
     calibrated = judgements.calibrated
 
     def take_over(database: Database, judge: int) -> object:
-        with database.read() as connection:
+        with here.database.read() as connection:
             owner = connection.execute(select(tables.judge_lease.c.owner)).scalar_one()
-        judgements.release_lease(database, "first", owner)
-        judgements.take_lease(database, "first", "elsewhere:1:token", ttl=60.0)
-        return calibrated(database, judge)
+        judgements.release_lease(here.database, "first", owner)
+        judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
+        return calibrated(here.database, judge)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(judgements, "calibrated", take_over)
         with pytest.raises(BeingJudged, match="run first is being judged by another process, since this one was away"):
-            judged(settings, database, batch=batch)
-    assert sum(server.paid().values()) == 72
-    assert outbox.judgement_revision(database, "first") == 0
-    judgements.release_lease(database, "first", "elsewhere:1:token")
-    assert judged(settings, database, batch=batch).judged == total + -(-total // 10)
+            here.judge(batch=batch)
+    assert here.paid == 72
+    assert outbox.judgement_revision(here.database, "first") == 0
+    judgements.release_lease(here.database, "first", "elsewhere:1:token")
+    assert here.judge(batch=batch).judged == total + -(-total // 10)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Verdict
-from defsurvey.storage.runs.run import AnswerState, Reply, UsedDecoding
-from defsurvey.workers.engines.base import Completion, FinishReason
-from defsurvey.workers.judging.verdicts import decided, findings_in, judgement_in
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict, rubric_in
+from defsurvey.storage.runs.run import AnswerState, EngineDescription, Reply, UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason, Request
+from defsurvey.workers.judging.verdicts import decided, findings_in, judge_name, judgement_in
+from defsurvey.workers.models import ModelCard
 
 RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sunday, and that is enough."
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -165,3 +167,56 @@ def test_a_program_decides_what_a_program_can() -> None:
     whole = judgement_in(passing, RESPONSE, unread).findings
     assert tuple(whole) == DIMENSIONS
     assert (whole["iu"].verdict, whole["qc"].verdict) == (Verdict.FAIL, Verdict.PASS)
+
+
+DIGEST = "0123456789abcdef" * 4
+HUB = {"weights": "hub org/judge", "revision": "fedcba9876543210"}
+
+
+class Described:
+    """An engine that says this of itself and is asked nothing."""
+
+    def __init__(self, **said: str) -> None:
+        self.said = said
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Nobody does."""
+        raise NotImplementedError
+
+    def describe(self) -> EngineDescription:
+        """What it was given."""
+        return self.said
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+FOLDER = f"/srv/{'models/' * 20}judge-1"
+SERVED = {"engine": "openai", "model": "judge-1", "base_url": "http://127.0.0.1:9/v1"}
+
+
+@pytest.mark.parametrize(
+    ("card", "said", "version"),
+    [
+        ({"hub": "org/judge"}, HUB, "fedcba987654"),
+        ({"hub": "org/judge"}, {"weights": "/models/judge.gguf", "weights_sha256": DIGEST}, "0123456789ab"),
+        ({"engine": "mine:opened"}, {"weights": "mine", "revision": "2026-01"}, "2026-01"),
+        ({"engine": "mine:opened"}, {"weights": "the strict one, version 2"}, "the strict one, version 2"),
+        ({"engine": "mine:opened"}, {}, "main"),
+        ({"path": FOLDER}, {"weights": FOLDER}, FOLDER),
+        (SERVED, {"weights": "judge-1 behind a server", "server": "http://127.0.0.1:9"}, "judge-1"),
+    ],
+)
+def test_a_judge_is_named_by_what_answers(card: dict[str, Any], said: dict[str, str], version: str) -> None:
+    """Under any other name its verdicts would be paid for again; of two that say something else there are two."""
+    named = judge_name(ModelCard(name="judge", **card), Described(**said)).identity
+    assert named == f"judge ({version}, rubric 1)"
+
+
+def test_a_judge_with_another_rubric_is_another_judge() -> None:
+    """By name and by what its judging is kept under, so that verdicts of two rubrics never meet."""
+    card, engine = ModelCard(name="judge", hub="org/judge"), Described(**HUB)
+    ours, theirs = judge_name(card, engine), judge_name(card, engine, Rubric.CODE)
+    assert theirs.identity == "judge (fedcba987654, rubric code 1)"
+    assert [rubric_in(each.identity) for each in (ours, theirs)] == [Rubric.OWN, Rubric.CODE]
+    assert (ours.model, theirs.model) == ("judge", "judge, rubric code")
