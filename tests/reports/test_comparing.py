@@ -198,10 +198,3 @@ def test_a_cell_that_lacks_hard_questions_gains_nothing() -> None:
     assert found.figures[0] == pytest.approx(whole.figures[0], abs=0.05)
     assert found.figures[1:] == pytest.approx(whole.figures[1:], abs=1e-9)
     assert not (found.p < 0.05).any()
-
-
-def test_figures_of_cells_that_share_everything_are_plain_means() -> None:
-    """Nothing is fitted where nothing is missing."""
-    rng = np.random.default_rng(2)
-    both = [answers(PEOPLE, rng) for _ in range(2)]
-    assert paired(*both).figures == pytest.approx(compared(*both).figures, abs=1e-12)

@@ -138,13 +138,6 @@ def test_conditions_of_one_model_are_no_models() -> None:
     assert said == "No condition or language is told from another as closest to people of the United States"
 
 
-def test_many_tied_models_are_counted() -> None:
-    """Beyond four they are counted, not listed."""
-    alike = [(f"m{i}", "us", "def", human) for i in range(6)]
-    found = find(analyse(results([*alike, ("far", "us", "def", last)], tiny=repeated(40))))
-    assert "and 5 others come closest to people of the United States, not told apart" in found.headline
-
-
 def test_cells_that_are_not_ranked_are_named() -> None:
     """A model that refuses everything is said to be left out."""
     made = without(planted(wide_survey(30), models=("honest", "beta-base", "random"), refuses=()), "random").results
@@ -163,13 +156,6 @@ def test_low_validity_is_in_the_headline() -> None:
     found = find(analyse(results(US_ONLY, states=(0.5, 0.3, 0.1, 0.1), participants=50)))
     assert ", judging by the" in found.headline
     assert any("m, United States:" in caution for caution in found.cautions)
-
-
-def test_many_cells_of_low_validity_are_counted() -> None:
-    """Beyond four they are counted, not listed."""
-    cells = [(f"m{i}", "us", "def", human) for i in range(6)]
-    cautions = find(analyse(results(cells, states=(0.5, 0.5, 0, 0)))).cautions
-    assert any(caution.startswith("In 6 of 6 cells") for caution in cautions)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series, training
 from defsurvey.reports.figures.words import NotRun
 from defsurvey.storage.surveys.folder import find_survey
-from tests.reports.planted import DISTORTION, MODELS, Planted, planted, wide_survey, without
+from tests.reports.planted import MODELS, Planted, planted, wide_survey, without
 
 WIDE = wide_survey()
 CULTURES = ("us", "cn")
@@ -195,19 +195,6 @@ def test_groups_missing_in_a_culture_are_said(wvs: Analysis) -> None:
             assert row.mismatching.gender_items + row.matching.gender_items <= cn.genders
 
 
-def test_a_dimension_without_groups_is_named() -> None:
-    """Of the core questions 18 tell China's ages apart, none of them about tradition or universalism."""
-    survey = find_survey("wvs7")
-    core = [question.id for question in survey.questions if question.core]
-    made = planted(survey, questions=core, models=("honest", "men"))
-    figure = analyse(made.results).figure(profiles)
-    assert not isinstance(figure, NotRun)
-    us, cn = figure.coverage
-    assert cn.ages == 18
-    assert cn.dimensions == ("TDI", "USI")
-    assert us.dimensions == ()
-
-
 def claims(made: Planted, culture: str) -> dict[str, int]:
     """The place that each model may claim in a culture; one that is not ranked comes after all that are."""
     results = made.results
@@ -268,20 +255,3 @@ def test_the_same_study_gives_the_same_figures() -> None:
         ]
 
     assert figures(planted(survey)) == figures(planted(survey))
-
-
-def test_what_is_planted_stays_what_it_says() -> None:
-    """The generator itself: shares of the honest model near the reference's, refusals near a third, orders varied."""
-    made = planted(wide_survey(40), participants=400, models=("honest", "refuser", "first"))
-    answers, run = made.results.answers, made.results.run
-    question = made.results.survey.questions[0]
-    honest = next(place for place, cell in enumerate(run.cells) if cell.model == "honest")
-    here = (answers.cell == honest) & (answers.question == 0)
-    counts = np.bincount(np.bitwise_count(answers.choices[here] - 1), minlength=len(question.options))
-    reference = made.results.survey.reference(question.id, run.cells[honest].culture)
-    assert reference is not None
-    assert counts / counts.sum() == pytest.approx(list(reference.shares.values()), abs=0.1)
-    assert len(set(answers.shown[here].tolist())) > 1
-    assert made.results.progress.refused / made.results.progress.planned == pytest.approx(1 / 9, abs=0.01)
-    assert set(DISTORTION) == set(MODELS)
-    assert len(MODELS) == 11

@@ -10,7 +10,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
-from statsmodels.stats.proportion import proportion_confint
 
 from defsurvey.reports.metrics.judges import FAIL, NAMES, PASS, UNSURE, Verdicts, agreement, cell_rates, mcnemar
 from defsurvey.reports.metrics.quality import wilson, wilson_rate
@@ -79,16 +78,6 @@ def test_statsmodels_agrees_on_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
 def test_no_difference_is_no_evidence() -> None:
     """All alike: p is 1."""
     assert mcnemar([1, 0, 1], [1, 0, 1]).exact_p == 1
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_statsmodels_agrees_on_wilson(pair: tuple[int, int]) -> None:
-    """Wilson's interval to ten digits."""
-    count, n = pair
-    low, high = proportion_confint(count, n, method="wilson")
-    found = wilson(count, n)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-10)
 
 
 def verdicts(**columns: object) -> Verdicts:

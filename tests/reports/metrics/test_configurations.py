@@ -25,12 +25,6 @@ def test_best_and_worst_are_found_with_their_intervals() -> None:
     assert half == pytest.approx(1.96 * values[2].std() / np.sqrt(60), rel=0.1)
 
 
-def test_nobody_to_pick_from_is_refused() -> None:
-    """No value at all."""
-    with pytest.raises(ValueError, match="no participant has a value"):
-        extremes(np.full((2, 3), np.nan), seed=0)
-
-
 def test_whoever_answered_little_is_not_picked() -> None:
     """One answer that happens to be the commonest is lower than any mean; of half of the questions a mean counts."""
     values = np.array([[1.0, 1.2, 1.4, 1.2], [2.0, 2.2, np.nan, np.nan], [0.1, np.nan, np.nan, np.nan]])
@@ -78,14 +72,6 @@ def test_as_many_rearrangements_as_tests_need() -> None:
         found.append(axis_of(10 * levels + rng.normal(0, 0.01, 20), levels, rng, rearrangements=fine).p)
     assert (holm(found) < 0.05).all()
     assert rearrangements_for(1) == 999
-
-
-def test_what_is_far_from_telling_is_not_worked_out_further() -> None:
-    """A p above 0.05 is of the first 999 rearrangements, and one that few could give is of as many as asked."""
-    rng, levels = np.random.default_rng(3), np.arange(20) % 2
-    drawn = [axis_of(rng.normal(size=20), levels, rng, rearrangements=9_999).p for _ in range(20)]
-    assert all(p * 1000 == pytest.approx(round(p * 1000)) for p in drawn if p > 0.05)
-    assert axis_of(levels + 0.1 * rng.random(20), levels, rng, rearrangements=9_999).p == 1 / 10_000
 
 
 @pytest.mark.parametrize(

@@ -83,18 +83,6 @@ def test_the_control_is_the_mean_over_all_orders() -> None:
     assert not found.close[0]
 
 
-def test_guesses_out_of_thin_air_are_not_told() -> None:
-    """Percentages that have nothing to do with the published ones give even p values."""
-    generator = rng()
-
-    def draws() -> list[np.ndarray]:  # type: ignore[type-arg]
-        return [100 * generator.dirichlet(np.ones(5)) for _ in range(20)]
-
-    found = [guessed(draws(), draws(), generator) for _ in range(40)]
-    assert abs(np.mean([each.p_all for each in found]) - 0.5) < 0.15
-    assert np.mean([each.p_all <= 0.05 for each in found]) < 0.16
-
-
 def test_nothing_to_measure_says_so() -> None:
     """No percentages, or shapes that do not fit."""
     assert guessed([], [], rng()).reason == "no percentages that can be read"

@@ -39,22 +39,6 @@ def test_nothing_to_average_is_nan_with_a_reason() -> None:
     assert found.reason == "no item has a value"
 
 
-def test_diversity_is_equation_six() -> None:
-    """(n_diff - n_ques) / (n_test * n_ques), and its maximum where all replies differ."""
-    digest = np.array([1, 1, 2, 3, 4, 4, 4, 4])
-    question = np.repeat([0, 1], 4)
-    found = diversity(digest, question)
-    assert found.d == pytest.approx((4 - 2) / (4 * 2))
-    alldifferent = diversity(np.arange(8), question)
-    assert alldifferent.d == pytest.approx(alldifferent.maximum) == pytest.approx(3 / 4)
-    assert alldifferent.relative == pytest.approx(1)
-
-
-def test_equal_replies_to_different_questions_are_distinct() -> None:
-    """Replies are compared within a question only."""
-    assert diversity([7, 7], [0, 1]).distinct == 2
-
-
 def test_diversity_of_nothing_has_a_reason() -> None:
     """No reply, or one per question, has no diversity."""
     assert diversity([], []).reason == "no reply"
@@ -75,13 +59,6 @@ def test_wilson_agrees_with_scipy(count: int, n: int) -> None:
     found = wilson(count, n)
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
     assert found.low <= found.share <= found.high
-
-
-def test_wilson_refuses_more_than_all() -> None:
-    """A count above n is an error, and no answer at all gives nan."""
-    with pytest.raises(ValueError, match=r"in \[0, 3\], got 4"):
-        wilson(4, 3)
-    assert np.isnan(wilson(0, 0).share)
 
 
 def test_rates_are_of_answers_that_ended() -> None:
