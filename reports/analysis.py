@@ -51,6 +51,15 @@ from defsurvey.storage.surveys.survey import Culture
 T = TypeVar("T")
 
 
+class NotRun(Exception):
+    """A figure that this run does not cover: "one language: nothing to compare"."""
+
+    @property
+    def reason(self) -> str:
+        """Begins in lower case and ends without a full stop."""
+        return str(self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """What n simple respondents would score on average against one culture, smoothed KL in nats."""
@@ -433,11 +442,24 @@ class Analysis:
     figures: dict[Callable[..., Any], Any] = field(default_factory=dict, repr=False, compare=False)  #: computed so far
 
     def figure(self, compute: Callable[[Analysis], T]) -> T:
-        """What ``compute`` makes of this run, computed when it is first asked for."""
+        """What ``compute`` makes of this run, computed when it is first asked for; raises NotRun where it does."""
         if compute not in self.figures:
-            self.figures[compute] = compute(self)
-        found: T = self.figures[compute]
-        return found
+            try:
+                self.figures[compute] = compute(self)
+            except NotRun as reason:
+                self.figures[compute] = reason
+        found = self.figures[compute]
+        if isinstance(found, NotRun):
+            raise found
+        made: T = found
+        return made
+
+    def figure_if_run(self, compute: Callable[[Analysis], T]) -> T | None:
+        """The same; None where this run does not cover it."""
+        try:
+            return self.figure(compute)
+        except NotRun:
+            return None
 
     @property
     def dimensions(self) -> tuple[str, ...]:

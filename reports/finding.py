@@ -11,7 +11,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells import LEVEL, ItemTable
-from defsurvey.reports.figures.words import ENOUGH
+from defsurvey.reports.figures.shared import ENOUGH
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.number_format import NAMED, counted, nats, percent
 

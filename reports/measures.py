@@ -12,9 +12,8 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells import Floats
-from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.questions import distinguish, placement
-from defsurvey.reports.figures.words import NotRun
+from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.quality import Rate
@@ -68,18 +67,17 @@ def _rate(rate: Rate) -> Figure:
 
 
 def _matching(of: Measured) -> Figure | None:
-    row = of.found_in(of.analysis.figure(matching_figure).rows)
+    row = of.found_in(of.analysis.figure(matching_figure))
     return row and Figure(row.matching.share, floor=row.matching.expected, n=float(row.matching.items))
 
 
 def _not_told(of: Measured) -> Figure:
-    test = of.found_in(of.analysis.figure(distinguish).cells)
+    test = of.found_in(of.analysis.figure(distinguish))
     return Figure(test.share_alike, n=float(test.questions))
 
 
 def _position(of: Measured) -> Any:
-    placed = of.analysis.figure(placement)
-    return None if isinstance(placed, NotRun) else of.found_in(placed.rows)
+    return of.found_in(of.analysis.figure_if_run(placement) or ())
 
 
 def _moved(of: Measured) -> Figure | None:
@@ -185,7 +183,7 @@ def _both_ways(key: dict[str, Any], sound: Figure, paper: Figure) -> Iterator[di
 def _of_questions(of: Measured, key: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Divergences of each question, then the p of its G-test, as it is and adjusted."""
     cell, questions = of.cell, of.analysis.items.questions
-    test = of.found_in(of.analysis.figure(distinguish).cells)
+    test = of.found_in(of.analysis.figure(distinguish))
     for place, question in enumerate(questions):
         n = float(cell.n_valid[place])
         yield from _both_ways(

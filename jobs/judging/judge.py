@@ -22,7 +22,7 @@ from defsurvey.jobs.judging.steps import (
 )
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
-from defsurvey.reports.figures.words import main_condition
+from defsurvey.reports.figures.shared import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store
 from defsurvey.storage.runs.judgement import AnswerKey, Judge, Rubric

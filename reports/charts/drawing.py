@@ -42,6 +42,16 @@ LONGEST = 32
 
 #: What a mark needs: the names of its fields and their values.
 Row = dict[str, Any]
+#: What axes with figures look like.
+AXIS = {
+    "tickCount": 5,
+    "gridColor": LINE,
+    "domain": False,
+    "ticks": False,
+    "labelColor": SOFT,
+    "titleColor": SOFT,
+    "titleFontWeight": "normal",
+}
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
@@ -109,7 +119,8 @@ def settle(svg: str, name: str, label: str) -> str:
     """Give a drawing the page's colours and type, its own ids, and titles that show on hover."""
     root = ElementTree.fromstring(svg)  # noqa: S314 - vl-convert's own output, no document from outside
     width, height = root.attrib["width"], root.attrib["height"]
-    ids = {element.attrib["id"]: f"{name}-{place}" for place, element in enumerate(_with_ids(root))}
+    with_ids = [element for element in root.iter() if "id" in element.attrib]
+    ids = {element.attrib["id"]: f"{name}-{place}" for place, element in enumerate(with_ids)}
     for child in list(root):
         _slim(root, child, ids)
     root.attrib = {
@@ -121,10 +132,6 @@ def settle(svg: str, name: str, label: str) -> str:
     }
     root.tag = "svg"
     return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True).replace(" />", "/>")
-
-
-def _with_ids(root: ElementTree.Element) -> list[ElementTree.Element]:
-    return [element for element in root.iter() if "id" in element.attrib]
 
 
 def _slim(parent: ElementTree.Element, element: ElementTree.Element, ids: Mapping[str, str]) -> None:
@@ -146,11 +153,10 @@ def _slim(parent: ElementTree.Element, element: ElementTree.Element, ids: Mappin
     if label:
         element.set("role", "img")
         ElementTree.SubElement(element, "title").text = label
-    if element.tag == "g" and (not element.attrib or not len(element) or element.attrib.get("transform") in _NOWHERE):
+    if element.tag == "g" and (
+        not element.attrib or not len(element) or element.attrib.get("transform") == "translate(0,0)"
+    ):
         _lift(parent, element)
-
-
-_NOWHERE = {"translate(0,0)"}
 
 
 def _lift(parent: ElementTree.Element, element: ElementTree.Element) -> None:
@@ -174,12 +180,7 @@ def _value(key: str, value: str, ids: Mapping[str, str]) -> str:
 
 
 def _short(number: str) -> str:
-    return f"{float(number):.1f}".removesuffix(".0").replace("-0", "0") if float(number) == 0 else _trim(float(number))
-
-
-def _trim(value: float) -> str:
-    text = f"{value:.1f}"
-    return text.removesuffix(".0")
+    return f"{float(number) or 0.0:.1f}".removesuffix(".0")
 
 
 def turn(place: int, of: int) -> int:
@@ -194,6 +195,21 @@ def turn(place: int, of: int) -> int:
 def look(place: int) -> tuple[str, str]:
     """Colour and shape of a series by its place; no two of 36 have both in common."""
     return SERIES[place % len(SERIES)], SHAPES[turn(place, len(SHAPES))]
+
+
+def layer(alt: Any, rows: Sequence[Row]) -> Any:
+    """What marks are made of."""
+    return alt.Chart(alt.InlineData(values=rows))
+
+
+def looks(alt: Any, field: str, looking: Mapping[str, int]) -> tuple[Any, Any]:
+    """Colour and shape of every value of a field, by its place among the series."""
+    colours, shapes = zip(*(look(place) for place in looking.values()), strict=True)
+    domain = list(looking)
+    return (
+        alt.Color(f"{field}:N", scale=alt.Scale(domain=domain, range=list(colours)), legend=None),
+        alt.Shape(f"{field}:N", scale=alt.Scale(domain=domain, range=list(shapes)), legend=None),
+    )
 
 
 def width_of(label: str) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from math import cos, isfinite, pi, sin
 from typing import Any
 
-from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, turn
+from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, layer, looks, turn
 from defsurvey.reports.number_format import percent
 
 #: Width and height, labels included.
@@ -64,33 +64,25 @@ def _drawn(loops: Sequence[Loop], spokes: Spokes) -> Any:
     import altair as alt
 
     limits = alt.Scale(domain=[-ROOM, ROOM], nice=False, zero=False)
-    places = {
-        "x": alt.X("x:Q", scale=limits, axis=None),
-        "y": alt.Y("y:Q", scale=limits, axis=None),
-    }
-    places_of = range(max((loop.series for loop in loops), default=0) + 1)
-    series, looks = [str(place) for place in places_of], [look(place) for place in places_of]
-    dashes = [DASHES[turn(place, len(DASHES))] for place in places_of]
-    colour = alt.Color("series:N", scale=alt.Scale(domain=series, range=[each for each, _ in looks]), legend=None)
-    shape = alt.Shape("series:N", scale=alt.Scale(domain=series, range=[each for _, each in looks]), legend=None)
-    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=series, range=dashes), legend=None)
+    places = {"x": alt.X("x:Q", scale=limits, axis=None), "y": alt.Y("y:Q", scale=limits, axis=None)}
+    series = range(max((loop.series for loop in loops), default=0) + 1)
+    colour, shape = looks(alt, "series", {str(place): place for place in series})
+    dashes = [DASHES[turn(place, len(DASHES))] for place in series]
+    domain = [str(place) for place in series]
+    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=domain, range=dashes), legend=None)
     whole = [loop for loop in loops if all(isfinite(value) for value in loop.values)]
     closed = [_line(number, loop, spokes) for number, loop in enumerate(whole)]
     points = [row for loop in loops for row in _points(loop, spokes)]
     layers = [
         *_web(alt, spokes, places),
-        _layer(alt, [row for line in closed for row in line])
+        layer(alt, [row for line in closed for row in line])
         .mark_line(interpolate="linear-closed", strokeWidth=2, aria=False)
         .encode(**places, color=colour, strokeDash=dash, detail="loop:N", order="at:Q"),
-        _layer(alt, points)
+        layer(alt, points)
         .mark_point(size=42, filled=True, opacity=1)
         .encode(**places, color=colour, shape=shape, description="says:N"),
     ]
     return alt.layer(*layers).properties(width=SIZE, height=SIZE)
-
-
-def _layer(alt: Any, rows: list[Row]) -> Any:
-    return alt.Chart(alt.InlineData(values=rows))
 
 
 def _place(axis: int, of: int, length: float) -> Row:
@@ -101,9 +93,9 @@ def _place(axis: int, of: int, length: float) -> Row:
 
 def _line(number: int, loop: Loop, spokes: Spokes) -> list[Row]:
     """Corners of one loop; its number keeps it apart from others that look like it."""
+    place = {"series": str(loop.series), "loop": number}
     return [
-        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "loop": number, "at": at}
-        for at, value in enumerate(loop.values)
+        _place(at, len(spokes.axes), value / spokes.most) | place | {"at": at} for at, value in enumerate(loop.values)
     ]
 
 
@@ -127,12 +119,12 @@ def _web(alt: Any, spokes: Spokes, places: dict[str, Any]) -> list[Any]:
     names = [_place(at, count, 1.13) | {"name": name} for at, name in enumerate(spokes.axes)]
     shares = [{"x": 0.03, "y": ring / RINGS, "name": percent(spokes.most * ring / RINGS)} for ring in (2, RINGS)]
     return [
-        _layer(alt, rings)
+        layer(alt, rings)
         .mark_line(interpolate="linear-closed", color=LINE, strokeWidth=1, aria=False)
         .encode(**places, detail="ring:N", order="at:Q"),
-        _layer(alt, lines).mark_rule(color=LINE, aria=False).encode(**places, x2="x2:Q", y2="y2:Q"),
-        _layer(alt, names).mark_text(color=INK, fontSize=13, aria=False).encode(**places, text="name:N"),
-        _layer(alt, shares)
+        layer(alt, lines).mark_rule(color=LINE, aria=False).encode(**places, x2="x2:Q", y2="y2:Q"),
+        layer(alt, names).mark_text(color=INK, fontSize=13, aria=False).encode(**places, text="name:N"),
+        layer(alt, shares)
         .mark_text(color=SOFT, fontSize=11, align="left", dy=-5, aria=False)
         .encode(**places, text="name:N"),
     ]

@@ -6,26 +6,25 @@ Most of the report's charts are of this kind, so that reading one teaches to rea
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite, isnan, nan
+from math import isfinite, nan
 from typing import Any
 
-from defsurvey.reports.analysis import CellAnalysis
 from defsurvey.reports.charts.drawing import (
+    AXIS,
     FLOOR,
     INK,
-    LINE,
     ROW,
     SOFT,
     Chart,
     Row,
-    look,
+    layer,
+    looks,
     room_for,
     shortened,
     width_beside,
 )
-from defsurvey.reports.number_format import nats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,10 @@ class Frame:
     first: int = 0  #: the colour of series 0
     rules: tuple[float, ...] = ()  #: dashed lines
     room: float = 0.0  #: for the names of rows, at least
-    rows: tuple[str, ...] = field(default=())  #: in this order; those of the marks where there are none given
+    rows: tuple[str, ...] = ()  #: in this order; those of the marks where there are none given
+
+
+NATS = "smoothed KL divergence, nats; left is closer"
 
 
 def reach(values: Iterable[float]) -> float:
@@ -86,35 +88,34 @@ def _drawn(marks: Sequence[Mark], frame: Frame) -> Any:
     room = max(room_for(names), frame.room)
     labels = dict(zip(names, shortened(names), strict=True))
     marks = [replace(mark, row=labels[mark.row]) for mark in marks]
-    y = rows_axis(alt, list(labels.values()), room)
-    series = [str(place) for place in range(frame.series)]
-    together: dict[str, Any] = {"y": y}
-    if frame.series > 1:
-        together["yOffset"] = alt.YOffset(
-            "series:N", sort=series, scale=alt.Scale(domain=series, paddingInner=0.1), title=None
-        )
-    layers = [*_beneath(alt, marks, frame, together), *_upon(alt, marks, frame, together)]
-    step = alt.Step(max(13, ROW // frame.series), **{"for": "offset"}) if frame.series > 1 else alt.Step(ROW)
-    return alt.layer(*layers).properties(width=width_beside(room), height=step)
+    series = frame.series if frame.series > 1 else 0
+    layers = _layers(alt, marks, frame, row_places(alt, list(labels.values()), room, series))
+    return alt.layer(*layers).properties(width=width_beside(room), height=row_height(alt, series))
 
 
-def rows_axis(alt: Any, labels: Sequence[str], room: float) -> Any:
-    """The vertical axis: the names of rows, the first on top."""
-    return alt.Y(
-        "row:N",
-        sort=list(labels),
-        scale=alt.Scale(domain=list(labels)),
-        title=None,
-        axis=alt.Axis(
-            minExtent=room,
-            labelLimit=0,
-            labelPadding=8,
-            ticks=False,
-            domain=False,
-            labelColor=INK,
-            labelFontSize=13,
-        ),
+def row_places(alt: Any, labels: Sequence[str], room: float, series: int) -> dict[str, Any]:
+    """The vertical axis: the names of rows, the first on top, and within a row its series; 0: marks have none."""
+    axis = alt.Axis(
+        minExtent=room, labelLimit=0, labelPadding=8, ticks=False, domain=False, labelColor=INK, labelFontSize=13
     )
+    places = {"y": alt.Y("row:N", sort=list(labels), scale=alt.Scale(domain=list(labels)), title=None, axis=axis)}
+    if series:
+        names = [str(place) for place in range(series)]
+        inner = alt.Scale(domain=names, paddingInner=0.1)
+        places["yOffset"] = alt.YOffset("series:N", sort=names, scale=inner, title=None)
+    return places
+
+
+def row_height(alt: Any, series: int) -> Any:
+    """How tall a row is, or each series in it where marks have one."""
+    return alt.Step(max(13, ROW // series), **{"for": "offset"}) if series else alt.Step(ROW)
+
+
+def row_axis(alt: Any, field: str, scale: Scale, **look: Any) -> Any:
+    """The horizontal axis, for one field; it looks as all do but for what is given."""
+    axis = alt.Axis(**AXIS, **look, **({"format": ".0%"} if scale.percent else {}))
+    limits = alt.Scale(domain=[scale.low, scale.high], nice=False, zero=False)
+    return alt.X(f"{field}:Q", scale=limits, axis=axis, title=scale.title)
 
 
 def _rows(marks: Iterable[Mark], **fields: str) -> list[Row]:
@@ -127,97 +128,40 @@ def _rows(marks: Iterable[Mark], **fields: str) -> list[Row]:
     return found
 
 
-def _x(alt: Any, field: str, scale: Scale) -> Any:
-    axis = alt.Axis(
-        tickCount=5,
-        gridColor=LINE,
-        domain=False,
-        ticks=False,
-        labelColor=SOFT,
-        titleColor=SOFT,
-        titleFontWeight="normal",
-        labelFlush=False,
-        **({"format": ".0%"} if scale.percent else {}),
-    )
-    limits = alt.Scale(domain=[scale.low, scale.high], nice=False, zero=False)
-    return alt.X(f"{field}:Q", scale=limits, axis=axis, title=scale.title)
+def _layers(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) -> list[Any]:
+    """Floors and rules beneath, then intervals, ticks of uniform answers, what is compared with, and the marks."""
+    one = frame.series == 1
+    colour, shape = looks(alt, "series", {str(at): frame.first + at for at in range(frame.series)})
+    own, other = ([mark for mark in marks if mark.quiet is quiet] for quiet in (False, True))
 
+    def x(field: str) -> Any:
+        return row_axis(alt, field, frame.scale, labelFlush=False)
 
-def looks(alt: Any, series: int, first: int = 0) -> tuple[Any, Any]:
-    """Colour and shape of that many series, beginning with those of the first."""
-    colours, shapes = zip(*(look(first + at) for at in range(series)), strict=True)
-    domain = [str(at) for at in range(series)]
-    return (
-        alt.Color("series:N", scale=alt.Scale(domain=domain, range=list(colours)), legend=None),
-        alt.Shape("series:N", scale=alt.Scale(domain=domain, range=list(shapes)), legend=None),
-    )
-
-
-def _layer(alt: Any, rows: list[Row]) -> Any:
-    return alt.Chart(alt.InlineData(values=rows))
-
-
-def _beneath(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) -> list[Any]:
-    floors = _rows(marks, floor="floor")
-    size = {"size": ROW} if frame.series == 1 else {}
     layers = [
-        _layer(alt, floors).mark_bar(color=FLOOR, aria=False, **size).encode(x=_x(alt, "floor", frame.scale), **place)
+        layer(alt, _rows(marks, floor="floor"))
+        .mark_bar(color=FLOOR, aria=False, **({"size": ROW} if one else {}))
+        .encode(x=x("floor"), **place)
     ]
     if frame.rules:
-        rules = [{"at": value} for value in frame.rules]
-        layers.append(
-            _layer(alt, rules).mark_rule(color=SOFT, strokeDash=[3, 3], aria=False).encode(x=_x(alt, "at", frame.scale))
-        )
-    return layers
-
-
-def _upon(alt: Any, marks: Sequence[Mark], frame: Frame, place: dict[str, Any]) -> list[Any]:
-    colour, shape = looks(alt, frame.series, frame.first)
-    own = [mark for mark in marks if not mark.quiet]
-    other = [mark for mark in marks if mark.quiet]
-    x = _x(alt, "value", frame.scale)
-    layers = [
-        _layer(alt, _rows(own, low="low", high="high"))
+        rules = layer(alt, [{"at": value} for value in frame.rules])
+        layers.append(rules.mark_rule(color=SOFT, strokeDash=[3, 3], aria=False).encode(x=x("at")))
+    layers += [
+        layer(alt, _rows(own, low="low", high="high"))
         .mark_rule(strokeWidth=2.5, opacity=0.55, aria=False)
-        .encode(x=_x(alt, "low", frame.scale), x2="high:Q", color=colour, **place),
-        _layer(alt, _rows(own, at="expected"))
+        .encode(x=x("low"), x2="high:Q", color=colour, **place),
+        layer(alt, _rows(own, at="expected"))
         .mark_tick(color=INK, thickness=2, size=11, aria=False)
-        .encode(x=_x(alt, "at", frame.scale), **place),
+        .encode(x=x("at"), **place),
     ]
     if other:
         layers.append(
-            _layer(alt, _rows(other, value="value", says="says"))
+            layer(alt, _rows(other, value="value", says="says"))
             .mark_point(size=46, filled=False, stroke=SOFT, strokeWidth=1.6, shape="diamond", opacity=1)
-            .encode(x=x, description="says:N", **place)
+            .encode(x=x("value"), description="says:N", **place)
         )
     layers.append(
-        _layer(alt, _rows(own, value="value", says="says"))
-        .mark_point(size=90 if frame.series == 1 else 58, filled=True, opacity=1)
-        .encode(x=x, color=colour, shape=shape, description="says:N", **place)
+        layer(alt, _rows(own, value="value", says="says"))
+        .mark_point(size=90 if one else 58, filled=True, opacity=1)
+        .encode(x=x("value"), color=colour, shape=shape, description="says:N", **place)
     )
     return layers
-
-
-NATS = "smoothed KL divergence, nats; left is closer"
-
-
-def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
-    """All that :func:`cell_mark` draws of a cell, for its axis to reach."""
-    return (cell.sound.headline, cell.interval.high, cell.sound_floor.headline, cell.sound_random.headline)
-
-
-def cell_mark(row: str, cell: CellAnalysis, *, series: int = 0, prefix: str = "") -> Mark:
-    """A cell's headline divergence with its interval, and what as many people and uniform answers would score."""
-    low, high = cell.interval.low, cell.interval.high
-    between = "" if isnan(low) else f" ({nats(max(low, 0.0))} to {nats(high)})"
-    return Mark(
-        row=row,
-        value=cell.sound.headline,
-        says=f"{prefix or row}: {nats(cell.sound.headline)}{between}; "
-        f"as many people: {nats(cell.sound_floor.headline)}, uniform answers: {nats(cell.sound_random.headline)}",
-        series=series,
-        low=max(low, 0.0) if isfinite(low) else low,
-        high=high,
-        floor=cell.sound_floor.headline,
-        expected=cell.sound_random.headline,
-    )

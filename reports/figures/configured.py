@@ -12,24 +12,17 @@ from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Floats, Ints
-from defsurvey.reports.figures.words import (
-    LEVEL,
-    NotRun,
-    culture_names,
-    interval_entry,
-    main_cells,
-    missing,
-    named_cultures,
-)
+from defsurvey.reports.figures.shared import LEVEL, OfCell, main_cells, main_cells_of
+from defsurvey.reports.figures.words import MODEL, culture_table, interval_entry, named_cultures, section
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
 from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
 from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of, table
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of
 from defsurvey.storage.runs.results import DrawArrays
 
 #: Seed of resamples and rearrangements.
@@ -64,11 +57,9 @@ class AxisRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfiguredCell:
+class ConfiguredCell(OfCell):
     """One model in one culture."""
 
-    name: str
-    culture: str
     extremes: tuple[Picked, ...]  #: best and worst; empty where nobody has answered half of the questions
     axes: tuple[AxisRow, ...]
 
@@ -80,20 +71,19 @@ class Configured:
     cells: tuple[ConfiguredCell, ...]
 
     @property
+    def axes(self) -> dict[tuple[str, str, str], Axis]:
+        """Culture, cell and name of every axis."""
+        return {(cell.culture, cell.name, row.name): row.axis for cell in self.cells for row in cell.axes}
+
+    @property
     def adjusted(self) -> dict[tuple[str, str, str], float]:
-        """Culture, cell and axis -> p, Holm over all axes of all cells."""
-        keys = [(cell.culture, cell.name, row.name) for cell in self.cells for row in cell.axes]
-        return dict(zip(keys, holm([row.axis.p for cell in self.cells for row in cell.axes]).tolist(), strict=True))
+        """The p of every axis, Holm over all of them."""
+        return dict(zip(self.axes, holm([axis.p for axis in self.axes.values()]).tolist(), strict=True))
 
     @property
     def testable(self) -> set[tuple[str, str, str]]:
         """The axes with a test of which p, adjusted for all of them, could be below the level."""
-        least = {
-            (cell.culture, cell.name, row.name): row.axis.least
-            for cell in self.cells
-            for row in cell.axes
-            if not isnan(row.axis.p)
-        }
+        least = {key: axis.least for key, axis in self.axes.items() if not isnan(axis.p)}
         return {key for key, smallest in least.items() if smallest * len(least) < LEVEL}
 
 
@@ -113,18 +103,19 @@ class Drawn:
     per_question: bool  #: drawn anew for every question
 
 
-_NOT_STORED = NotRun(reason="the draws of this run were not read")
+def _stored(analysis: Analysis) -> DrawArrays:
+    if analysis.draws is None:
+        raise NotRun("the draws of this run were not read")
+    return analysis.draws
 
 
-def drawn(analysis: Analysis) -> Drawn | NotRun:
+def drawn(analysis: Analysis) -> Drawn:
     """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
-    draws = analysis.draws
-    if draws is None:
-        return _NOT_STORED
+    draws = _stored(analysis)
     found, seeds = [], [run.protocol.seed for run in run_of_cells(analysis.results.run)]
     seed = np.unique(seeds, return_inverse=True)[1][draws.cell]
     for culture in analysis.cultures:
-        mine = [cell.place for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
+        mine = [cell.place for cell in main_cells_of(analysis, culture)]
         here = _distinct(draws, seed, np.flatnonzero(np.isin(draws.cell, mine)))
         axes = tuple(
             DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
@@ -158,21 +149,18 @@ def _counted(labels: Iterable[str]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0])))
 
 
-def configured(analysis: Analysis) -> Configured | NotRun:
+def configured(analysis: Analysis) -> Configured:
     """Appendix F: the participants with the lowest and highest divergence, and every axis, per model and culture."""
-    draws = analysis.draws
-    if draws is None:
-        return _NOT_STORED
+    draws, found = _stored(analysis), []
     if (draws.question >= 0).any():
-        return NotRun(reason="axes were drawn anew for every question: no participant has a configuration of its own")
-    found = []
+        raise NotRun("axes were drawn anew for every question: no participant has a configuration of its own")
     for cell in main_cells(analysis):
         here = np.flatnonzero(draws.cell == cell.place)
         by_question = _by_question(analysis, cell)
         if here.size and len(by_question) and not np.isnan(mean_known(by_question)).all():
             found.append((cell, by_question, here))
     if not found:
-        return NotRun(reason="no participant has a valid answer")
+        raise NotRun("no participant has a valid answer")
     return Configured(cells=tuple(_cell(cell, values, draws, here, len(found)) for cell, values, here in found))
 
 
@@ -195,8 +183,7 @@ def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints
         axis = axis_of(means, np.where(levels < 0, np.nan, levels), rng, rearrangements=fine)
         axes.append(AxisRow(name=name, labels=tuple(labels[int(level.level)] for level in axis.levels), axis=axis))
     return ConfiguredCell(
-        name=cell.name,
-        culture=cell.cell.culture,
+        cell=cell,
         extremes=tuple(
             _picked(draws, row.get(value.participant), label, value)
             for label, value in zip(("best", "worst"), picked, strict=False)
@@ -229,30 +216,21 @@ def _picked(draws: DrawArrays, row: int | None, label: str, value: Extreme) -> P
     return Picked(label=label, value=value, num_beams=num_beams, do_sample=do_sample, memory=memory, region=region)
 
 
-def configuration_section(analysis: Analysis) -> Section:
+@section("appendix-f", "App. F · Configurations", "Best and worst configurations", "Appendix F")
+def configuration_section(analysis: Analysis, section: Section) -> Section:
     """Appendix F."""
     part = analysis.figure(configured)
-    section = Section(
-        anchor="appendix-f",
-        contents="App. F · Configurations",
-        title="Best and worst configurations",
-        number="Appendix F",
+    own = (
+        "A participant's figure is the mean divergence of its own answers over all questions, what is due to the "
+        "questions it happened to answer taken off."
     )
-    if isinstance(part, NotRun):
-        return missing(section, part)
+    levels = Fold(anchor="appendix-f-levels", title="Every level of every axis", tables=(_levels(analysis, part),))
     return replace(
         section,
         title=_moving(part) or section.title,
-        paragraphs=(
-            *_untested(analysis, part),
-            WARNING,
-            (
-                "A participant's figure is the mean divergence of its own answers over all questions, what is due to "
-                "the questions it happened to answer taken off."
-            ),
-        ),
+        paragraphs=(*_untested(analysis, part), WARNING, own),
         tables=(_extremes(analysis, part), _axes_table(analysis, part)),
-        folds=(Fold(anchor="appendix-f-levels", title="Every level of every axis", tables=(_levels(analysis, part),)),),
+        folds=(levels,),
     )
 
 
@@ -262,15 +240,14 @@ def _moving(part: Configured) -> str:
     if not testable:
         return ""
     moving, others = sum(adjusted[key] < LEVEL for key in testable), len(adjusted) - len(testable)
-    begin = f"{moving} of the {len(testable)}" if moving else f"None of the {len(testable)}"
-    verb = "go" if moving > 1 else "goes"
-    rest = f"; {others} could not be tested" if others else ""
-    return f"{begin} axes that could be tested {verb} with the divergence beyond chance{rest}"
+    verb, rest = "go" if moving > 1 else "goes", f"; {others} could not be tested" if others else ""
+    begin = f"{moving or 'None'} of the {len(testable)} axes that could be tested"
+    return f"{begin} {verb} with the divergence beyond chance{rest}"
 
 
 def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
     """Which axes could not be tested: their levels have too few participants for any p to be small enough."""
-    names, axes, testable = named_cultures(analysis), part.adjusted, part.testable
+    names, axes, testable = named_cultures(analysis), part.axes, part.testable
     several = len({cell.name for cell in part.cells}) > 1
     cells: dict[str, list[str]] = {}
     for culture, name, axis in axes:
@@ -280,35 +257,35 @@ def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
         f"{axis} ({listed(where) if len(where) <= NAMED else f'{len(where)} of {len(part.cells)} cells'})"
         for axis, where in cells.items()
     )
-    if not untested:
-        return ()
     few = f"for too few participants, or one level only (p is adjusted for all {counted(len(axes), 'axis', 'axes')})"
-    return (f"An axis is tested for each model and culture by itself. Not testable, {few}: {untested}.",)
+    said = f"An axis is tested for each model and culture by itself. Not testable, {few}: {untested}."
+    return (said,) if untested else ()
 
 
 def _extremes(analysis: Analysis, part: Configured) -> Table:
-    names = culture_names(analysis)
     none = Entry(text=NONE, why="no participant has answered half of the questions")
 
-    def of(entry: Callable[[Picked], Entry | str]) -> Callable[[tuple[ConfiguredCell, Picked | None]], Entry | str]:
-        return lambda row: none if row[1] is None else entry(row[1])
+    def of(
+        text: str, entry: Callable[[Picked], Entry | str], meaning: str = ""
+    ) -> Field[tuple[ConfiguredCell, Picked | None]]:
+        return Field(text, lambda row: none if row[1] is None else entry(row[1]), meaning)
 
-    return table(
+    return culture_table(
+        analysis,
         [(cell, each) for cell in part.cells for each in cell.extremes or (None,)],
         [
             Field("Model", lambda row: row[0].name + (f", {row[1].label}" if row[1] else ""), words=True),
-            Field("Participant", of(lambda each: str(each.value.participant))),
-            Field("Beams", of(lambda each: each.num_beams)),
-            Field("Sampling", of(lambda each: each.do_sample)),
-            Field("Memory", of(lambda each: each.memory), "capacity"),
+            of("Participant", lambda each: str(each.value.participant)),
+            of("Beams", lambda each: each.num_beams),
+            of("Sampling", lambda each: each.do_sample),
+            of("Memory", lambda each: each.memory, "capacity"),
             Field("Region", lambda row: _region(analysis, row[0].culture, row[1].region) if row[1] else none),
-            Field("Divergence", of(lambda each: fixed(each.value.value)), "mean smoothed KL of its own answers, nats"),
-            Field("95% interval", of(lambda each: _interval(each.value.interval)), "questions resampled"),
+            of("Divergence", lambda each: fixed(each.value.value), "mean smoothed KL of its own answers, nats"),
+            of("95% interval", lambda each: _interval(each.value.interval), "questions resampled"),
         ],
         anchor="appendix-f-extremes",
         caption="The participants with the lowest and the highest divergence, picked after the fact",
-        group=lambda row: names[row[0].culture],
-        grouped_by="Culture",
+        of=lambda row: row[0].culture,
         notes=("Only participants that answered at least half of the questions are picked from.",),
     )
 
@@ -324,33 +301,28 @@ def _region(analysis: Analysis, culture: str, code: str) -> str:
 
 
 def _axes_table(analysis: Analysis, part: Configured) -> Table:
-    names, adjusted = culture_names(analysis), part.adjusted
+    adjusted = part.adjusted
 
     def p(cell: ConfiguredCell, at: int) -> Entry:
         row = cell.axes[at]
         found, means = adjusted[cell.culture, cell.name, row.name], [level.mean for level in row.axis.levels]
         spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
-        return Entry(
-            text=chance(found), beneath=spread, why="one level, or too few participants" if isnan(found) else ""
-        )
+        why = "one level, or too few participants" if isnan(found) else ""
+        return Entry(text=chance(found), beneath=spread, why=why)
 
-    return table(
+    return culture_table(
+        analysis,
         part.cells,
-        [
-            Field("Model", lambda cell: cell.name, words=True),
-            *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p),
-        ],
+        [MODEL, *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p)],
         anchor="appendix-f-axes",
         caption="Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
-        group=lambda cell: names[cell.culture],
-        grouped_by="Culture",
         notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
     )
 
 
 def _levels(analysis: Analysis, part: Configured) -> Table:
-    names = culture_names(analysis)
-    return table(
+    return culture_table(
+        analysis,
         [
             (cell, f"{cell.name}, {row.name}: {_region(analysis, cell.culture, label)}", level)
             for cell in part.cells
@@ -365,19 +337,16 @@ def _levels(analysis: Analysis, part: Configured) -> Table:
         ],
         anchor="appendix-f-level-means",
         caption="Mean divergence of the participants at each level (nats)",
-        group=lambda row: names[row[0].culture],
-        grouped_by="Culture",
+        of=lambda row: row[0].culture,
     )
 
 
-def draw_section(analysis: Analysis) -> Section:
+@section("draws", "Draws", "What participants drew")
+def draw_section(analysis: Analysis, section: Section) -> Section:
     """How often each level of each axis was drawn."""
     part = analysis.figure(drawn)
-    section = Section(anchor="draws", contents="Draws", title="What participants drew")
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    names = culture_names(analysis)
-    shown = table(
+    shown = culture_table(
+        analysis,
         [
             (code, f"{axis.name}: {_region(analysis, code, label)}", count, count / sum(of for _, of in axis.levels))
             for code, axes in part.by_culture
@@ -391,14 +360,8 @@ def draw_section(analysis: Analysis) -> Section:
         ],
         anchor="draws-levels",
         caption="Levels drawn, by culture",
-        group=lambda row: names[row[0]],
-        grouped_by="Culture",
+        of=lambda row: row[0],
     )
-    return replace(
-        section,
-        paragraphs=(
-            ("Drawn anew for every question." if part.per_question else "Drawn once per participant.")
-            + " Equal participants of different models share the draws of one seed and count once.",
-        ),
-        tables=(shown,),
-    )
+    when = "Drawn anew for every question." if part.per_question else "Drawn once per participant."
+    shared = "Equal participants of different models share the draws of one seed and count once."
+    return replace(section, paragraphs=(f"{when} {shared}",), tables=(shown,))

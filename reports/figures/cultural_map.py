@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from math import cos, hypot, isfinite, isnan, pi, radians, sin
@@ -12,108 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.charts.drawing import INK, LINE, SOFT, Chart, Row, look, shortened
-from defsurvey.reports.figures.projection import (
-    WRITTEN_OUT,
-    MapArrow,
-    MapRow,
-    Projection,
-    Scoring,
-    project,
-    raw,
-    scaled,
-    scored,
-)
-from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, meanings, missing, named_cultures
-from defsurvey.reports.metrics.cultural_map import (
-    Way,
-)
+from defsurvey.reports.analysis import Analysis, NotRun
+from defsurvey.reports.charts.drawing import AXIS, INK, SOFT, Chart, Row, layer, looks, shortened
+from defsurvey.reports.figures.projection import WRITTEN_OUT, MapArrow, MapRow, Projection
+from defsurvey.reports.figures.shared import all_of, cultural_map, paper_map
+from defsurvey.reports.figures.words import culture_names, meanings, named_cultures, section
+from defsurvey.reports.metrics.cultural_map import Way
 from defsurvey.reports.number_format import NONE, counted, fixed, listed, signed
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of, table
 from defsurvey.reports.untrusted import visible
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CulturalMap:
-    """Figure 7."""
-
-    cultures: tuple[str, ...]  #: two or more, in the survey's order; arrows go from the first to each of the others
-    items: int  #: that people of all of them answered
-    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, these items
-    paper: Projection  #: raw option codes, whatever each culture was asked
-
-
-_ONE = NotRun(reason="one culture: no variation between cultures to map")
-
-
-def cultural_map(analysis: Analysis) -> CulturalMap | NotRun:
-    """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
-    cultures, items = _in_order(analysis), analysis.items
-    if len(cultures) < 2:
-        return _ONE
-    known = [~np.isnan(culture.reference.n) for culture in cultures]
-    used = np.asarray(np.all(known, axis=0) & scored(items))
-    if len(np.unique(items.grouping.dimension[used])) < 2:
-        return NotRun(reason=f"fewer than two value dimensions have a question that {_all(len(cultures))} answered")
-    sound, paper = _project(analysis, cultures, scaled(items, used)), analysis.figure(paper_map)
-    if isinstance(sound, NotRun):
-        return sound
-    if isinstance(paper, NotRun):
-        return paper
-    return CulturalMap(
-        cultures=tuple(culture.culture.code for culture in cultures), items=int(used.sum()), sound=sound, paper=paper
-    )
-
-
-def paper_map(analysis: Analysis) -> Projection | NotRun:
-    """Figure 7 as the paper has it: raw codes, and of each culture whatever it was asked.
-
-    It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
-    then differ by what was asked too.
-    """
-    cultures, items = _in_order(analysis), analysis.items
-    if len(cultures) < 2:
-        return _ONE
-    used = scored(items)
-    asked = (set(items.grouping.dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
-    if len(set.intersection(*asked)) < 2:
-        return NotRun(reason=f"fewer than two value dimensions were asked about in {_all(len(cultures))}")
-    return _project(analysis, cultures, raw(used))
-
-
-def _all(cultures: int) -> str:
-    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
-
-
-def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
-    """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
-    places = {culture.code: place for place, culture in enumerate(analysis.results.survey.cultures)}
-    return sorted(analysis.cultures, key=lambda culture: places[culture.culture.code])
-
-
-def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
-    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
-    condition = main_condition(analysis.results.run.cells)
-    cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
-    languages = Counter((cell.cell.model, cell.cell.culture) for cell in cells)
-    subjects = []
-    for cell in cells:
-        name = cell.cell.model
-        most = max(count for (model, _), count in languages.items() if model == name)
-        if most > 1:
-            native = analysis.results.survey.culture(cell.cell.culture).language == cell.cell.language
-            other = "other language" if most == 2 else f"in {cell.cell.language}, not native"
-            name += f" · {'native language' if native else other}"
-        subjects.append((name, cell))
-    return subjects
-
-
-def _project(analysis: Analysis, cultures: Sequence[CultureAnalysis], scoring: Scoring) -> Projection | NotRun:
-    dimensions = analysis.results.survey.dimensions
-    found = project(cultures, _subjects(analysis), scoring, analysis.items, dimensions)
-    return NotRun(reason="no model has a score in every dimension") if found is None else found
-
 
 _NOISE = (
     "Few participants lie elsewhere in every culture by chance alone: what resamples of them add to the squared length "
@@ -128,62 +34,50 @@ _RAW = "Raw option codes: questions with more options weigh more, and a high cod
 _ONLY_PEOPLE = " Only people have lines here: those of so many models would cover the marks."
 
 
-def map_section(analysis: Analysis) -> Section:
+@section("figure-7", "Fig. 7 · Map", "Cultural variation map", "Fig. 7")
+def map_section(analysis: Analysis, section: Section) -> Section:
     """Figure 7."""
-    part, paper = analysis.figure(cultural_map), analysis.figure(paper_map)
-    section = Section(anchor="figure-7", contents="Fig. 7 · Map", title="Cultural variation map", number="Fig. 7")
     names, named = culture_names(analysis), named_cultures(analysis)
-    if isinstance(part, NotRun):
-        if isinstance(paper, NotRun):
-            return missing(section, part)
+    section = replace(section, legend=tuple(names.values()))
+    try:
+        part = analysis.figure(cultural_map)
+    except NotRun as missing:
+        paper = analysis.figure_if_run(paper_map)
+        if paper is None:
+            raise
         return replace(
             section,
             title="Cultural variation map, the paper's way",
-            paragraphs=(f"The sound way is not run: {part.reason}. {_RAW}",),
-            legend=tuple(names.values()),
+            paragraphs=(f"The sound way is not run: {missing.reason}. {_RAW}",),
             chart_note=_reading(paper),
             charts=(culture_map("map-paper", "The map of raw codes", paper, names),),
             tables=_tables(paper, "figure-7-paper", names),
         )
     first, *others = (named[code] for code in part.cultures)
     lines = f"{'A line goes' if len(others) == 1 else 'Lines go'} from {first} to {listed(others)}"
-    heads = [(code, analysis.results.survey.dimensions[code].get("en", "")) for code in part.sound.dimensions]
-    by_culture = table(
-        [row for code in part.cultures for row in part.sound.rows if row.culture == code],
-        [
-            Field("Subject", lambda row: row.subject, words=True),
-            *fields_of(heads, lambda row, at: Entry(text=fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))),
-        ],
-        anchor="figure-7-score-table",
-        caption="Mean score of each dimension, 0 to 1",
-        group=lambda row: names[row.culture],
-        grouped_by="Culture",
-        quiet=lambda row: row.human,
+    how = (
+        f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
+        f"{all_of(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
+    )
+    paper_way = Fold(
+        anchor="figure-7-paper",
+        title="The paper's way: raw option codes",
+        paragraphs=(_RAW,),
+        charts=(culture_map("map-paper", "The map of raw codes", part.paper, names),),
+        tables=_tables(part.paper, "figure-7-paper", names),
+    )
+    scores = Fold(
+        anchor="figure-7-scores", title="Scores behind the map", tables=(_scores(analysis, part.sound, names),)
     )
     return replace(
         section,
-        title=_direction(analysis, part.sound),
-        paragraphs=(
-            (
-                f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
-                f"{_all(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
-            ),
-        ),
-        legend=tuple(names.values()),
+        title=_direction(analysis, part.sound) or section.title,
+        paragraphs=(how,),
         charts=(culture_map("map-sound", "Where people and models stand", part.sound, names),),
         chart_note=_reading(part.sound),
         tables=_tables(part.sound, "figure-7", names),
         side_by_side=True,
-        folds=(
-            Fold(anchor="figure-7-scores", title="Scores behind the map", tables=(by_culture,)),
-            Fold(
-                anchor="figure-7-paper",
-                title="The paper's way: raw option codes",
-                paragraphs=(_RAW,),
-                charts=(culture_map("map-paper", "The map of raw codes", part.paper, names),),
-                tables=_tables(part.paper, "figure-7-paper", names),
-            ),
-        ),
+        folds=(scores, paper_way),
     )
 
 
@@ -191,12 +85,30 @@ def _reading(projection: Projection) -> str:
     return f"{_READING}{_ONLY_PEOPLE if projection.crowded else ''}"
 
 
+def _scores(analysis: Analysis, projection: Projection, names: Mapping[str, str]) -> Table:
+    """The mean scores, culture by culture as the map has them."""
+    heads = [(code, analysis.results.survey.dimensions[code].get("en", "")) for code in projection.dimensions]
+
+    def score(row: MapRow, at: int) -> Entry:
+        return Entry(text=fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))
+
+    return table(
+        [row for code in projection.cultures for row in projection.rows if row.culture == code],
+        [Field("Subject", lambda row: row.subject, words=True), *fields_of(heads, score)],
+        anchor="figure-7-score-table",
+        caption="Mean score of each dimension, 0 to 1",
+        group=lambda row: names[row.culture],
+        grouped_by="Culture",
+        quiet=lambda row: row.human,
+    )
+
+
 def _direction(analysis: Analysis, projection: Projection) -> str:
-    """Which way models move, of those that have answers enough in both cultures; neutral where no way can be told."""
+    """Which way models move, of those that have answers enough in both cultures; empty where no way can be told."""
     arrows = [each for each in projection.arrows if each.comparable and not isnan(each.arrow.length_free)]
     ways = [each.arrow.way for each in arrows if each.arrow.way is not Way.UNKNOWN]
     if not ways:
-        return "Cultural variation map"
+        return ""
     if len(arrows) == 1:
         subject, moved = arrows[0].subject, arrows[0].arrow
         return f"Between cultures {subject} moves {moved.way}, {fixed(moved.length_free, 1)} times as far"
@@ -272,28 +184,21 @@ def _cosines(each: MapArrow) -> Entry:
     return Entry(text=f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
 
 
-def score_section(analysis: Analysis) -> Section:
+@section("appendix-c", "App. C · Meaning", "What a high and a low score mean", "Appendix C")
+def score_section(analysis: Analysis, section: Section) -> Section:
     """Appendix C: what scores of each dimension asked about mean, and those of people, where there is a map."""
-    section = Section(
-        anchor="appendix-c",
-        contents="App. C · Meaning",
-        title="What a high and a low score mean",
-        number="Appendix C",
-    )
     if not analysis.dimensions:
-        return missing(section, NotRun(reason="no question of this run speaks to a value dimension"))
-    part, names = analysis.figure(cultural_map), culture_names(analysis)
+        raise NotRun("no question of this run speaks to a value dimension")
+    part, names = analysis.figure_if_run(cultural_map), culture_names(analysis)
     known, dimensions = meanings(), analysis.results.survey.dimensions
-    mapped: tuple[str, ...] = ()
-    people: list[MapRow] = []
-    if not isinstance(part, NotRun):
-        mapped, people = part.sound.dimensions, [row for row in part.sound.rows if row.human]
+    mapped = part.sound.dimensions if part else ()
+    people = [row for row in part.sound.rows if row.human] if part else []
 
     def score(code: str, at: int) -> Entry:
         return Entry(text=fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE)
 
     def meaning(text: str, which: str) -> Field[str]:
-        of = {code: getattr(each, which) for code, each in known.items()}
+        of = {code: each[which] for code, each in known.items()}
         return Field(text, lambda code: Entry(text=of.get(code, "the survey does not say"), words=True), words=True)
 
     shown = table(
@@ -317,14 +222,7 @@ SIZE = 560
 
 
 def culture_map(name: str, title: str, projection: Projection, spelled: dict[str, str]) -> Chart:
-    """The map, a line per subject from the first culture to each of the others.
-
-    Args:
-        name: of the chart.
-        title: what stands above it.
-        projection: sound or paper.
-        spelled: code -> name of every culture of the run, whose colours and shapes go by their places here.
-    """
+    """The map, a line per subject from the first culture to each of the others; ``spelled`` are all cultures' names."""
     first, second = (f"{share:.0%}" for share in projection.components.explained.tolist())
     description = (
         f"Two principal components, {first} and {second} of the variance of {len(projection.rows)} points; an "
@@ -336,16 +234,11 @@ def culture_map(name: str, title: str, projection: Projection, spelled: dict[str
 def _drawn(projection: Projection, spelled: dict[str, str]) -> Any:
     import altair as alt
 
-    def rows(values: Sequence[Row]) -> Any:
-        return alt.Chart(alt.InlineData(values=values))
-
     axes, height = _axes(alt, projection)
-    colours, shapes = zip(*(look(list(spelled).index(code)) for code in projection.cultures), strict=True)
-    colour = alt.Color("culture:N", scale=alt.Scale(domain=projection.cultures, range=list(colours)), legend=None)
-    shape = alt.Shape("culture:N", scale=alt.Scale(domain=projection.cultures, range=list(shapes)), legend=None)
-    lines = rows(_lines(projection)).mark_rule(aria=False)
+    colour, shape = looks(alt, "culture", {code: list(spelled).index(code) for code in projection.cultures})
+    lines = layer(alt, _lines(projection)).mark_rule(aria=False)
     layers = [
-        rows(_ellipses(projection))
+        layer(alt, _ellipses(projection))
         .mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
         .encode(**axes, color=colour, detail="of:N", order="at:Q"),
         lines.encode(
@@ -358,10 +251,10 @@ def _drawn(projection: Projection, spelled: dict[str, str]) -> Any:
     ]
     points = [_point(row, spelled) for row in projection.rows]
     for human, size in ((True, 130), (False, 60)):
-        marks = rows([point for point in points if point["human"] is human])
+        marks = layer(alt, [point for point in points if point["human"] is human])
         marks = marks.mark_point(size=size, filled=True, opacity=1)
         layers.append(marks.encode(**axes, color=colour, shape=shape, description="says:N"))
-    labels = rows(_labels(projection, spelled))
+    labels = layer(alt, _labels(projection, spelled))
     for weight, ink in (("bold", INK), ("normal", SOFT)):
         texts = labels.transform_filter(f"datum.weight === '{weight}'")
         texts = texts.mark_text(color=ink, fontWeight=weight, fontSize=12, aria=False)
@@ -376,15 +269,7 @@ def _axes(alt: Any, projection: Projection) -> tuple[dict[str, Any], float]:
     margin = 0.14 * span
     tall = max(max(along) - min(along) + 2 * margin, 0.4 * span)
     middle = (max(along) + min(along)) / 2
-    axis = alt.Axis(
-        gridColor=LINE,
-        domain=False,
-        ticks=False,
-        labelColor=SOFT,
-        titleColor=SOFT,
-        tickCount=5,
-        titleFontWeight="normal",
-    )
+    axis = alt.Axis(**AXIS)
     first, second = projection.components.explained.tolist()
     wide = [min(across) - margin, max(across) + margin]
     high = [middle - tall / 2, middle + tall / 2]

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import nan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Bools, Floats, ItemTable, ReferenceTable
-from defsurvey.reports.figures.words import NotRun, culture_names, main_condition, missing
+from defsurvey.reports.figures.shared import main_condition
+from defsurvey.reports.figures.words import culture_table, section
 from defsurvey.reports.metrics.aggregate import means
 from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
 from defsurvey.reports.metrics.floor import Floor
 from defsurvey.reports.number_format import fixed, signed
-from defsurvey.reports.page import Entry, Field, Section, table
+from defsurvey.reports.page import Entry, Field, Section
 from defsurvey.storage.runs.steps import ProbabilityRow
 
 
@@ -39,32 +39,20 @@ class FirstTokenRow:
     drawn: float  #: and as many answers drawn from the probabilities, question by question; nan without an interview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstToken:
-    """Every cell of which probabilities were read."""
-
-    condition: str  #: the main one, beside which they stand
-    rows: tuple[FirstTokenRow, ...]
-
-
-def first_token(analysis: Analysis) -> FirstToken | NotRun:
+def first_token(analysis: Analysis) -> tuple[FirstTokenRow, ...]:
     """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
-    rows = analysis.results.probabilities
-    if not rows:
-        return NotRun(reason="no condition read the probabilities of the options")
     condition = main_condition(analysis.results.run.cells)
     interviews = {
-        (cell.cell.model, cell.cell.culture, cell.cell.language): cell
+        (cell.cell.model, cell.culture, cell.cell.language): cell
         for cell in analysis.cells
         if cell.cell.condition.name == condition
     }
     by_cell: dict[int, list[ProbabilityRow]] = {}
-    for row in rows:
+    for row in analysis.results.probabilities:
         by_cell.setdefault(row.cell, []).append(row)
-    return FirstToken(
-        condition=condition,
-        rows=tuple(_row(analysis, place, found, interviews) for place, found in sorted(by_cell.items())),
-    )
+    if not by_cell:
+        raise NotRun("no condition read the probabilities of the options")
+    return tuple(_row(analysis, place, found, interviews) for place, found in sorted(by_cell.items()))
 
 
 def mean_probabilities(items: ItemTable, rows: Iterable[ProbabilityRow]) -> Floats:
@@ -91,16 +79,14 @@ def _row(
 ) -> FirstTokenRow:
     items, cell = analysis.items, analysis.results.run.cells[place]
     reference = next(each.reference for each in analysis.cultures if each.culture.code == cell.culture)
-    people = smoothed_reference(reference.shares, reference.n, items.offered)
     probabilities = mean_probabilities(items, rows)
-    value = plug_in_kl(probabilities, people)
+    value = plug_in_kl(probabilities, smoothed_reference(reference.shares, reference.n, items.offered))
     known = ~np.isnan(value) & items.grouping.headline
+    own, floor, drawn = (np.full_like(value, np.nan) for _ in range(3))
     interview = interviews.get((cell.model, cell.culture, cell.language))
-    shared = known & ~np.isnan(interview.divergences.smoothed_kl) if interview else np.zeros_like(known)
-    if shared.any():
-        known = shared
-    else:
-        interview = None
+    if interview and (shared := known & ~np.isnan(interview.divergences.smoothed_kl)).any():
+        known, own, floor = shared, interview.divergences.smoothed_kl, interview.floor.smoothed_kl
+        drawn = _as_answers(items, reference, probabilities, interview)
     behind = {items.questions[place].id for place in items.question[known].tolist()}
     return FirstTokenRow(
         model=cell.model,
@@ -109,9 +95,9 @@ def _row(
         value=_over(items, known, value),
         questions=int(known.sum()),
         orders=len({row.order for row in rows if row.question in behind}),
-        interview=_over(items, known, interview.divergences.smoothed_kl) if interview else nan,
-        floor=_over(items, known, interview.floor.smoothed_kl) if interview else nan,
-        drawn=_over(items, known, _as_answers(items, reference, probabilities, interview)) if interview else nan,
+        interview=_over(items, known, own),
+        floor=_over(items, known, floor),
+        drawn=_over(items, known, drawn),
     )
 
 
@@ -128,59 +114,35 @@ def _over(items: ItemTable, known: Bools, values: Floats) -> float:
     return means(np.where(known, values, np.nan), items.grouping).headline
 
 
-def first_token_section(analysis: Analysis) -> Section:
+@section("first-token", "First token", "What the next token alone says of the options")
+def first_token_section(analysis: Analysis, section: Section) -> Section:
     """First-token probabilities beside the main condition."""
-    part = analysis.figure(first_token)
-    section = Section(
-        anchor="first-token", contents="First token", title="What the next token alone says of the options"
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    names = culture_names(analysis)
+    rows, condition = analysis.figure(first_token), main_condition(analysis.results.run.cells)
+    undrawn = "KL of the mean probabilities from people, smoothed by their n; no answers"
     fields: list[Field[FirstTokenRow]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Language", lambda row: Entry(text=row.language, words=True), words=True),
+        Field("First token", lambda row: fixed(row.value), undrawn),
         Field(
-            "First token",
-            lambda row: fixed(row.value),
-            "KL of the mean probabilities from people, smoothed by their n; no answers",
-        ),
-        Field(
-            "As answers",
-            lambda row: fixed(row.drawn),
-            "smoothed KL of as many answers drawn from the probabilities",
+            "As answers", lambda row: fixed(row.drawn), "smoothed KL of as many answers drawn from the probabilities"
         ),
         Field("Excess", lambda row: signed(row.drawn - row.floor), "of these over the noise floor"),
         Field(
-            part.condition,
+            condition,
             lambda row: Entry(text=fixed(row.interview), beneath=fixed(row.floor)),
             "smoothed KL of its answers; beneath, the noise floor",
         ),
-        Field(f"Excess, {part.condition}", lambda row: signed(row.interview - row.floor), "over the same noise floor"),
+        Field(f"Excess, {condition}", lambda row: signed(row.interview - row.floor), "over the same noise floor"),
         Field("Questions", lambda row: str(row.questions), "behind both means"),
         Field("Orders", lambda row: str(row.orders), "in which the options were shown, at most"),
     ]
-    return replace(
-        section,
-        paragraphs=(
-            (
-                "Nothing is said and nothing drawn: the probabilities of the options as the next token of a reply, "
-                f"mean over the orders shown. The figure of {part.condition} is of few answers, which smoothing pulls "
-                "to the middle, so that the two do not compare. What compares stands between: what as many answers "
-                "drawn from the probabilities would score on average, question by question. Both are given less what "
-                "as many people would score. Lists have no such distribution and are left out, and so is a question to "
-                "which "
-                f"{part.condition} has no valid answer."
-            ),
-        ),
-        tables=(
-            table(
-                [row for code in names for row in part.rows if row.culture == code],
-                fields,
-                anchor="first-token-table",
-                caption="Divergence from people, nats, over the same questions",
-                group=lambda row: names[row.culture],
-                grouped_by="Culture",
-            ),
-        ),
+    how = (
+        "Nothing is said and nothing drawn: the probabilities of the options as the next token of a reply, mean over "
+        f"the orders shown. The figure of {condition} is of few answers, which smoothing pulls to the middle, so that "
+        "the two do not compare. What compares stands between: what as many answers drawn from the probabilities would "
+        "score on average, question by question. Both are given less what as many people would score. Lists have no "
+        f"such distribution and are left out, and so is a question to which {condition} has no valid answer."
     )
+    caption = "Divergence from people, nats, over the same questions"
+    shown = culture_table(analysis, rows, fields, anchor="first-token-table", caption=caption)
+    return replace(section, paragraphs=(how,), tables=(shown,))

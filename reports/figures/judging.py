@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isfinite
 from statistics import fmean
 
 import numpy as np
 
-from defsurvey.reports.analysis import ON_EXPLANATIONS, Analysis, judgeable, why_not
+from defsurvey.reports.analysis import ON_EXPLANATIONS, Analysis, NotRun, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
-from defsurvey.reports.figures.words import NotRun, culture_charts, culture_names, culture_table, main_cells, missing
+from defsurvey.reports.figures.shared import OfCell, main_cells, usable_verdicts
+from defsurvey.reports.figures.words import MODEL, culture_charts, culture_names, culture_table, section
 from defsurvey.reports.metrics.judges import (
     FAIL,
     NAMES,
     VERDICTS,
+    Agreement,
     Audit,
     CellRates,
     JudgeNotes,
@@ -32,14 +35,14 @@ from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
 from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 
+#: Fewest clear verdicts on a dimension that the heading speaks of.
+ENOUGH = 30
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRow:
+class JudgedRow(OfCell):
     """One model in one culture."""
 
-    name: str
-    model: str
-    culture: str
     rates: CellRates
 
 
@@ -61,62 +64,53 @@ class Insensitivity:
     silent: tuple[str, ...] = ()  #: why judges, these or others, did not come to their end
 
 
-def insensitivity(analysis: Analysis) -> Insensitivity | NotRun:
+def insensitivity(analysis: Analysis) -> Insensitivity:
     """Failure rates of every model of the main condition, by every judge that was asked."""
-    notes, reply = analysis.notes, analysis.results.run.protocol.reply
+    notes = analysis.notes
     judges = tuple(
         Judged(
             judge=given.judge,
-            rows=tuple(
-                JudgedRow(
-                    name=cell.name,
-                    model=cell.cell.model,
-                    culture=cell.cell.culture,
-                    rates=cell_rates(given, cell.place),
-                )
-                for cell in main_cells(analysis)
-            ),
+            rows=tuple(JudgedRow(cell=cell, rates=cell_rates(given, cell.place)) for cell in main_cells(analysis)),
             audits=notes.audits.get(given.judge, ()),
             partial=given.judge in notes.partial,
         )
-        for given in (judgeable(each, reply) for each in analysis.verdicts)
-        if given.cell.size
+        for given in usable_verdicts(analysis)
     )
-    if judges:
-        return Insensitivity(judges=judges, silent=notes.silent)
-    return NotRun(reason=": ".join(["no judge", "; ".join(notes.silent)]) if notes.silent else "no judge")
+    if not judges:
+        raise NotRun(": ".join(["no judge", "; ".join(notes.silent)]) if notes.silent else "no judge")
+    return Insensitivity(judges=judges, silent=notes.silent)
 
 
 def judged_by(found: RunJudgements) -> tuple[tuple[Verdicts, ...], JudgeNotes]:
     """What is stored of judges, as the analysis takes it: verdicts, and what is to be said beside them."""
     audits = {judge.judge: _audits(judge) for judge in found.judges}
-    notes = JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
-    return tuple(_verdicts(judge) for judge in found.judges), notes
-
-
-def _verdicts(judge: JudgeArrays) -> Verdicts:
-    return Verdicts(
-        judge=judge.judge,
-        cell=judge.cell,
-        answer=judge.answer,
-        dimension=judge.dimension,
-        verdict=judge.verdict,
-        weight=judge.weight,
+    verdicts = (
+        Verdicts(
+            judge=judge.judge,
+            cell=judge.cell,
+            answer=judge.answer,
+            dimension=judge.dimension,
+            verdict=judge.verdict,
+            weight=judge.weight,
+        )
+        for judge in found.judges
     )
+    return tuple(verdicts), JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
 
 
 def _audits(judge: JudgeArrays) -> tuple[Audit, ...]:
-    return tuple(
-        _audit(pairs, dimension)
-        for pairs in judge.pairs
-        for dimension in ("", *DIMENSIONS)
-        if not dimension or (pairs.dimension == DIMENSIONS.index(dimension)).any()
-    )
+    """The judge beside itself and every person: on all dimensions together, and on each that both spoke of."""
+    found = []
+    for pairs in judge.pairs:
+        found.append(_audit(pairs, "", pairs.first, pairs.second))
+        for place, dimension in enumerate(DIMENSIONS):
+            of = pairs.dimension == place
+            if of.any():
+                found.append(_audit(pairs, dimension, pairs.first[of], pairs.second[of]))
+    return tuple(found)
 
 
-def _audit(pairs: Pairs, dimension: str) -> Audit:
-    of = pairs.dimension == DIMENSIONS.index(dimension) if dimension else np.ones(pairs.dimension.size, dtype=bool)
-    first, second = pairs.first[of], pairs.second[of]
+def _audit(pairs: Pairs, dimension: str, first: np.ndarray, second: np.ndarray) -> Audit:
     return Audit(
         other=pairs.other,
         dimension=dimension,
@@ -127,25 +121,17 @@ def _audit(pairs: Pairs, dimension: str) -> Audit:
 
 def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:
     """One table of a judge's audits; none where it was never audited."""
-    if not judged.audits:
-        return ()
+
+    def agreed(text: str, show: Callable[[Agreement], str], meaning: str) -> Field[Audit]:
+        return Field(text, lambda audit: Entry(text=show(audit.agreement), why=audit.agreement.reason), meaning)
+
     fields: list[Field[Audit]] = [
         Field("Dimension", lambda audit: NAMES.get(audit.dimension, "all dimensions"), words=True),
         Field("Verdicts", lambda audit: f"{audit.agreement.n:,}", "given by both"),
-        Field(
-            "Alike",
-            lambda audit: _agreement(audit, percent(audit.agreement.observed) if audit.agreement.n else NONE),
-            "share of equal verdicts",
-        ),
-        Field(
-            "Kappa",
-            lambda audit: _agreement(audit, fixed(audit.agreement.kappa, 2).replace("-", "−")),
-            "Cohen's: 0 as by chance, 1 always alike",
-        ),
-        Field(
-            "AC1",
-            lambda audit: _agreement(audit, fixed(audit.agreement.ac1, 2).replace("-", "−")),
-            "Gwet's; it does not sink where nearly all verdicts are alike",
+        agreed("Alike", lambda found: percent(found.observed) if found.n else NONE, "share of equal verdicts"),
+        agreed("Kappa", lambda found: fixed(found.kappa, 2), "Cohen's: 0 as by chance, 1 always alike"),
+        agreed(
+            "AC1", lambda found: fixed(found.ac1, 2), "Gwet's; it does not sink where nearly all verdicts are alike"
         ),
         Field(
             "Fails",
@@ -154,57 +140,39 @@ def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:
         ),
         Field("p", lambda audit: chance(audit.stricter.exact_p), "McNemar, exact: is one of them stricter?"),
     ]
-    return (
-        table(
-            judged.audits,
-            fields,
-            anchor=f"figure-9-audit-{number}",
-            caption=f"{judged.judge} against itself and against people",
-            group=lambda audit: audit.other or "itself, asked again",
-            grouped_by="Beside",
-        ),
+    made = table(
+        judged.audits,
+        fields,
+        anchor=f"figure-9-audit-{number}",
+        caption=f"{judged.judge} against itself and against people",
+        group=lambda audit: audit.other or "itself, asked again",
+        grouped_by="Beside",
     )
+    return (made,) if judged.audits else ()
 
 
-def _agreement(audit: Audit, text: str) -> Entry:
-    return Entry(text=text, why=audit.agreement.reason)
-
-
-_TITLE = "Answers that fail a judge"
-#: Fewest clear verdicts on a dimension that the heading speaks of.
-ENOUGH = 30
-
-
-def judge_section(analysis: Analysis) -> Section:
+@section("figure-9", "Fig. 9, 19 · Judged", "Answers that fail a judge", "Fig. 9 and Fig. 19")
+def judge_section(analysis: Analysis, section: Section) -> Section:
     """Figures 9 and 19."""
     part = analysis.figure(insensitivity)
-    section = Section(anchor="figure-9", contents="Fig. 9, 19 · Judged", title=_TITLE, number="Fig. 9 and Fig. 19")
-    if isinstance(part, NotRun):
-        return missing(section, part)
     judges = list(enumerate(part.judges))
+    rates = (
+        f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged clearly, pass "
+        "or fail and not unsure, strata weighted; with 95% Wilson intervals."
+    )
+    note = (
+        "By dimension: the mean of the models' rates. Then answers with at least one failure, model by model. Radars: "
+        "failures by dimension, one for every model, all on one scale; "
+        f"{', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
+    )
+    drawn = (draw(analysis, judged, number) for number, judged in judges for draw in (_dimensions, _charts, _radars))
     return replace(
         section,
-        title=_worst(part.judges[0], named=len(part.judges) > 1),
-        paragraphs=(
-            (
-                f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged "
-                "clearly, pass or fail and not unsure, strata weighted; with 95% Wilson intervals."
-            ),
-            *_rubrics(part),
-            *_unfinished(part),
-        ),
+        title=_worst(part.judges[0], named=len(part.judges) > 1) or section.title,
+        paragraphs=(rates, *_rubrics(part), *_unfinished(part)),
         legend=tuple(culture_names(analysis).values()),
-        charts=tuple(
-            chart
-            for number, judged in judges
-            for draw in (_dimensions, _charts, _radars)
-            for chart in draw(analysis, judged, number)
-        ),
-        chart_note=(
-            "By dimension: the mean of the models' rates. Then answers with at least one failure, model by model. "
-            "Radars: failures by dimension, one for every model, all on one scale; "
-            f"{', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
-        ),
+        charts=tuple(chart for charts in drawn for chart in charts),
+        chart_note=note,
         tables=tuple(
             each
             for number, judged in judges
@@ -213,16 +181,16 @@ def judge_section(analysis: Analysis) -> Section:
     )
 
 
+_NOT_OUR_RUBRIC = (
+    "Rubric code: qc is the type of the question and how many options it allows, rp the first person, iu the two parts "
+    "of an answer and a preference, ir grammar and completeness too, as the published code of Liu et al. (2025) asks "
+    "for. Rates by two rubrics are not of the same thing."
+)
+
+
 def _rubrics(part: Insensitivity) -> tuple[str, ...]:
     """What a rubric that is not our own asks for."""
-    if all(rubric_in(judged.judge) is Rubric.OWN for judged in part.judges):
-        return ()
-    said = (
-        "Rubric code: qc is the type of the question and how many options it allows, rp the first person, iu the two "
-        "parts of an answer and a preference, ir grammar and completeness too, as the published code of Liu et al. "
-        "(2025) asks for. Rates by two rubrics are not of the same thing."
-    )
-    return (said,)
+    return () if all(rubric_in(each.judge) is Rubric.OWN for each in part.judges) else (_NOT_OUR_RUBRIC,)
 
 
 def _unfinished(part: Insensitivity) -> tuple[str, ...]:
@@ -239,19 +207,14 @@ def _worst(judged: Judged, *, named: bool) -> str:
     Nothing is claimed of a judge that did not come to its end, since it may have seen next to nothing of a model, nor
     where it gave few clear verdicts, or speaks of one dimension alone.
     """
-    if judged.partial:
-        return _TITLE
-    rates = {
-        name: [row.rates.fail[place] for row in judged.rows if isfinite(row.rates.fail[place].share)]
-        for place, name in enumerate(DIMENSIONS)
-    }
-    means = sorted(
-        ((fmean(rate.share for rate in of), name) for name, of in rates.items() if sum(r.n for r in of) >= ENOUGH),
-        reverse=True,
-    )
-    if len(means) < 2:
-        return _TITLE
-    share, name = means[0]
+    means = []
+    for place, code in enumerate(DIMENSIONS):
+        rates = [row.rates.fail[place] for row in judged.rows if isfinite(row.rates.fail[place].share)]
+        if sum(rate.n for rate in rates) >= ENOUGH:
+            means.append((fmean(rate.share for rate in rates), code))
+    if judged.partial or len(means) < 2:
+        return ""
+    share, name = max(means)
     said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else _none_fails(judged)
     return f"Judged by {judged.judge}, {said}" if named else said[0].upper() + said[1:]
 
@@ -268,17 +231,12 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart,
     marks = []
     for at, code in enumerate(DIMENSIONS):
         for place, culture in enumerate(analysis.cultures):
-            known = [
-                row.rates.fail[at].share
-                for row in judged.rows
-                if row.culture == culture.culture.code and isfinite(row.rates.fail[at].share)
-            ]
+            mine = [row.rates.fail[at].share for row in judged.rows if row.culture == culture.culture.code]
+            known = [share for share in mine if isfinite(share)]
             if known:
                 share = sum(known) / len(known)
                 says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {counted(len(known), 'model')}"
                 marks.append(Mark(row=NAMES[code], value=share, says=visible(says), series=place))
-    if not marks:
-        return ()
     frame = Frame(
         name=f"judged-dimensions-{number}",
         title=visible(f"By dimension, by {judged.judge}"),
@@ -286,26 +244,18 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart,
         scale=Scale(title="share of judged answers that fail, mean of models", percent=True),
         series=len(analysis.cultures),
     )
-    return (rows_chart(marks, frame),)
+    return (rows_chart(marks, frame),) if marks else ()
 
 
 def _charts(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
-    def marks(culture: str) -> list[Mark]:
-        return [
-            Mark(
-                row=visible(row.name),
-                value=row.rates.any_fail.share,
-                low=row.rates.any_fail.low,
-                high=row.rates.any_fail.high,
-                says=f"{visible(row.name)}: {_of_clear(row.rates.any_fail)}",
-            )
-            for row in judged.rows
-            if row.culture == culture and isfinite(row.rates.any_fail.share)
-        ]
+    def mark(row: JudgedRow) -> Mark:
+        rate, name = row.rates.any_fail, visible(row.name)
+        return Mark(row=name, value=rate.share, low=rate.low, high=rate.high, says=f"{name}: {_of_clear(rate)}")
 
+    known = [row for row in judged.rows if isfinite(row.rates.any_fail.share)]
     return culture_charts(
         analysis,
-        marks,
+        lambda code: [mark(row) for row in known if row.culture == code],
         lambda place, culture: Frame(
             name=f"judged-{number}-{place}",
             title=visible(f"{culture.name}, by {judged.judge}"),
@@ -318,15 +268,24 @@ def _charts(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...
 
 def _radars(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
     """One radar per model, its cultures on it; all to one scale, so that sizes compare."""
-    most = rounded_reach([rate.share for row in judged.rows for rate in row.rates.fail])
-    codes = [culture.culture.code for culture in analysis.cultures]
-    by_model: dict[str, list[JudgedRow]] = {}
+    names = culture_names(analysis)
+    by_model: dict[str, list[Loop]] = {}
     for row in judged.rows:
         if any(isfinite(rate.share) for rate in row.rates.fail):
-            by_model.setdefault(row.model, []).append(row)
+            says = f"{visible(row.name)}, {names[row.culture]}"
+            loop = Loop(
+                values=tuple(rate.share for rate in row.rates.fail),
+                says=tuple(
+                    f"{says}, {NAMES[code]}: {_of_clear(rate)}"
+                    for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
+                ),
+                series=list(names).index(row.culture),
+            )
+            by_model.setdefault(row.model, []).append(loop)
+    most = rounded_reach([rate.share for row in judged.rows for rate in row.rates.fail])
     return tuple(
         radar(
-            [_loop(analysis, row, codes.index(row.culture)) for row in rows],
+            loops,
             Spokes(
                 name=f"radar-{number}-{place}",
                 title=visible(f"{model}, by {judged.judge}"),
@@ -335,19 +294,7 @@ def _radars(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...
                 most=most,
             ),
         )
-        for place, (model, rows) in enumerate(by_model.items())
-    )
-
-
-def _loop(analysis: Analysis, row: JudgedRow, place: int) -> Loop:
-    named = culture_names(analysis)[row.culture]
-    return Loop(
-        values=tuple(rate.share for rate in row.rates.fail),
-        says=tuple(
-            f"{visible(row.name)}, {named}, {NAMES[code]}: {_of_clear(rate)}"
-            for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
-        ),
-        series=place,
+        for place, (model, loops) in enumerate(by_model.items())
     )
 
 
@@ -362,19 +309,16 @@ def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
         why = lacking if code in ON_EXPLANATIONS else ""
         return Field(code, lambda row: _rate(row.rates.fail[place], why), NAMES[code])
 
+    clear = "answers judged clearly on any dimension"
     return culture_table(
         analysis,
         judged.rows,
         [
-            Field("Model", lambda row: row.name, words=True),
+            MODEL,
             *(failing(place, code) for place, code in enumerate(DIMENSIONS)),
-            Field(
-                "Any",
-                lambda row: _rate(row.rates.any_fail),
-                "at least one failure, of the answers judged clearly on any dimension",
-            ),
+            Field("Any", lambda row: _rate(row.rates.any_fail), f"at least one failure, of the {clear}"),
             Field("Judged", lambda row: f"{row.rates.answers:,}", "answers"),
-            Field("Clear", lambda row: f"{row.rates.any_fail.n:,}", "answers judged clearly on any dimension"),
+            Field("Clear", lambda row: f"{row.rates.any_fail.n:,}", clear),
         ],
         anchor=f"figure-9-rates-{number}",
         caption=f"Failure rates by {judged.judge}",

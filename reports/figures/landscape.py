@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import FAILED, Analysis, CellAnalysis
+from defsurvey.reports.analysis import FAILED, Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
 from defsurvey.reports.cells import Floats, Ints
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.circumstances import language_name, languages_asked
+from defsurvey.reports.figures.shared import OfCell, main_cells
 from defsurvey.reports.figures.words import (
-    NotRun,
+    count_entry,
     culture_names,
-    largest,
-    main_cells,
-    missing,
     named_cultures,
     per_dimension,
+    section,
 )
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.surveys.survey import Question, Survey
 
 #: Fewest valid answers to a question that is shown from near.
 SHOWN = 5
@@ -44,21 +44,9 @@ class TopicRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landscape:
-    """Figure 3: topics and value dimensions of the questions asked."""
-
-    topics: tuple[TopicRow, ...]  #: in the questionnaire's order
-    dimensions: tuple[tuple[str, int], ...]  #: code, items
-    types: tuple[tuple[str, int], ...]  #: question type, questions
-    known: tuple[tuple[str, int], ...]  #: culture, questions with a reference
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearQuestion:
+class NearQuestion(OfCell):
     """Figure 4: one question to which one model gave different answers."""
 
-    name: str  #: of the cell
-    culture: str
     question: str
     counts: Floats  #: answers per option, shape (k,)
     people: Floats  #: shares, shape (k,); nan without a reference
@@ -68,86 +56,62 @@ class NearQuestion:
     samples: tuple[int, ...]  #: positions in ``Results.samples`` of its replies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cases:
-    """Appendix E: samples by how they ended."""
-
-    by_state: tuple[tuple[AnswerState, tuple[int, ...]], ...]  #: positions in ``Results.samples``
-
-
-def landscape(analysis: Analysis) -> Landscape:
-    """Figure 3."""
-    items, survey = analysis.items, analysis.results.survey
-    size = len(survey.dimensions)
+def landscape(analysis: Analysis) -> tuple[TopicRow, ...]:
+    """Figure 3: topics and value dimensions of the questions asked, in the questionnaire's order."""
+    items, size = analysis.items, len(analysis.results.survey.dimensions)
     rows: dict[str, tuple[int, Ints]] = {}
     for place, question in enumerate(items.questions):
         count, spoken = rows.get(question.topic, (0, np.zeros(size, dtype=np.int64)))
         dimension = items.grouping.dimension[items.of_question(place)]
         spoken = spoken + np.bincount(dimension[dimension >= 0], minlength=size)
         rows[question.topic] = (count + 1, spoken)
-    total = sum((spoken for _, spoken in rows.values()), np.zeros(size, dtype=np.int64))
-    return Landscape(
-        topics=tuple(TopicRow(topic=t, questions=count, by_dimension=spoken) for t, (count, spoken) in rows.items()),
-        dimensions=tuple(zip(survey.dimensions, total.tolist(), strict=True)),
-        types=tuple(sorted(Counter(question.type.value for question in items.questions).items())),
-        known=tuple(
-            (culture.culture.code, len(np.unique(items.question[~np.isnan(culture.reference.n)])))
-            for culture in analysis.cultures
-        ),
-    )
+    return tuple(TopicRow(topic=t, questions=count, by_dimension=spoken) for t, (count, spoken) in rows.items())
 
 
-def near_question(analysis: Analysis) -> NearQuestion | NotRun:
+def near_question(analysis: Analysis) -> NearQuestion:
     """Figure 4: the question and model of the main condition with the most varied answers for its number of options."""
     best: tuple[float, CellAnalysis, int] | None = None
     items = analysis.items
     for cell in main_cells(analysis):
         enough = items.whole & (cell.counts.sum(axis=-1) >= SHOWN)
-        spread = effective_options(cell.counts) / items.offered.sum(axis=-1)
-        spread = np.where(enough, spread, -1.0)
+        spread = np.where(enough, effective_options(cell.counts) / items.offered.sum(axis=-1), -1.0)
         item = int(spread.argmax())
         if spread[item] > 0 and (best is None or spread[item] > best[0]):
             best = (float(spread[item]), cell, item)
     if best is None:
-        return NotRun(reason=f"no question of one answer has {SHOWN} valid answers")
+        raise NotRun(f"no question of one answer has {SHOWN} valid answers")
     _, cell, item = best
     answers, place = analysis.results.answers, int(items.question[item])
     here = (answers.cell == cell.place) & (answers.question == place) & (answers.state != FAILED)
-    culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
-    offered, question = items.offered[item], items.questions[place]
+    culture = next(each for each in analysis.cultures if each.culture.code == cell.culture)
+    offered, question = items.offered[item], items.questions[place].id
+    samples = enumerate(analysis.results.samples)
     return NearQuestion(
-        name=cell.name,
-        culture=cell.cell.culture,
-        question=question.id,
+        cell=cell,
+        question=question,
         counts=cell.counts[item][offered],
         people=culture.reference.shares[item][offered],
         effective=float(effective_options(cell.counts[item])),
         replies=int(here.sum()),
         distinct=len(np.unique(answers.digest[here])),
-        samples=tuple(
-            at
-            for at, sample in enumerate(analysis.results.samples)
-            if sample.cell == cell.place and sample.answer.question == question.id
-        ),
+        samples=tuple(at for at, each in samples if (each.cell, each.answer.question) == (cell.place, question)),
     )
 
 
-def cases(analysis: Analysis) -> Cases | NotRun:
-    """Appendix E: the stored samples, by state."""
+def cases(analysis: Analysis) -> dict[AnswerState, list[int]]:
+    """Appendix E: positions in ``Results.samples``, by how they ended."""
     found: dict[AnswerState, list[int]] = {}
     for place, sample in enumerate(analysis.results.samples):
         found.setdefault(sample.answer.state, []).append(place)
     if not found:
-        return NotRun(reason="no answer was sampled")
-    return Cases(by_state=tuple((state, tuple(found[state])) for state in AnswerState if state in found))
+        raise NotRun("no answer was sampled")
+    return {state: found[state] for state in AnswerState if state in found}
 
 
 def landscape_section(analysis: Analysis) -> Section:
     """Figure 3."""
-    part = analysis.figure(landscape)
-    questions = sum(topic.questions for topic in part.topics)
-    topics, dimensions = len(part.topics), len(analysis.dimensions)
-    title = f"{counted(questions, 'question')} on {counted(topics, 'topic')}"
+    topics, dimensions, survey = analysis.figure(landscape), len(analysis.dimensions), analysis.results.survey
+    title = f"{counted(len(analysis.items.questions), 'question')} on {counted(len(topics), 'topic')}"
     title += f", {counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
     return Section(
         anchor="figure-3",
@@ -155,7 +119,7 @@ def landscape_section(analysis: Analysis) -> Section:
         title=title,
         number="Fig. 3",
         paragraphs=tuple(stand_ins(analysis)),
-        tables=(_topics(analysis, part), _kinds(analysis, part), *_excluded(analysis)),
+        tables=(_topics(analysis, topics), _kinds(analysis), *((_excluded(survey),) if survey.excluded else ())),
     )
 
 
@@ -169,33 +133,28 @@ def stand_ins(analysis: Analysis) -> list[str]:
     ]
 
 
-def _excluded(analysis: Analysis) -> tuple[Table, ...]:
-    """Questions that experts left out of the survey, with their reasons; no table where there are none."""
-    excluded = analysis.results.survey.excluded
+def _excluded(survey: Survey) -> Table:
+    """Questions that experts left out of the survey, with their reasons."""
     fields: list[Field[tuple[str, str]]] = [
         Field("Question", lambda each: each[0], words=True),
         Field("Reason", lambda each: Entry(text=each[1], words=True), words=True),
     ]
     caption = "Questions left out of the survey by experts"
-    return (table(excluded.items(), fields, anchor="figure-3-excluded", caption=caption),) if excluded else ()
+    return table(survey.excluded.items(), fields, anchor="figure-3-excluded", caption=caption)
 
 
-def _topics(analysis: Analysis, part: Landscape) -> Table:
-    most = largest(topic.by_dimension.astype(np.float64) for topic in part.topics)
+def _topics(analysis: Analysis, topics: Sequence[TopicRow]) -> Table:
+    most = float(max(topic.by_dimension.max(initial=0) for topic in topics) or 1)
 
-    def at(place: int) -> Callable[[TopicRow], Entry]:
-        def entry(topic: TopicRow) -> Entry:
-            count = int(topic.by_dimension[place])
-            return Entry(text=str(count), shade=count / most) if count else Entry(text="")
-
-        return entry
+    def count(topic: TopicRow, place: int) -> Entry:
+        return count_entry(int(topic.by_dimension[place]), most, str(topic.by_dimension[place]))
 
     return table(
-        part.topics,
+        topics,
         [
             Field("Topic", lambda topic: topic.topic or "no topic", words=True),
             Field("Questions", lambda topic: str(topic.questions)),
-            *per_dimension(analysis, at),
+            *per_dimension(analysis, count),
         ],
         anchor="figure-3-topics",
         caption="Items by topic and value dimension",
@@ -203,11 +162,13 @@ def _topics(analysis: Analysis, part: Landscape) -> Table:
     )
 
 
-def _kinds(analysis: Analysis, part: Landscape) -> Table:
-    rows = [
-        *((f"questions of type {kind}", count) for kind, count in part.types),
-        *((f"with a reference for {named_cultures(analysis)[code]}", count) for code, count in part.known),
-    ]
+def _kinds(analysis: Analysis) -> Table:
+    question = analysis.items.question
+    types = Counter(each.type.value for each in analysis.items.questions)
+    rows = [(f"questions of type {kind}", count) for kind, count in sorted(types.items())]
+    for culture in analysis.cultures:
+        known = np.unique(question[~np.isnan(culture.reference.n)])
+        rows.append((f"with a reference for {culture.named}", len(known)))
     return table(
         rows,
         [Field("Kind", lambda row: row[0], words=True), Field("Questions", lambda row: str(row[1]))],
@@ -216,48 +177,33 @@ def _kinds(analysis: Analysis, part: Landscape) -> Table:
     )
 
 
-def near_section(analysis: Analysis) -> Section:
+@section("figure-4", "Fig. 4 · One question", "One question, one model, many answers", "Fig. 4")
+def near_section(analysis: Analysis, section: Section) -> Section:
     """Figure 4."""
     part = analysis.figure(near_question)
-    section = Section(
-        anchor="figure-4",
-        contents="Fig. 4 · One question",
-        title="One question, one model, many answers",
-        number="Fig. 4",
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    question = analysis.results.survey.question(part.question)
+    question, culture = analysis.results.survey.question(part.question), named_cultures(analysis)[part.culture]
     used = f"{np.count_nonzero(part.counts)} of {len(part.counts)} options"
+    varied = (
+        f"The question and model with the most varied answers for its number of options, in {culture}: "
+        f"{fixed(part.effective, 1)} options effectively used in {counted(int(part.counts.sum()), 'valid answer')}."
+    )
     return replace(
         section,
-        title=f"Asked {question.id} in {_culture(analysis, part)}, {part.name} chose {used}; "
-        f"its {counted(part.replies, 'reply', 'replies')} have {counted(part.distinct, 'distinct text')}",
-        paragraphs=(
-            worded(question.text, "en")[0],
-            (
-                f"The question and model with the most varied answers for its number of options, in "
-                f"{_culture(analysis, part)}: {fixed(part.effective, 1)} options effectively used in "
-                f"{counted(int(part.counts.sum()), 'valid answer')}."
-            ),
-        ),
+        title=f"Asked {question.id} in {culture}, {part.name} chose {used}; its "
+        f"{counted(part.replies, 'reply', 'replies')} have {counted(part.distinct, 'distinct text')}",
+        paragraphs=(worded(question.text, "en")[0], varied),
         legend=("People", part.name),
-        charts=(_options(analysis, part),),
-        tables=(_counts(analysis, part),),
+        charts=(_options(analysis, part, question),),
+        tables=(_counts(part, question, culture),),
         samples=sample_cards(analysis, part.samples[:SAMPLES]),
     )
 
 
-def _culture(analysis: Analysis, part: NearQuestion) -> str:
-    return named_cultures(analysis)[part.culture]
-
-
-def _options(analysis: Analysis, part: NearQuestion) -> Chart:
-    question = analysis.results.survey.question(part.question)
-    total, marks = float(part.counts.sum()), []
-    for number, (count, share) in enumerate(zip(part.counts.tolist(), part.people.tolist(), strict=True)):
+def _options(analysis: Analysis, part: NearQuestion, question: Question) -> Chart:
+    shares, marks = part.counts / part.counts.sum(), []
+    for number, both in enumerate(zip(part.people.tolist(), shares.tolist(), strict=True)):
         label = visible(option_label(question, number))
-        for series, (name, value) in enumerate((("People", share), (visible(part.name), count / total))):
+        for series, (name, value) in enumerate(zip(("People", visible(part.name)), both, strict=True)):
             if not isnan(value):
                 marks.append(Mark(row=label, value=value, series=series, says=f"{name}, {label}: {percent(value)}"))
     return rows_chart(
@@ -272,66 +218,49 @@ def _options(analysis: Analysis, part: NearQuestion) -> Chart:
     )
 
 
-def _counts(analysis: Analysis, part: NearQuestion) -> Table:
-    question = analysis.results.survey.question(part.question)
+def _counts(part: NearQuestion, question: Question, culture: str) -> Table:
     counts, people, total = part.counts.tolist(), part.people.tolist(), float(part.counts.sum())
+
+    def of_people(number: int) -> Entry:
+        return Entry(text=percent(people[number]), why="no reference" if isnan(people[number]) else "")
+
     return table(
         range(len(counts)),
         [
             Field("Option", lambda number: option_label(question, number), words=True),
-            Field(
-                "People",
-                lambda number: Entry(text=percent(people[number]), why="no reference" if isnan(people[number]) else ""),
-            ),
+            Field("People", of_people),
             Field("Model", lambda number: percent(counts[number] / total)),
             Field("Answers", lambda number: f"{counts[number]:.0f}", "of the model"),
         ],
         anchor="figure-4-options",
-        caption=f"{question.id}: {part.name} beside people of {_culture(analysis, part)}",
+        caption=f"{question.id}: {part.name} beside people of {culture}",
     )
 
 
-_STATES = {"answered": "Answered", "refused": "Refused", "unparsable": "Unparsable", "failed": "Failed"}
+#: Most samples that stand in Appendix E too; of more, each stands with its question.
+_ALL = 40
 
 
-def case_section(analysis: Analysis) -> Section:
+@section("appendix-e", "App. E · Cases", "Answers as they were given", "Appendix E")
+def case_section(analysis: Analysis, section: Section) -> Section:
     """Appendix E: the stored samples, the first in the open and every other by state."""
-    part = analysis.figure(cases)
-    section = Section(
-        anchor="appendix-e", contents="App. E · Cases", title="Answers as they were given", number="Appendix E"
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    first = _spread([list(places) for _, places in part.by_state])
-    shown = set(first)
-    rest = [(state, [place for place in places if place not in shown]) for state, places in part.by_state]
+    by_state = analysis.figure(cases)
+    # the first of every state in turn, until there are enough
+    turns = [places[turn] for turn in range(SAMPLES) for places in by_state.values() if turn < len(places)]
+    first = sorted(turns[:SAMPLES])
+    rest = {state: [place for place in places if place not in first] for state, places in by_state.items()}
+    how = "Drawn by seed, not picked. Options stand in the order shown; a filled mark is the choice that was read."
     return replace(
         section,
-        paragraphs=(
-            "Drawn by seed, not picked. Options stand in the order shown; a filled mark is the choice that was read.",
-        ),
+        paragraphs=(how,),
         samples=sample_cards(analysis, first),
         folds=tuple(
             Fold(
                 anchor=f"appendix-e-{state.value}",
-                title=f"{_STATES[state.value]}: {len(places)} more",
+                title=f"{state.value.capitalize()}: {len(places)} more",
                 samples=sample_cards(analysis, places),
             )
-            for state, places in rest
+            for state, places in rest.items()
             if places and len(analysis.results.samples) <= _ALL
         ),
     )
-
-
-#: Most samples that stand here too; of more, each stands with its question.
-_ALL = 40
-
-
-def _spread(groups: list[list[int]]) -> list[int]:
-    """The first of every state in turn, until there are enough."""
-    found: list[int] = []
-    while any(groups) and len(found) < SAMPLES:
-        for group in groups:
-            if group and len(found) < SAMPLES:
-                found.append(group.pop(0))
-    return sorted(found)

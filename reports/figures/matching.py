@@ -2,65 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, isnan
 
 import numpy as np
 from scipy.stats import rankdata
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells import Floats, answered, uniform_shares
+from defsurvey.reports.analysis import Analysis, NotRun
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale
-from defsurvey.reports.figures.words import (
+from defsurvey.reports.figures.shared import (
     ENOUGH,
     LEVEL,
-    NotRun,
+    MatchingRow,
+    main_cells_of,
+    matching_figure,
+    matching_shares,
+)
+from defsurvey.reports.figures.words import (
+    MODEL,
     culture_charts,
     culture_names,
     culture_table,
-    main_cells,
-    missing,
     named_cultures,
     per_dimension,
+    section,
 )
-from defsurvey.reports.metrics.bias import (
-    Matching,
-    matching,
-)
+from defsurvey.reports.metrics.bias import Matching
 from defsurvey.reports.metrics.comparisons import holm, spearman
 from defsurvey.reports.number_format import NAMED, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Entry, Field, Section, Table, table
 from defsurvey.reports.untrusted import visible
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatchingRow:
-    """One model in one culture."""
-
-    name: str  #: of the cell
-    model: str
-    culture: str
-    matching: Matching
-    by_dimension: Floats  #: share of matching items, shape (D,)
-    uniform_by_dimension: Floats  #: shape (D,)
-    comparable: bool  #: whether it has answers enough to all questions for a heading
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MatchingFigure:
-    """Figure 8."""
-
-    rows: tuple[MatchingRow, ...]
-
-    @property
-    def shares(self) -> Mapping[str, Mapping[str, float]]:
-        """Culture -> cell name -> share of matching items."""
-        found: dict[str, dict[str, float]] = {}
-        for row in self.rows:
-            found.setdefault(row.culture, {})[row.name] = row.matching.share
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,56 +48,32 @@ class RankAgreement:
     p: float  #: two-sided permutation
 
 
-def matching_figure(analysis: Analysis) -> MatchingFigure:
-    """Figure 8: every model of the main condition."""
-    uniform = uniform_shares(analysis.items)
-    cultures = {culture.culture.code: culture for culture in analysis.cultures}
-    return MatchingFigure(
-        rows=tuple(_row(analysis, cultures[cell.cell.culture], cell, uniform) for cell in main_cells(analysis))
-    )
-
-
-def _row(analysis: Analysis, culture: CultureAnalysis, cell: CellAnalysis, uniform: Floats) -> MatchingRow:
-    found = matching(cell.counts, culture.reference.shares, uniform, culture.reference.low_n)
-    grouping = analysis.items.grouping
-    return MatchingRow(
-        name=cell.name,
-        model=cell.cell.model,
-        culture=cell.cell.culture,
-        matching=found,
-        by_dimension=found.by(grouping.dimension, grouping.dimensions),
-        uniform_by_dimension=found.uniform_by(grouping.dimension, grouping.dimensions),
-        comparable=answered(cell.counts, analysis.items, culture.reference),
-    )
-
-
-def rank_agreement(analysis: Analysis) -> tuple[RankAgreement, ...] | NotRun:
+def rank_agreement(analysis: Analysis) -> tuple[RankAgreement, ...]:
     """The rank by matching against the order of closeness, per culture with at least three ranked models."""
-    found, figure = [], analysis.figure(matching_figure)
+    found, matched = [], matching_shares(analysis)
     for culture in analysis.cultures:
-        cells = [cell for cell in main_cells(analysis) if cell.cell.culture == culture.culture.code]
-        shares, ranked = figure.shares.get(culture.culture.code, {}), dict(culture.ranking.order)
-        known = [
-            (cell.name, ranked[cell.name], shares[cell.name])
-            for cell in cells
-            if cell.name in ranked and not np.isnan(shares[cell.name])
-        ]
-        if len(known) > 2:
-            found.append(_agreement(culture.culture.code, sorted(known, key=lambda each: (each[1], each[0]))))
-    return tuple(found) if found else NotRun(reason="fewer than three models are ranked: no order to compare")
-
-
-def _agreement(culture: str, known: list[tuple[str, float, float]]) -> RankAgreement:
-    divergence, match = np.array([each[1] for each in known]), np.array([each[2] for each in known])
-    rho, p = spearman(divergence, -match)
-    return RankAgreement(
-        culture=culture,
-        models=tuple(each[0] for each in known),
-        divergence_rank=tuple(rankdata(divergence).tolist()),
-        matching_rank=tuple(rankdata(-match).tolist()),
-        rho=rho,
-        p=p,
-    )
+        code = culture.culture.code
+        shares, ranked = matched.get(code, {}), dict(culture.ranking.order)
+        names = [cell.name for cell in main_cells_of(analysis, culture) if cell.name in ranked]
+        names = sorted((name for name in names if not isnan(shares[name])), key=lambda name: (ranked[name], name))
+        if len(names) < 3:
+            continue
+        divergence, match = np.array([ranked[name] for name in names]), np.array([shares[name] for name in names])
+        rho, p = spearman(divergence, -match)
+        by_divergence, by_matching = tuple(rankdata(divergence).tolist()), tuple(rankdata(-match).tolist())
+        found.append(
+            RankAgreement(
+                culture=code,
+                models=tuple(names),
+                divergence_rank=by_divergence,
+                matching_rank=by_matching,
+                rho=rho,
+                p=p,
+            )
+        )
+    if not found:
+        raise NotRun("fewer than three models are ranked: no order to compare")
+    return tuple(found)
 
 
 _NONE = "no valid answer meets a reference distribution"
@@ -132,71 +81,59 @@ _NONE = "no valid answer meets a reference distribution"
 TESTABLE = 5
 
 
-def matching_section(analysis: Analysis) -> Section:
+@section("figure-8", "Fig. 8 · Matching", "Commonest answers that match people's", "Fig. 8")
+def matching_section(analysis: Analysis, section: Section) -> Section:
     """Figure 8."""
-    rows = [row for row in analysis.figure(matching_figure).rows if isfinite(row.matching.share)]
-    section = Section(
-        anchor="figure-8", contents="Fig. 8 · Matching", title="Commonest answers that match people's", number="Fig. 8"
-    )
+    rows = [row for row in analysis.figure(matching_figure) if isfinite(row.matching.share)]
     if not rows:
-        return missing(section, NotRun(reason=_NONE))
+        raise NotRun(_NONE)
     return replace(
         section,
         title=_matched(analysis, rows) or section.title,
         charts=_charts(analysis, rows),
         chart_note="Dark ticks: the share that as many uniform answers would match.",
-        tables=(_table(analysis, analysis.figure(matching_figure).rows),),
+        tables=(_table(analysis),),
     )
 
 
 def _matched(analysis: Analysis, rows: Sequence[MatchingRow]) -> str:
     """On how many items those match who have items and answers enough, by culture; empty where nobody has."""
     enough = [row for row in rows if row.comparable and row.matching.items >= ENOUGH]
-    by_culture = {
-        name: [row.matching for row in enough if row.culture == code] for code, name in named_cultures(analysis).items()
+    known = {
+        name: found
+        for code, name in named_cultures(analysis).items()
+        if (found := [row.matching for row in enough if row.culture == code])
     }
-    known = {name: found for name, found in by_culture.items() if found}
     if not known:
         return ""
-    begin = "The commonest answer is people's on"
-    if len(known) <= NAMED:
-        return f"{begin} {'; on '.join(f'{_on(found)} in {name}' for name, found in known.items())}"
-    return f"{begin} {_on([row.matching for row in enough])} in {len(known)} cultures"
+    said = "; on ".join(f"{_on(found)} in {name}" for name, found in known.items())
+    if len(known) > NAMED:
+        said = f"{_on([row.matching for row in enough])} in {len(known)} cultures"
+    return f"The commonest answer is people's on {said}"
 
 
 def _on(found: Sequence[Matching]) -> str:
     """The share of items that match, the lowest and highest of several, and what uniform answers would match."""
-    share, expected = (
-        _span([percent(low), percent(high)])
-        for low, high in (
-            (min(values), max(values)) for values in zip(*((each.share, each.expected) for each in found), strict=True)
-        )
-    )
-    items = _span([str(min(each.items for each in found)), str(max(each.items for each in found))])
-    return f"{share} of {items} items (uniform answers: {expected})"
 
+    def span(ends: Sequence[str]) -> str:
+        return " to ".join(dict.fromkeys(ends))
 
-def _span(ends: Sequence[str]) -> str:
-    return " to ".join(dict.fromkeys(ends))
+    shares, expected, items = zip(*((each.share, each.expected, each.items) for each in found), strict=True)
+    share, uniform = (span([percent(min(each)), percent(max(each))]) for each in (shares, expected))
+    return f"{share} of {span([str(min(items)), str(max(items))])} items (uniform answers: {uniform})"
 
 
 def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
-    def marks(culture: str) -> list[Mark]:
-        return [
-            Mark(
-                row=visible(row.name),
-                value=row.matching.share,
-                expected=row.matching.expected,
-                says=f"{visible(row.name)}: {percent(row.matching.share)} of {counted(row.matching.items, 'item')}; "
-                f"uniform answers {percent(row.matching.expected)}",
-            )
-            for row in sorted(rows, key=lambda row: -row.matching.share)
-            if row.culture == culture
-        ]
+    def mark(row: MatchingRow) -> Mark:
+        found = row.matching
+        says = f"{visible(row.name)}: {percent(found.share)} of {counted(found.items, 'item')}; "
+        says += f"uniform answers {percent(found.expected)}"
+        return Mark(row=visible(row.name), value=found.share, expected=found.expected, says=says)
 
+    ordered = sorted(rows, key=lambda row: -row.matching.share)
     return culture_charts(
         analysis,
-        marks,
+        lambda code: [mark(row) for row in ordered if row.culture == code],
         lambda place, culture: Frame(
             name=f"matching-{place}",
             title=f"Matching items: {culture.name}",
@@ -207,26 +144,21 @@ def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...
     )
 
 
-def _table(analysis: Analysis, rows: Sequence[MatchingRow]) -> Table:
-    def at(place: int) -> Callable[[MatchingRow], Entry]:
-        return lambda row: _share(
-            row.by_dimension[place],
-            row.uniform_by_dimension[place],
-            why=f"{_NONE} in this dimension",
-            shade=None if isnan(row.by_dimension[place]) else float(row.by_dimension[place]),
-        )
+def _table(analysis: Analysis) -> Table:
+    def at(row: MatchingRow, place: int) -> Entry:
+        share, why = float(row.by_dimension[place]), f"{_NONE} in this dimension"
+        return _share(share, row.uniform_by_dimension[place], why=why, shade=None if isnan(share) else share)
+
+    def overall(row: MatchingRow) -> Entry:
+        return _share(row.matching.share, row.matching.expected, why=_NONE)
 
     return culture_table(
         analysis,
-        rows,
+        analysis.figure(matching_figure),
         [
-            Field("Model", lambda row: row.name, words=True),
+            MODEL,
             *per_dimension(analysis, at),
-            Field(
-                "All",
-                lambda row: _share(row.matching.share, row.matching.expected, why=_NONE),
-                "all items, also those that speak to no dimension",
-            ),
+            Field("All", overall, "all items, also those that speak to no dimension"),
             Field("Items", lambda row: str(row.matching.items)),
             Field("Few people", lambda row: str(row.matching.low_n), "items whose reference rests on too few people"),
         ],
@@ -246,18 +178,10 @@ _SAME = (
 )
 
 
-def rank_section(analysis: Analysis) -> Section:
+@section("ranks", "Sec. 5.2.4 · Ranks", "Rank by matching against rank by divergence", "Section 5.2.4")
+def rank_section(analysis: Analysis, section: Section) -> Section:
     """The rank by matching against the rank by divergence."""
-    part = analysis.figure(rank_agreement)
-    section = Section(
-        anchor="ranks",
-        contents="Sec. 5.2.4 · Ranks",
-        title="Rank by matching against rank by divergence",
-        number="Section 5.2.4",
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    names = culture_names(analysis)
+    part, names = analysis.figure(rank_agreement), culture_names(analysis)
     fields: list[Field[tuple[str, float, float]]] = [
         Field("Model", lambda ranks: ranks[0], words=True),
         Field("By divergence", lambda ranks: f"{ranks[1]:g}", "of the questions behind the mean, at equal n"),
@@ -280,25 +204,19 @@ def rank_section(analysis: Analysis) -> Section:
     )
 
 
-def _adjusted(part: Sequence[RankAgreement]) -> dict[str, float]:
-    """Culture -> p, Holm over the cultures with models enough for any; nan for the rest."""
-    p = holm([each.p if len(each.models) >= TESTABLE else np.nan for each in part])
-    return {each.culture: float(adjusted) for each, adjusted in zip(part, p, strict=True)}
-
-
 def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
     """Where one rank follows the other or runs against it beyond chance; empty where nothing could be told."""
-    adjusted = _adjusted(part)
-    tested = [each for each in part if not isnan(adjusted[each.culture])]
+    adjusted = holm([each.p if len(each.models) >= TESTABLE else np.nan for each in part])
+    tested = [(each, p) for each, p in zip(part, adjusted.tolist(), strict=True) if not isnan(p)]
     clauses = []
     for verb, sign in (("follows", 1), ("runs against", -1)):
         where = [
             f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2)})"
-            for each in tested
-            if adjusted[each.culture] < LEVEL and sign * each.rho > 0
+            for each, p in tested
+            if p < LEVEL and sign * each.rho > 0
         ]
         if where:
             clauses.append(f"{verb} rank by divergence in {listed(where)}")
-    if clauses:
-        return f"Rank by matching {', and '.join(clauses)}"
-    return "Rank by matching follows rank by divergence no more than chance would" if tested else ""
+    if not clauses and tested:
+        clauses = ["follows rank by divergence no more than chance would"]
+    return f"Rank by matching {', and '.join(clauses)}" if clauses else ""

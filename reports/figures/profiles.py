@@ -8,23 +8,20 @@ from math import isfinite
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Floats, ReferenceTable, reference_table
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach
-from defsurvey.reports.figures.matching import matching_figure
+from defsurvey.reports.figures.shared import ENOUGH, LEVEL, MatchingRow, OfCell, matching_figure
 from defsurvey.reports.figures.words import (
-    ENOUGH,
-    LEVEL,
-    NotRun,
+    MODEL,
+    count_entry,
     culture_charts,
     culture_names,
     culture_table,
     largest,
-    main_cells,
-    missing,
     named_cultures,
-    places,
+    section,
 )
 from defsurvey.reports.metrics.bias import (
     AGES,
@@ -46,12 +43,9 @@ GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRow:
+class ProfileRow(OfCell):
     """Figures 11 and 12, Appendix G: one model in one culture, one way of measuring."""
 
-    name: str
-    model: str
-    culture: str
     matching: ProfileShares  #: of the matching items
     mismatching: ProfileShares
     tensor: Floats  #: mismatching items by dimension, sex and age, shape (D, 2, 3)
@@ -79,44 +73,43 @@ class Profiles:
     paper: tuple[ProfileRow, ...]  #: by raw counts of people
 
 
-def profiles(analysis: Analysis) -> Profiles | NotRun:
+def profiles(analysis: Analysis) -> Profiles:
     """Figures 11 and 12 and Appendix G, over the items whose groups are known."""
+    survey, items = analysis.results.survey, analysis.items
     groups = {
-        culture.culture.code: tuple(
-            reference_table(analysis.results.survey, analysis.items, culture.culture.code, group) for group in GROUPS
-        )
+        culture.culture.code: [reference_table(survey, items, culture.culture.code, group) for group in GROUPS]
         for culture in analysis.cultures
     }
     coverage = tuple(_coverage(analysis, culture, groups[culture.culture.code]) for culture in analysis.cultures)
     if not any(known.genders or known.ages for known in coverage):
-        return NotRun(reason="no reference of this survey tells the sexes or ages apart")
-    sound: list[ProfileRow] = []
-    paper: list[ProfileRow] = []
-    for cell, row in zip(main_cells(analysis), analysis.figure(matching_figure).rows, strict=True):
-        culture = next(each for each in analysis.cultures if each.culture.code == cell.cell.culture)
-        tables = groups[cell.cell.culture]
-        for raw, rows in ((False, sound), (True, paper)):
-            found = profile(
-                cell.counts,
-                culture.reference.shares,
+        raise NotRun("no reference of this survey tells the sexes or ages apart")
+    references = {culture.culture.code: culture.reference for culture in analysis.cultures}
+
+    def rows(raw: bool) -> tuple[ProfileRow, ...]:
+        found = []
+        for row in analysis.figure(matching_figure):
+            tables = groups[row.culture]
+            measured = profile(
+                row.cell.counts,
+                references[row.culture].shares,
                 np.stack([table.shares for table in tables]),
                 np.stack([table.asked for table in tables]),
                 np.stack([table.low_n for table in tables]),
                 raw_counts=raw,
             )
-            rows.append(_profile_row(analysis, cell, row.matching.match, found))
-    return Profiles(coverage=coverage, sound=tuple(sound), paper=tuple(paper))
+            found.append(_profile_row(analysis, row, measured))
+        return tuple(found)
+
+    return Profiles(coverage=coverage, sound=rows(False), paper=rows(True))
 
 
-def _profile_row(analysis: Analysis, cell: CellAnalysis, match: Floats, found: Profile) -> ProfileRow:
-    grouping = analysis.items.grouping
+def _profile_row(analysis: Analysis, row: MatchingRow, found: Profile) -> ProfileRow:
+    grouping, match = analysis.items.grouping, row.matching.match
     lifts = found.lift[match == 0]
     known = ~np.isnan(lifts)
     total, count = np.where(known, lifts, 0.0).sum(axis=0), known.sum(axis=0)
     return ProfileRow(
-        name=cell.name,
-        model=cell.cell.model,
-        culture=cell.cell.culture,
+        cell=row.cell,
         matching=profile_shares(found, match == 1),
         mismatching=profile_shares(found, match == 0),
         tensor=mismatch_tensor(found, match, grouping.dimension, grouping.dimensions),
@@ -124,46 +117,54 @@ def _profile_row(analysis: Analysis, cell: CellAnalysis, match: Floats, found: P
     )
 
 
-def _coverage(analysis: Analysis, culture: CultureAnalysis, tables: tuple[ReferenceTable, ...]) -> ProfileCoverage:
+def _coverage(analysis: Analysis, culture: CultureAnalysis, tables: Sequence[ReferenceTable]) -> ProfileCoverage:
     known = np.stack([~np.isnan(table.n) for table in tables])
     sexes, ages = known[:2].all(axis=0), known[2:].all(axis=0)
     low = np.stack([table.low_n for table in tables]).any(axis=0)
-    dimension = analysis.items.grouping.dimension
-    spoken, covered = set(dimension.tolist()) - {-1}, set(dimension[sexes & ages].tolist())
+    covered = set(analysis.items.grouping.dimension[sexes & ages].tolist())
+    places = enumerate(analysis.results.survey.dimensions)
     return ProfileCoverage(
         culture=culture.culture.code,
         items=int((~np.isnan(culture.reference.n)).sum()),
         genders=int(sexes.sum()),
         ages=int(ages.sum()),
         low_n=int((low & known.any(axis=0)).sum()),
-        dimensions=tuple(
-            code
-            for place, code in enumerate(analysis.results.survey.dimensions)
-            if place in spoken and place not in covered
-        ),
+        dimensions=tuple(code for place, code in places if code in analysis.dimensions and place not in covered),
     )
 
 
 _LINES = "Lines: 95% Wilson intervals, as if items were independent. Items whose commonest answer is not people's."
+_EXPLAINED = (
+    "An answer is most typical of the group that gives it with the largest share; ties are split. The paper counts "
+    "people instead, which favours whatever group is larger: that is folded below."
+)
 AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
 
 
-def gender_section(analysis: Analysis) -> Section:
+def _paragraphs(analysis: Analysis, part: Profiles) -> tuple[str, ...]:
+    names = culture_names(analysis)
+    said = [_EXPLAINED]
+    for each in part.coverage:
+        text = f"{names[each.culture]}: of {each.items} items both sexes are known for {each.genders}, all ages for"
+        text += f" {each.ages}"
+        text += f", none in {', '.join(each.dimensions)}" if each.dimensions else ""
+        text += f"; too few people stand behind {each.low_n}" if each.low_n else ""
+        said.append(text + ".")
+    return tuple(said)
+
+
+@section("figure-11", "Fig. 11 · Gender", "Whose answers: women and men", "Fig. 11")
+def gender_section(analysis: Analysis, section: Section) -> Section:
     """Figure 11."""
     part = analysis.figure(profiles)
-    section = Section(
-        anchor="figure-11", contents="Fig. 11 · Gender", title="Whose answers: women and men", number="Fig. 11"
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
     known = {each.culture for each in part.coverage if each.genders}
     rows = [row for row in part.sound if row.culture in known and isfinite(row.mismatching.gender[0])]
     if not rows:
-        return missing(section, NotRun(reason="no mismatching item has a reference for women and men"))
+        raise NotRun("no mismatching item has a reference for women and men")
     return replace(
         section,
         title=_skewed(analysis, rows),
-        paragraphs=(_explained(), *_covered(analysis, part.coverage)),
+        paragraphs=_paragraphs(analysis, part),
         charts=_gender_charts(analysis, rows),
         chart_note=f"Dashed: half. {_LINES}",
         tables=(_profile_table(analysis, part.sound, "figure-11-shares", gender=True),),
@@ -176,59 +177,30 @@ def _skewed(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
 
     The furthest of several is held to the interval at the level that Bonferroni asks of so many.
     """
-    enough = [row for row in rows if row.mismatching.gender_items >= ENOUGH]
+    enough = [row.mismatching for row in rows if row.mismatching.gender_items >= ENOUGH]
     if not enough:
         return "Whose answers: too few mismatching items with a known sex to say"
-    told = [row for row in enough if _told_from_even(row, len(enough))]
-    skewed = max(told or enough, key=lambda row: (row.mismatching.gender.max(), row.mismatching.gender_items))
-    share, items = float(skewed.mismatching.gender.max()), skewed.mismatching.gender_items
-    who = ("men", "women")[int(skewed.mismatching.gender.argmax())]
+    told = [m for m in enough if _uncertain(float(m.gender.max()), m.gender_items, len(enough))[0] > 0.5]
+    found = max(told or enough, key=lambda m: (m.gender.max(), m.gender_items))
+    skewed = next(row for row in rows if row.mismatching is found)
+    share, who = float(found.gender.max()), ("men", "women")[int(found.gender.argmax())]
     return (
         f"{'Furthest from even' if told else 'No lean to a sex is told; furthest from even'}: {skewed.name}, "
-        f"{percent(share)} of whose {items} mismatching answers in {named_cultures(analysis)[skewed.culture]} are most "
-        f"typical of {who} ({_between(share, items)})"
+        f"{percent(share)} of whose {found.gender_items} mismatching answers in "
+        f"{named_cultures(analysis)[skewed.culture]} are most typical of {who} ({_between(share, found.gender_items)})"
     )
-
-
-def _told_from_even(row: ProfileRow, compared: int) -> bool:
-    """Whether the interval of a row's larger share, at the level for so many rows, lies above half."""
-    return _uncertain(float(row.mismatching.gender.max()), row.mismatching.gender_items, compared)[0] > 0.5
-
-
-def _explained() -> str:
-    return (
-        "An answer is most typical of the group that gives it with the largest share; ties are split. The paper counts "
-        "people instead, which favours whatever group is larger: that is folded below."
-    )
-
-
-def _covered(analysis: Analysis, coverage: Sequence[ProfileCoverage]) -> tuple[str, ...]:
-    names = culture_names(analysis)
-    said = []
-    for each in coverage:
-        text = f"{names[each.culture]}: of {each.items} items both sexes are known for {each.genders}, all ages for"
-        text += f" {each.ages}"
-        if each.dimensions:
-            text += f", none in {', '.join(each.dimensions)}"
-        if each.low_n:
-            text += f"; too few people stand behind {each.low_n}"
-        said.append(text + ".")
-    return tuple(said)
 
 
 def _gender_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, ...]:
-    def marks(culture: str) -> list[Mark]:
-        found = []
-        for row in (row for row in rows if row.culture == culture):
-            men, items = float(row.mismatching.gender[0]), row.mismatching.gender_items
-            low, high = _uncertain(men, items)
-            says = f"{visible(row.name)}: {percent(men)} typical of men, {items} items"
-            found.append(Mark(row=visible(row.name), value=men, low=low, high=high, says=says))
-        return found
+    def mark(row: ProfileRow) -> Mark:
+        men, items = float(row.mismatching.gender[0]), row.mismatching.gender_items
+        low, high = _uncertain(men, items)
+        says = f"{visible(row.name)}: {percent(men)} typical of men, {items} items"
+        return Mark(row=visible(row.name), value=men, low=low, high=high, says=says)
 
     return culture_charts(
         analysis,
-        marks,
+        lambda code: [mark(row) for row in rows if row.culture == code],
         lambda place, culture: Frame(
             name=f"gender-{place}",
             title=f"Mismatching answers: {culture.name}",
@@ -251,19 +223,17 @@ def _between(share: float, items: int) -> str:
     return f"95% interval {percent(low)} to {percent(high)}"
 
 
-def age_section(analysis: Analysis) -> Section:
+@section("figure-12", "Fig. 12 · Age", "Whose answers: age groups", "Fig. 12")
+def age_section(analysis: Analysis, section: Section) -> Section:
     """Figure 12."""
     part = analysis.figure(profiles)
-    section = Section(anchor="figure-12", contents="Fig. 12 · Age", title="Whose answers: age groups", number="Fig. 12")
-    if isinstance(part, NotRun):
-        return missing(section, part)
     rows = [row for row in part.sound if isfinite(row.mismatching.age[0])]
     if not rows:
-        return missing(section, NotRun(reason="no mismatching item has a reference for all three age groups"))
+        raise NotRun("no mismatching item has a reference for all three age groups")
     return replace(
         section,
         title=_ages(analysis, rows),
-        paragraphs=(_explained(), *_covered(analysis, part.coverage)),
+        paragraphs=_paragraphs(analysis, part),
         legend=AGE_LABELS,
         charts=_age_charts(analysis, rows),
         chart_note=f"Dashed: a third. {_LINES}",
@@ -279,51 +249,42 @@ def _ages(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
         return "Whose answers: too few mismatching items with known ages to say"
     clauses, commonest = [], []
     for code, name in named_cultures(analysis).items():
-        mine = [row for row in enough if row.culture == code]
+        mine = [row.mismatching for row in enough if row.culture == code]
         if mine:
-            means = np.average(
-                [row.mismatching.age for row in mine], axis=0, weights=[row.mismatching.age_items for row in mine]
-            )
-            most, items = int(means.argmax()), sum(row.mismatching.age_items for row in mine)
-            share, models = float(means[most]), f"{len(mine)} models"
-            commonest.append(most)
+            means = np.average([each.age for each in mine], axis=0, weights=[each.age_items for each in mine])
+            age, items = int(means.argmax()), sum(each.age_items for each in mine)
+            share, models = float(means[age]), f"{len(mine)} models"
+            commonest.append(("up to 29", "from 30 to 49", "of 50 and more")[age])
             clauses.append(
-                f"{percent(share)} of {items} in {name} are most typical of people {_spoken(most)} "
+                f"{percent(share)} of {items} in {name} are most typical of people {commonest[-1]} "
                 f"({_between(share, items) if len(mine) == 1 else models})"
             )
     if len(clauses) <= NAMED:
         return f"Mismatching answers: {'; '.join(clauses)}"
-    age = max(dict.fromkeys(commonest), key=commonest.count)
-    count = f"{commonest.count(age)} of {len(clauses)} cultures"
-    return f"Mismatching answers are most often typical of people {_spoken(age)} in {count}"
-
-
-def _spoken(age: int) -> str:
-    return ("up to 29", "from 30 to 49", "of 50 and more")[age]
+    most = max(dict.fromkeys(commonest), key=commonest.count)
+    count = f"{commonest.count(most)} of {len(clauses)} cultures"
+    return f"Mismatching answers are most often typical of people {most} in {count}"
 
 
 def _age_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, ...]:
-    most = reach(
-        _uncertain(float(value), row.mismatching.age_items)[1] for row in rows for value in row.mismatching.age
-    )
-
-    def marks(culture: str) -> list[Mark]:
+    def marks(row: ProfileRow) -> list[Mark]:
         found = []
-        for row in (row for row in rows if row.culture == culture):
-            for age, value in enumerate(row.mismatching.age.tolist()):
-                low, high = _uncertain(value, row.mismatching.age_items)
-                says = f"{visible(row.name)}, {AGE_LABELS[age]}: {percent(value)}"
-                found.append(Mark(row=visible(row.name), value=value, low=low, high=high, series=age, says=says))
+        for age, value in enumerate(row.mismatching.age.tolist()):
+            low, high = _uncertain(value, row.mismatching.age_items)
+            says = f"{visible(row.name)}, {AGE_LABELS[age]}: {percent(value)}"
+            found.append(Mark(row=visible(row.name), value=value, low=low, high=high, series=age, says=says))
         return found
 
+    drawn = [(row.culture, mark) for row in rows for mark in marks(row)]
+    most = min(reach(mark.high for _, mark in drawn), 1.0)
     return culture_charts(
         analysis,
-        marks,
+        lambda code: [mark for culture, mark in drawn if culture == code],
         lambda place, culture: Frame(
             name=f"age-{place}",
             title=f"Mismatching answers: {culture.name}",
             description="Share of mismatching items whose answer is most typical of each age group.",
-            scale=Scale(title="share most typical of the age group", high=min(most, 1.0), percent=True),
+            scale=Scale(title="share most typical of the age group", high=most, percent=True),
             series=len(AGES),
             rules=(1 / 3,),
         ),
@@ -331,40 +292,32 @@ def _age_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, 
 
 
 def _profile_table(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, *, gender: bool) -> Table:
-    fields: list[Field[ProfileRow]] = [Field("Model", lambda row: row.name, words=True)]
     groups = GENDERS if gender else AGE_LABELS
 
+    def shares(row: ProfileRow, matching: bool) -> tuple[Floats, int, int]:
+        """The shares of sexes or ages, of how many items, of how many in all."""
+        found = row.matching if matching else row.mismatching
+        return (found.gender, found.gender_items, found.items) if gender else (found.age, found.age_items, found.items)
+
     def share(matching: bool, place: int) -> Callable[[ProfileRow], str]:
-        return lambda row: percent(float(_shares(row, matching, gender)[0][place]))
+        return lambda row: percent(float(shares(row, matching)[0][place]))
 
     def items(matching: bool) -> Callable[[ProfileRow], str]:
-        return lambda row: "{1} of {2}".format(*_shares(row, matching, gender))
+        return lambda row: "{1} of {2}".format(*shares(row, matching))
 
     def lift(place: int) -> Callable[[ProfileRow], str]:
         return lambda row: fixed(float(row.lift[place]), 2)
 
+    fields: list[Field[ProfileRow]] = [MODEL]
     for matching, name in ((False, "Mismatch"), (True, "Match")):
         fields += [Field(f"{name}, {group}", share(matching, place)) for place, group in enumerate(groups)]
-        fields.append(
-            Field(f"Items, {name.lower()}", items(matching), f"{name.lower()}ing items with such a reference")
-        )
-    fields += [
-        Field(f"Lift, {group}", lift(place), "share in the group over share of all, mismatches")
-        for place, group in enumerate(groups, start=0 if gender else len(GENDERS))
-    ]
-    return culture_table(
-        analysis,
-        rows,
-        fields,
-        anchor=anchor,
-        caption=f"Shares of items by {'sex' if gender else 'age'} whose answer it is most typical of",
-    )
-
-
-def _shares(row: ProfileRow, matching: bool, gender: bool) -> tuple[Floats, int, int]:
-    """The shares of sexes or ages, of how many items, of how many in all."""
-    found = row.matching if matching else row.mismatching
-    return (found.gender, found.gender_items, found.items) if gender else (found.age, found.age_items, found.items)
+        meaning = f"{name.lower()}ing items with such a reference"
+        fields.append(Field(f"Items, {name.lower()}", items(matching), meaning))
+    over = "share in the group over share of all, mismatches"
+    first = 0 if gender else len(GENDERS)
+    fields += [Field(f"Lift, {group}", lift(place), over) for place, group in enumerate(groups, start=first)]
+    caption = f"Shares of items by {'sex' if gender else 'age'} whose answer it is most typical of"
+    return culture_table(analysis, rows, fields, anchor=anchor, caption=caption)
 
 
 def _raw(analysis: Analysis, part: Profiles, anchor: str, *, gender: bool) -> Fold:
@@ -376,65 +329,51 @@ def _raw(analysis: Analysis, part: Profiles, anchor: str, *, gender: bool) -> Fo
     )
 
 
-def heatmap_section(analysis: Analysis) -> Section:
+@section("appendix-g", "App. G · Mismatches", "Mismatching items by dimension, sex and age", "Appendix G")
+def heatmap_section(analysis: Analysis, section: Section) -> Section:
     """Appendix G."""
-    part = analysis.figure(profiles)
-    section = Section(
-        anchor="appendix-g",
-        contents="App. G · Mismatches",
-        title="Mismatching items by dimension, sex and age",
-        number="Appendix G",
-    )
-    if isinstance(part, NotRun):
-        return missing(section, part)
-    names = culture_names(analysis)
-    folds = []
-    for code, name in names.items():
+    part, folds = analysis.figure(profiles), []
+    for code, name in culture_names(analysis).items():
         sound, paper = ([row for row in rows if row.culture == code] for rows in (part.sound, part.paper))
         if any(row.tensor.any() for row in sound):
-            tables = [_heatmap(analysis, sound, code)]
-            if any(not np.array_equal(one.tensor, other.tensor) for one, other in zip(sound, paper, strict=True)):
-                tables.append(_heatmap(analysis, paper, code, paper=True))
-            folds.append(
-                Fold(anchor=f"appendix-g-{code}", title=f"{name}, model by model", tables=tuple(tables)),
-            )
+            differ = any(not np.array_equal(a.tensor, b.tensor) for a, b in zip(sound, paper, strict=True))
+            tables = [_heatmap(analysis, sound, f"table-{code}", f"Mismatching items, {name}")]
+            if differ:
+                caption = f"The paper's way: mismatching items, {name}"
+                tables.append(_heatmap(analysis, paper, f"paper-table-{code}", caption))
+            folds.append(Fold(anchor=f"appendix-g-{code}", title=f"{name}, model by model", tables=tuple(tables)))
     if not folds:
-        return missing(section, NotRun(reason="no mismatching item has a reference for sexes and ages"))
-    return replace(
-        section,
-        paragraphs=(
-            (
-                "How many mismatching items fall to each group, an item split where its profile is; items without a "
-                "known sex or age are left out. The paper's way gives an option to the group with the most people who "
-                "chose it, which favours the larger group; it stands below where it differs."
-            ),
-        ),
-        folds=tuple(folds),
+        raise NotRun("no mismatching item has a reference for sexes and ages")
+    note = (
+        "How many mismatching items fall to each group, an item split where its profile is; items without a known sex "
+        "or age are left out. The paper's way gives an option to the group with the most people who chose it, which "
+        "favours the larger group; it stands below where it differs."
     )
+    return replace(section, paragraphs=(note,), folds=tuple(folds))
 
 
-def _heatmap(analysis: Analysis, rows: Sequence[ProfileRow], code: str, *, paper: bool = False) -> Table:
+def _heatmap(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, caption: str) -> Table:
     most = largest(row.tensor for row in rows)
-    kind = "The paper's way: mismatching items" if paper else "Mismatching items"
-    order = list(analysis.results.survey.dimensions)
+    places = {
+        place: code for place, code in enumerate(analysis.results.survey.dimensions) if code in analysis.dimensions
+    }
 
     def at(group: int) -> Callable[[tuple[ProfileRow, int]], Entry]:
         def entry(item: tuple[ProfileRow, int]) -> Entry:
-            row, place = item
-            value = float(row.tensor[place].ravel()[group])
-            return Entry(text=f"{value:.1f}".removesuffix(".0"), shade=value / most) if value else Entry(text="")
+            value = float(item[0].tensor[item[1]].ravel()[group])
+            return count_entry(value, most, f"{value:.1f}".removesuffix(".0"))
 
         return entry
 
     groups = [f"{sex}, {age}" for sex in GENDERS for age in AGE_LABELS]
     return table(
-        [(row, place) for row in rows for place in places(analysis)],
+        [(row, place) for row in rows for place in places],
         [
-            Field("Dimension", lambda item: order[item[1]], words=True),
+            Field("Dimension", lambda item: places[item[1]], words=True),
             *(Field(group, at(number)) for number, group in enumerate(groups)),
         ],
-        anchor=f"appendix-g-{'paper-' if paper else ''}table-{code}",
-        caption=f"{kind}, {culture_names(analysis)[code]}",
+        anchor=f"appendix-g-{anchor}",
+        caption=caption,
         group=lambda item: item[0].name,
         grouped_by="Model",
     )

@@ -9,8 +9,8 @@ from math import fsum, isnan, nan
 
 from defsurvey.reports.analysis import Analysis, CultureAnalysis, read_how_far
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
-from defsurvey.reports.figures.judging import insensitivity
-from defsurvey.reports.figures.words import CITATION, NotRun
+from defsurvey.reports.figures.shared import usable_verdicts
+from defsurvey.reports.figures.words import CITATION
 from defsurvey.reports.merge import run_ids, runs_of
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Download, Entry, Field, Section, Term, table
@@ -104,7 +104,7 @@ def provenance_section(analysis: Analysis) -> Section:
             name="Asked again",
             value=f"{again:,} of {results.progress.done:,} answers were asked again later, out of sequence",
         ),
-        Term(name="Judge", value=_judge(analysis)),
+        Term(name="Judge", value=", ".join(given.judge for given in usable_verdicts(analysis)) or "none was asked"),
         *engines,
         *facts,
         Term(name="Software", value=versions or "not known"),
@@ -113,11 +113,6 @@ def provenance_section(analysis: Analysis) -> Section:
     return Section(
         anchor="provenance", contents="Provenance", title="Where it comes from", terms=terms, study=run.study
     )
-
-
-def _judge(analysis: Analysis) -> str:
-    part = analysis.figure(insensitivity)
-    return "none was asked" if isinstance(part, NotRun) else ", ".join(judged.judge for judged in part.judges)
 
 
 def download_section(analysis: Analysis) -> Section:
@@ -216,9 +211,8 @@ def throughput(analysis: Analysis) -> tuple[ThroughputRow, ...]:
 def _price(facts: Mapping[str, str]) -> Price | None:
     if "input_price" not in facts or "output_price" not in facts:
         return None
-    return Price(
-        input=float(facts["input_price"]), output=float(facts["output_price"]), looked_up=facts.get("priced", "")
-    )
+    asked, given = float(facts["input_price"]), float(facts["output_price"])
+    return Price(input=asked, output=given, looked_up=facts.get("priced", ""))
 
 
 _NOT_COUNTED = "the engine counted no tokens"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis
-from defsurvey.reports.figures.words import NotRun, culture_names, culture_table
+from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
+from defsurvey.reports.figures.words import MODEL, culture_names, culture_table
 from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Recalled, guessed, recalled, similarity
 from defsurvey.reports.metrics.quality import Rate
@@ -21,36 +22,44 @@ from defsurvey.storage.surveys.survey import Question, Survey
 
 def quality_section(analysis: Analysis) -> Section:
     """How the answers ended, how much they differ, and whether the models know the survey."""
-    valid, checked = analysis.overall.valid, analysis.figure(contamination)
+    valid, how = analysis.overall.valid, _HOW
+    tables, folds = [_quality(analysis), _diversity(analysis)], []
+    try:
+        checked = analysis.figure(contamination)
+    except NotRun as missing:
+        how = f"Whether the models have seen the survey was not checked: {missing.reason}."
+    else:
+        tables += [each for each in _checks(checked, analysis) if each.rows]
+        folds = [_fold(checked, analysis)]
     return Section(
         anchor="quality",
         contents="Answer quality",
         title="How the answers ended" if not valid.n else f"{percent(valid.share)} of the answers are valid",
-        paragraphs=(
-            (
-                "Divergence is measured on valid answers only. Refused, unparsable and failed answers are counted "
-                "here and are never turned into a choice."
-            ),
-            (
-                "D counts distinct full replies; the options used say whether the choices differ too. A model can "
-                "word one opinion in twenty ways."
-            ),
-            f"Whether the models have seen the survey was not checked: {checked.reason}."
-            if isinstance(checked, NotRun)
-            else _HOW,
-        ),
-        tables=(
-            _quality(analysis),
-            _diversity(analysis),
-            *(() if isinstance(checked, NotRun) else _tables(checked, analysis)),
-        ),
-        folds=() if isinstance(checked, NotRun) else (_fold(checked, analysis),),
+        paragraphs=(_VALID_ONLY, _DIVERSITY, how),
+        tables=tuple(tables),
+        folds=tuple(folds),
     )
+
+
+_VALID_ONLY = (
+    "Divergence is measured on valid answers only. Refused, unparsable and failed answers are counted here and are "
+    "never turned into a choice."
+)
+_DIVERSITY = (
+    "D counts distinct full replies; the options used say whether the choices differ too. A model can word one opinion "
+    "in twenty ways."
+)
+_HOW = (
+    "Whether a model has seen the survey: it was given each question's wording alone and asked for the options, and "
+    "for the percentages of each country. The controls are the options of the other questions, and the published "
+    "percentages dealt out anew to the options. A small p alone is no proof: many options and opinions can be guessed. "
+    "Options word for word, or percentages to the point, cannot."
+)
 
 
 def _quality(analysis: Analysis) -> Table:
     fields: list[Field[CellAnalysis]] = [
-        Field("Model", lambda cell: cell.name, words=True),
+        MODEL,
         Field("Planned", lambda cell: f"{cell.quality.planned:,}"),
         Field("Ended", lambda cell: percent(cell.quality.coverage), "share of the planned answers that have ended"),
         Field("Answered", lambda cell: _rate(cell.quality.valid), "valid answers, of those that ended"),
@@ -58,19 +67,12 @@ def _quality(analysis: Analysis) -> Table:
         Field("Unparsable", lambda cell: _rate(cell.quality.unparsable), "a reply from which no answer can be read"),
         Field("Failed", lambda cell: _rate(cell.quality.failed), "the engine gave up"),
     ]
-    return culture_table(
-        analysis,
-        analysis.cells,
-        fields,
-        anchor="table-quality",
-        caption="How the planned answers ended, with 95% intervals",
-        notes=(
-            (
-                "Wilson intervals at the effective number of answers: those of one participant end alike. Where all or "
-                "none ended so, nothing tells how much they do, and a participant counts as one answer."
-            ),
-        ),
+    note = (
+        "Wilson intervals at the effective number of answers: those of one participant end alike. Where all or none "
+        "ended so, nothing tells how much they do, and a participant counts as one answer."
     )
+    caption = "How the planned answers ended, with 95% intervals"
+    return culture_table(analysis, analysis.cells, fields, anchor="table-quality", caption=caption, notes=(note,))
 
 
 def _rate(rate: Rate) -> Entry:
@@ -80,8 +82,11 @@ def _rate(rate: Rate) -> Entry:
 
 
 def _diversity(analysis: Analysis) -> Table:
+    def distinct(cell: CellAnalysis) -> str:
+        return fixed(cell.distinct_choices, 2) if cell.quality.valid.count else NONE
+
     fields: list[Field[CellAnalysis]] = [
-        Field("Model", lambda cell: cell.name, words=True),
+        MODEL,
         Field(
             "D",
             lambda cell: Entry(text=fixed(cell.diversity.d), why=cell.diversity.reason),
@@ -89,11 +94,7 @@ def _diversity(analysis: Analysis) -> Table:
         ),
         Field("Maximum", lambda cell: fixed(cell.diversity.maximum), "of D at this number of replies"),
         Field("D / max", lambda cell: Entry(text=fixed(cell.diversity.relative), why=cell.diversity.reason)),
-        Field(
-            "Distinct answers",
-            lambda cell: fixed(cell.distinct_choices, 2) if cell.quality.valid.count else NONE,
-            "mean over questions",
-        ),
+        Field("Distinct answers", distinct, "mean over questions"),
         Field(
             "Effective options",
             lambda cell: fixed(cell.effective_options),
@@ -103,19 +104,12 @@ def _diversity(analysis: Analysis) -> Table:
             "People", lambda cell: fixed(cell.human_effective_options), "effective options of people, the same items"
         ),
     ]
-    return culture_table(
-        analysis,
-        analysis.cells,
-        fields,
-        anchor="table-diversity",
-        caption="Diversity of replies and of choices",
-        notes=(
-            (
-                "Few participants cannot use many options: with n of them the effective options are at most n, "
-                "while the column for people rests on thousands."
-            ),
-        ),
+    note = (
+        "Few participants cannot use many options: with n of them the effective options are at most n, while the "
+        "column for people rests on thousands."
     )
+    caption = "Diversity of replies and of choices"
+    return culture_table(analysis, analysis.cells, fields, anchor="table-diversity", caption=caption, notes=(note,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,27 +142,21 @@ class Contamination:
     guessed: tuple[GuessedRow, ...]
 
 
-def contamination(analysis: Analysis) -> Contamination | NotRun:
+def contamination(analysis: Analysis) -> Contamination:
     """What the probes of a run say; not run where nobody asked."""
     results = analysis.results
     if not results.probes:
         asking = [f"defsurvey contamination {run}" for run in run_ids(results.run)]
-        return NotRun(reason=f"nobody asked; {' and '.join(asking)} {'does' if len(asking) == 1 else 'do'}")
-    by_kind = {kind: [probe for probe in _in_order(results) if probe.kind is kind] for kind in ProbeKind}
+        raise NotRun(f"nobody asked; {' and '.join(asking)} {'does' if len(asking) == 1 else 'do'}")
+    asked: dict[tuple[ProbeKind, str, str, str], list[Probe]] = {}
+    for probe in _in_order(results):
+        culture = probe.culture if probe.kind is ProbeKind.PERCENTAGES else ""
+        asked.setdefault((probe.kind, probe.model, culture, probe.language), []).append(probe)
+    of = {kind: [probes for key, probes in asked.items() if key[0] is kind] for kind in ProbeKind}
     survey, seed = results.survey, results.run.protocol.seed
-    keys = dict.fromkeys((probe.model, probe.language) for probe in by_kind[ProbeKind.OPTIONS])
-    asked = dict.fromkeys((probe.model, probe.culture, probe.language) for probe in by_kind[ProbeKind.PERCENTAGES])
     return Contamination(
-        recalled=tuple(
-            _recalled(survey, [p for p in by_kind[ProbeKind.OPTIONS] if (p.model, p.language) == key], seed)
-            for key in keys
-        ),
-        guessed=tuple(
-            _guessed(
-                survey, [p for p in by_kind[ProbeKind.PERCENTAGES] if (p.model, p.culture, p.language) == key], seed
-            )
-            for key in asked
-        ),
+        recalled=tuple(_recalled(survey, probes, seed) for probes in of[ProbeKind.OPTIONS]),
+        guessed=tuple(_guessed(survey, probes, seed) for probes in of[ProbeKind.PERCENTAGES]),
     )
 
 
@@ -181,14 +169,13 @@ def _in_order(results: Results) -> list[Probe]:
 
 def _recalled(survey: Survey, probes: list[Probe], seed: int) -> RecalledRow:
     """Nothing is compared with a question whose options are all numbers: any reply is as near to them as any other."""
-    first, language = probes[0], probes[0].language
+    language = probes[0].language
     offered = [(probe, _labels(survey.question(probe.question), language)) for probe in probes]
     worded = [(probe, labels) for probe, labels in offered if labels]
-    labels = [each for _, each in worded]
+    labels, size = [each for _, each in worded], len(worded)
     near = {each: [similarity(probe.completion, each) for probe, _ in worded] for each in dict.fromkeys(labels)}
-    size = len(worded)
     return RecalledRow(
-        model=first.model,
+        model=probes[0].model,
         language=language,
         questions=tuple(probe.question for probe, _ in worded),
         test=recalled(
@@ -206,112 +193,73 @@ def _labels(question: Question, language: str) -> tuple[str, ...]:
 
 
 def _guessed(survey: Survey, probes: list[Probe], seed: int) -> GuessedRow:
-    first = probes[0]
-    read = [(probe, shares) for probe in probes if probe.percent and (shares := _published(survey, probe))]
-    test = guessed(
-        [[probe.percent[code] for code in shares] for probe, shares in read if probe.percent],
-        [list(shares.values()) for _, shares in read],
-        np.random.default_rng(seed),
-    )
+    """Of the replies with percentages, against those published of the options whose share is known."""
+    first, questions, given, published = probes[0], [], [], []
+    for probe in probes:
+        reference = survey.reference(probe.question, probe.culture)
+        if probe.percent and reference is not None and reference.shares:
+            questions.append(probe.question)
+            given.append([probe.percent[code] for code in reference.shares])
+            published.append([100 * share for share in reference.shares.values()])
     return GuessedRow(
         model=first.model,
         culture=first.culture,
         language=first.language,
-        questions=tuple(probe.question for probe, _ in read),
+        questions=tuple(questions),
         asked=len(probes),
-        test=test,
+        test=guessed(given, published, np.random.default_rng(seed)),
     )
 
 
-def _published(survey: Survey, probe: Probe) -> dict[int, float]:
-    """Option code -> published percentage, of the options whose share is known."""
-    reference = survey.reference(probe.question, probe.culture)
-    shares: Iterable[tuple[int, float]] = reference.shares.items() if reference is not None else ()
-    return {code: 100 * share for code, share in shares}
+def _checks(part: Contamination, analysis: Analysis) -> tuple[Table, Table]:
+    """What was recalled of options and of percentages, each beside its control."""
 
+    def figure(text: str, show: Callable[[Any], str], meaning: str) -> Field[Any]:
+        return Field(text, lambda row: Entry(text=show(row.test), why=row.test.reason), meaning)
 
-_HOW = (
-    "Whether a model has seen the survey: it was given each question's wording alone and asked for the options, and "
-    "for the percentages of each country. The controls are the options of the other questions, and the published "
-    "percentages dealt out anew to the options. A small p alone is no proof: many options and opinions can be guessed. "
-    "Options word for word, or percentages to the point, cannot."
-)
+    def share(text: str, count: Callable[[Any], int], meaning: str) -> Field[Any]:
+        return Field(text, lambda row: f"{count(row.test)} of {len(row.questions)}", meaning)
 
-
-def _tables(part: Contamination, analysis: Analysis) -> list[Table]:
-    recalled_fields: list[Field[RecalledRow]] = [
+    head: list[Field[Any]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Language", lambda row: row.language, words=True),
-        Field(
-            "Own",
-            lambda row: fixed(row.test.mean_own, 2),
-            "similarity to the question's own options, 0 to 1, mean over questions",
-        ),
-        Field(
-            "Others",
-            lambda row: Entry(text=fixed(row.test.mean_others, 2), why=row.test.reason),
-            "the same with questions and options paired at random",
-        ),
-        Field(
-            "p",
-            lambda row: Entry(text=chance(row.test.p_all), why=row.test.reason),
-            "share of random pairings that come as near",
-        ),
-        Field(
-            "Nearest",
-            lambda row: f"{row.test.nearest.sum()} of {len(row.questions)}",
-            "questions whose own options come nearer than all others",
-        ),
-        Field(
-            "Verbatim",
-            lambda row: f"{row.test.verbatim.sum()} of {len(row.questions)}",
-            f"questions with a similarity of at least {VERBATIM:g}",
-        ),
     ]
-    guessed_fields: list[Field[GuessedRow]] = [
-        Field("Model", lambda row: row.model, words=True),
-        Field("Language", lambda row: row.language, words=True),
-        Field(
-            "Error",
-            lambda row: Entry(text=fixed(row.test.mean_error, 1), why=row.test.reason),
-            "mean absolute error in percentage points, mean over questions",
-        ),
-        Field(
-            "Shuffled",
-            lambda row: Entry(text=fixed(row.test.mean_shuffled, 1), why=row.test.reason),
-            "the same against the published percentages dealt out anew",
-        ),
-        Field(
-            "p",
-            lambda row: Entry(text=chance(row.test.p_all), why=row.test.reason),
-            "share of shuffles whose error is as small",
-        ),
-        Field(
-            "Exact",
-            lambda row: f"{row.test.close.sum()} of {len(row.questions)}",
-            f"questions with an error of at most {CLOSE:g} point, of those read",
-        ),
-        Field(
-            "Read",
-            lambda row: f"{len(row.questions)} of {row.asked}",
-            "questions whose reply gives a percentage for every option, of those asked",
-        ),
-    ]
-    options = table(
+    own = "similarity to the question's own options, 0 to 1, mean over questions"
+    nearest = "questions whose own options come nearer than all others"
+    verbatim = f"questions with a similarity of at least {VERBATIM:g}"
+    error = "mean absolute error in percentage points, mean over questions"
+    exact = f"questions with an error of at most {CLOSE:g} point, of those read"
+    read = "questions whose reply gives a percentage for every option, of those asked"
+    options: Table = table(
         part.recalled,
-        recalled_fields,
+        [
+            *head,
+            Field("Own", lambda row: fixed(row.test.mean_own, 2), own),
+            figure("Others", lambda t: fixed(t.mean_others, 2), "the same with questions and options paired at random"),
+            figure("p", lambda t: chance(t.p_all), "share of random pairings that come as near"),
+            share("Nearest", lambda t: t.nearest.sum(), nearest),
+            share("Verbatim", lambda t: t.verbatim.sum(), verbatim),
+        ],
         anchor="table-options-recalled",
         caption="Options recalled from the wording alone",
         notes=("Nearest and verbatim: of the questions asked. One whose options are all numbers is left out.",),
     )
+    anew = "the same against the published percentages dealt out anew"
     percentages = culture_table(
         analysis,
         part.guessed,
-        guessed_fields,
+        [
+            *head,
+            figure("Error", lambda t: fixed(t.mean_error, 1), error),
+            figure("Shuffled", lambda t: fixed(t.mean_shuffled, 1), anew),
+            figure("p", lambda t: chance(t.p_all), "share of shuffles whose error is as small"),
+            share("Exact", lambda t: t.close.sum(), exact),
+            Field("Read", lambda row: f"{len(row.questions)} of {row.asked}", read),
+        ],
         anchor="table-percentages-recalled",
         caption="Published percentages given from the wording alone",
     )
-    return [each for each in (options, percentages) if each.rows]
+    return options, percentages
 
 
 def _fold(part: Contamination, analysis: Analysis) -> Fold:
@@ -349,13 +297,12 @@ def _by_question(
     rows: list[tuple[str, str, list[float]]], heads: tuple[str, str], *, digits: int, anchor: str, caption: str
 ) -> Table:
     """A row per model and question: a figure, the same by chance, and p."""
-    first, second = heads
     return table(
         rows,
         [
             Field("Question", lambda row: row[1], words=True),
-            Field(first, lambda row: fixed(float(row[2][0]), digits)),
-            Field(second, lambda row: fixed(float(row[2][1]), digits)),
+            Field(heads[0], lambda row: fixed(float(row[2][0]), digits)),
+            Field(heads[1], lambda row: fixed(float(row[2][1]), digits)),
             Field("p", lambda row: chance(float(row[2][2])), "not adjusted"),
         ],
         anchor=anchor,
@@ -369,14 +316,13 @@ def tiles(analysis: Analysis) -> tuple[Tile, ...]:
     """The figures at the top of the report: how many answers, and how they ended."""
     overall = analysis.overall
     sizes = sorted({cell.participants for cell in analysis.results.run.cells})
-    people = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}–{sizes[-1]:,}"
-    unfinished = (Tile(value=f"{overall.done:,}", label="of them ended"),) if overall.done < overall.planned else ()
-    return (
-        Tile(value=f"{overall.planned:,}", label="answers planned"),
-        *unfinished,
-        Tile(value=percent(overall.valid.share), label="answered"),
-        Tile(value=percent(overall.refused.share), label="refused"),
-        Tile(value=percent(overall.unparsable.share), label="unparsable"),
-        Tile(value=percent(overall.failed.share), label="failed"),
-        Tile(value=people, label="participants per cell"),
-    )
+    shown = {
+        "answers planned": f"{overall.planned:,}",
+        **({"of them ended": f"{overall.done:,}"} if overall.done < overall.planned else {}),
+        "answered": percent(overall.valid.share),
+        "refused": percent(overall.refused.share),
+        "unparsable": percent(overall.unparsable.share),
+        "failed": percent(overall.failed.share),
+        "participants per cell": f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}–{sizes[-1]:,}",
+    }
+    return tuple(Tile(value=value, label=label) for label, value in shown.items())

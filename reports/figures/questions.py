@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isnan, nan
 
 import numpy as np
 
-from defsurvey.reports.analysis import ANSWERED, Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cards import option_label, sample_cards, worded
-from defsurvey.reports.cells import Floats, Ints, ItemTable, ReferenceTable, answered
-from defsurvey.reports.figures.words import LEVEL, NotRun, culture_table, missing, named_cultures
+from defsurvey.reports.cells import Floats, Ints, ItemTable, answered
+from defsurvey.reports.figures.shared import LEVEL, OfCell
+from defsurvey.reports.figures.words import MODEL, culture_table, named_cultures, section
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.metrics.comparisons import benjamini_hochberg, holm
@@ -21,13 +23,14 @@ from defsurvey.reports.number_format import NONE, chance, counted, fixed, percen
 from defsurvey.reports.page import Column, Entry, Field, QuestionCard, Section, Table, TableRow
 from defsurvey.storage.surveys.survey import Question, QuestionType
 
+#: Answers that make a cell part of a heading: of fewer, order may move a good part without being told from chance.
+ENOUGH = 100
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DistinguishedCell:
+class DistinguishedCell(OfCell):
     """One cell; arrays of shape (Q,), nan for a question without a valid answer or a reference, and for panels."""
 
-    name: str
-    culture: str
     p: Floats  #: of the G-test; of a list the smallest of its options' times their number
     adjusted: Floats  #: by Benjamini and Hochberg over the cell's questions
     questions: int  #: tested
@@ -37,25 +40,16 @@ class DistinguishedCell:
     @property
     def share_alike(self) -> float:
         """Share of the tested questions that are not told from people; nan if none was tested."""
-        return self.alike / self.questions if self.questions else float("nan")
+        return self.alike / self.questions if self.questions else nan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distinguished:
-    """Every cell of a run."""
-
-    cells: tuple[DistinguishedCell, ...]
-
-
-def distinguish(analysis: Analysis) -> Distinguished:
+def distinguish(analysis: Analysis) -> tuple[DistinguishedCell, ...]:
     """Test every question of every cell.
 
     The people compared with are the reference smoothed by its own number: an answer that none of 3,000 people gave is
     rare, not impossible.
     """
-    return Distinguished(
-        cells=tuple(cell for culture in analysis.cultures for cell in _culture(analysis.items, culture))
-    )
+    return tuple(cell for culture in analysis.cultures for cell in _culture(analysis.items, culture))
 
 
 def _culture(items: ItemTable, culture: CultureAnalysis) -> list[DistinguishedCell]:
@@ -64,10 +58,13 @@ def _culture(items: ItemTable, culture: CultureAnalysis) -> list[DistinguishedCe
     tests = GTests(shares=smoothed, offered=items.offered)
     # a panel's answers are one sample: no test of independent people is true of them
     untested = np.full(len(items.question), np.nan)
-    return [_cell(items, reference, cell, untested if cell.panel else tests.p(cell.counts)) for cell in culture.cells]
+    return [
+        _tested(items, cell, untested if cell.panel else tests.p(cell.counts), answered(cell.counts, items, reference))
+        for cell in culture.cells
+    ]
 
 
-def _cell(items: ItemTable, reference: ReferenceTable, cell: CellAnalysis, by_item: Floats) -> DistinguishedCell:
+def _tested(items: ItemTable, cell: CellAnalysis, by_item: Floats, comparable: bool) -> DistinguishedCell:
     p = np.full(len(items.questions), np.inf)
     tested = np.zeros(len(items.questions))
     known = ~np.isnan(by_item)
@@ -75,34 +72,17 @@ def _cell(items: ItemTable, reference: ReferenceTable, cell: CellAnalysis, by_it
     np.add.at(tested, items.question[known], 1)
     # Bonferroni over the options of a list: they are answered together, so that no test of their sum is exact
     p = np.where(tested > 0, np.minimum(p * np.maximum(tested, 1), 1.0), np.nan)
-    adjusted = benjamini_hochberg(p)
-    questions = int((tested > 0).sum())
-    return DistinguishedCell(
-        name=cell.name,
-        culture=cell.cell.culture,
-        p=p,
-        adjusted=adjusted,
-        questions=questions,
-        alike=questions - int((adjusted < LEVEL).sum()),
-        comparable=answered(cell.counts, items, reference),
-    )
+    adjusted, questions = benjamini_hochberg(p), int((tested > 0).sum())
+    alike = questions - int((adjusted < LEVEL).sum())
+    return DistinguishedCell(cell=cell, p=p, adjusted=adjusted, questions=questions, alike=alike, comparable=comparable)
 
 
-def _alike(analysis: Analysis, best: DistinguishedCell, tested: int) -> str:
-    """On how many questions the cell that is told from people least is not told from them."""
-    return (
-        f"{best.name} is not told from people on {percent(best.share_alike)} of {counted(best.questions, 'question')} "
-        f"in {named_cultures(analysis)[best.culture]}{f', the most of {tested} cells' if tested > 1 else ''}"
-    )
-
-
-def question_section(analysis: Analysis) -> Section:
+@section("questions", "Questions", "Question by question")
+def question_section(analysis: Analysis, section: Section) -> Section:
     """Which questions tell a model from people, and every question by itself."""
-    cells = analysis.figure(distinguish).cells
-    tested = [cell for cell in cells if cell.questions and cell.comparable]
-    best = max(tested, key=lambda cell: cell.share_alike, default=None)
+    cells = analysis.figure(distinguish)
     fields: list[Field[DistinguishedCell]] = [
-        Field("Model", lambda cell: cell.name, words=True),
+        MODEL,
         Field(
             "Not told apart",
             lambda cell: Entry(text=percent(cell.share_alike), bar=cell.share_alike if cell.questions else None),
@@ -110,28 +90,32 @@ def question_section(analysis: Analysis) -> Section:
         ),
         Field("Questions", lambda cell: f"{cell.alike} of {cell.questions}", "not told apart, of those tested"),
     ]
-    return Section(
-        anchor="questions",
-        contents="Questions",
-        title="Question by question" if best is None else _alike(analysis, best, len(tested)),
-        paragraphs=(
-            (
-                "Each question is tested by itself: could these answers come from as many people? G-test with its "
-                "exact distribution, Benjamini-Hochberg over a cell's questions. Not told apart is not the same as "
-                "alike: few answers tell little."
-            ),
-            "Below, every question of the run: people beside models. Floor is what as many people would score.",
-        ),
-        tables=(
-            culture_table(
-                analysis,
-                cells,
-                fields,
-                anchor="table-distinguished",
-                caption="Questions on which answers are not told from people's",
-            ),
-        ),
+    caption = "Questions on which answers are not told from people's"
+    how = (
+        "Each question is tested by itself: could these answers come from as many people? G-test with its exact "
+        "distribution, Benjamini-Hochberg over a cell's questions. Not told apart is not the same as alike: few "
+        "answers tell little."
+    )
+    below = "Below, every question of the run: people beside models. Floor is what as many people would score."
+    return replace(
+        section,
+        title=_alike(analysis) or section.title,
+        paragraphs=(how, below),
+        tables=(culture_table(analysis, cells, fields, anchor="table-distinguished", caption=caption),),
         questions=question_cards(analysis),
+    )
+
+
+def _alike(analysis: Analysis) -> str:
+    """On how many questions the cell that is told from people least is not told from them; empty where none may be."""
+    tested = [cell for cell in analysis.figure(distinguish) if cell.questions and cell.comparable]
+    if not tested:
+        return ""
+    best = max(tested, key=lambda cell: cell.share_alike)
+    return (
+        f"{best.name} is not told from people on {percent(best.share_alike)} of {counted(best.questions, 'question')} "
+        f"in {named_cultures(analysis)[best.culture]}"
+        f"{f', the most of {len(tested)} cells' if len(tested) > 1 else ''}"
     )
 
 
@@ -141,6 +125,16 @@ _TYPES = {
     QuestionType.SCALE: "scale",
     QuestionType.MULTIPLE: "several of a list",
 }
+_BENEATH = "; beneath: what as many people would score"
+_ORDERED = Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}")
+_DISTANCES = {
+    QuestionType.SINGLE: Column(text="JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
+    QuestionType.ORDINAL: _ORDERED,
+    QuestionType.SCALE: _ORDERED,
+    QuestionType.MULTIPLE: Column(text="TV", meaning=f"total variation, mean over options{_BENEATH}"),
+}
+#: Cell -> its tests, by culture and name.
+_Tests = Mapping[tuple[str, str], DistinguishedCell]
 
 
 def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
@@ -148,55 +142,34 @@ def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
     samples: dict[str, list[int]] = {}
     for place, sample in enumerate(analysis.results.samples):
         samples.setdefault(sample.answer.question, []).append(place)
-    tests = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish).cells}
-    return tuple(
-        _question(analysis, place, tests, samples.get(question.id, []))
-        for place, question in enumerate(analysis.items.questions)
-    )
+    tests, cards = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish)}, []
+    for place, question in enumerate(analysis.items.questions):
+        adjusted = np.array([test.adjusted[place] for test in tests.values()])
+        tested, told = int((~np.isnan(adjusted)).sum()), int((adjusted < LEVEL).sum())
+        verdict = f"{told} of {tested} told from people" if tested else "not compared"
+        cards.append(
+            QuestionCard(
+                anchor=f"question-{place + 1}",
+                id=question.id,
+                text=worded(question.text, "en")[0],
+                chips=(_TYPES[question.type], *question.dimensions, verdict),
+                table=_table(analysis, question, place, tests),
+                samples=sample_cards(analysis, samples.get(question.id, [])),
+            )
+        )
+    return tuple(cards)
 
 
-def _question(
-    analysis: Analysis, place: int, tests: dict[tuple[str, str], DistinguishedCell], samples: Sequence[int]
-) -> QuestionCard:
-    question = analysis.items.questions[place]
-    adjusted = np.array([test.adjusted[place] for test in tests.values()])
-    tested, told = int((~np.isnan(adjusted)).sum()), int((adjusted < LEVEL).sum())
-    verdict = f"{told} of {tested} told from people" if tested else "not compared"
-    return QuestionCard(
-        anchor=f"question-{place + 1}",
-        id=question.id,
-        text=worded(question.text, "en")[0],
-        chips=(_TYPES[question.type], *question.dimensions, verdict),
-        table=_table(analysis, question, place, tests),
-        samples=sample_cards(analysis, samples),
-    )
-
-
-_BENEATH = "; beneath: what as many people would score"
-_DISTANCES = {
-    QuestionType.SINGLE: Column(text="JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
-    QuestionType.ORDINAL: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
-    QuestionType.SCALE: Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}"),
-    QuestionType.MULTIPLE: Column(text="TV", meaning=f"total variation, mean over options{_BENEATH}"),
-}
-
-
-def _table(
-    analysis: Analysis, question: Question, place: int, tests: dict[tuple[str, str], DistinguishedCell]
-) -> Table:
-    items = analysis.items.of_question(place)
+def _table(analysis: Analysis, question: Question, place: int, tests: _Tests) -> Table:
+    items, asked = analysis.items.of_question(place), run_of_cells(analysis.results.run)
     rows: list[TableRow] = []
     notes: list[str] = []
-    asked = run_of_cells(analysis.results.run)
     for culture in analysis.cultures:
         if not any(question.id in asked[cell.place].questions for cell in culture.cells):
             continue
         known = ~np.isnan(culture.reference.n[items])
         rows.append(_people(question, culture, items))
-        rows += [
-            _respondent(question, culture, cell, place, items, tests[culture.culture.code, cell.name])
-            for cell in culture.cells
-        ]
+        rows += [_respondent(question, culture, tests[cell.culture, cell.name], place, items) for cell in culture.cells]
         if not known.any():
             notes.append(f"{culture.name}: no reference, not asked there or not known.")
             continue
@@ -224,69 +197,59 @@ def _table(
 
 def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableRow:
     known = items[~np.isnan(culture.reference.n[items])]
-    first = int(known[0] if known.size else items[0])
+    first, none = int(known[0] if known.size else items[0]), "no reference"
     asked, effective = float(culture.reference.asked[first]), float(culture.reference.n[first])
-    counted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
+    shares = _shares(question, culture.reference.shares[items])
+    weighted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
     return TableRow(
         head=Entry(text="People"),
         group=culture.name,
         quiet=True,
         entries=(
-            *(
-                _share(share, percent(share), why="no reference")
-                for share in _shares(question, culture.reference.shares[items])
-            ),
-            _figure(asked, f"{asked:,.0f}", beneath=counted, why="no reference"),
+            *(_figure(share, percent(share), why=none, shade=min(share, 1.0)) for share in shares),
+            _figure(asked, f"{asked:,.0f}", beneath=weighted, why=none),
             *(Entry(text="") for _ in range(4)),
         ),
     )
 
 
 def _respondent(
-    question: Question,
-    culture: CultureAnalysis,
-    cell: CellAnalysis,
-    place: int,
-    items: Ints,
-    test: DistinguishedCell,
+    question: Question, culture: CultureAnalysis, test: DistinguishedCell, place: int, items: Ints
 ) -> TableRow:
+    cell, p = test.cell, float(test.adjusted[place])
     valid = int(cell.n_valid[place])
     # a model's shares rest on few answers: whole per cents say all there is
-    shares = _shares(question, cell.counts[items]) if valid else [float("nan")] * len(question.options)
-    p, why = float(test.adjusted[place]), _why(cell, items)
+    shares = _shares(question, cell.counts[items]) if valid else [nan] * len(question.options)
+    # why a question has no divergence is what the first of its items lacks
+    why = next((reason for item in items.tolist() if (reason := cell.divergences.reasons[item])), "")
     untested = "one participant lists several answers: they are no independent people" if cell.panel else why
+    value, floor = float(cell.sound.by_question[place]), float(cell.sound_floor.by_question[place])
+    distance, noise = _distance(question, culture, cell, place, items)
+    beneath = "" if isnan(noise) else fixed(noise, 2)
     return TableRow(
         head=Entry(text=cell.name),
         group=culture.name,
         entries=(
-            *(_share(share, f"{100 * share:.0f}%", why="no valid answer") for share in shares),
+            *(_figure(share, f"{100 * share:.0f}%", why="no valid answer", shade=min(share, 1.0)) for share in shares),
             Entry(text=str(valid)),
-            _short(float(cell.sound.by_question[place]), why=why),
-            _short(float(cell.sound_floor.by_question[place]), why=why),
-            _distance(question, culture, cell, place, items, why=why),
+            _figure(value, fixed(value, 2), why=why),
+            _figure(floor, fixed(floor, 2), why=why),
+            # answers without a place on the scale have a divergence and no distance along it
+            _figure(distance, fixed(distance, 2), beneath=beneath, why=why or "no answer on the scale"),
             _figure(p, chance(p), why=untested),
         ),
     )
 
 
-def _why(cell: CellAnalysis, items: Ints) -> str:
-    """Why a question has no divergence: what the first of its items lacks; empty where none lacks anything."""
-    return next((reason for item in items.tolist() if (reason := cell.divergences.reasons[item])), "")
-
-
-def _figure(value: float, text: str, *, beneath: str = "", why: str) -> Entry:
+def _figure(value: float, text: str, *, beneath: str = "", shade: float | None = None, why: str) -> Entry:
     """A figure, or a dash and why there is none."""
-    return Entry(text=NONE, why=why) if np.isnan(value) else Entry(text=text, beneath=beneath)
-
-
-def _short(value: float, *, beneath: str = "", why: str) -> Entry:
-    return _figure(value, fixed(value, 2), beneath=beneath, why=why)
+    return Entry(text=NONE, why=why) if isnan(value) else Entry(text=text, beneath=beneath, shade=shade)
 
 
 def _distance(
-    question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints, *, why: str
-) -> Entry:
-    """The distance that fits the question's type, its floor beneath."""
+    question: Question, culture: CultureAnalysis, cell: CellAnalysis, place: int, items: Ints
+) -> tuple[float, float]:
+    """The distance that fits the question's type, and its floor."""
     if question.type is QuestionType.MULTIPLE:
         found, floor = cell.divergences.total_variation[items], cell.floor.total_variation[items]
     elif question.type.ordered:
@@ -294,34 +257,21 @@ def _distance(
     else:
         found = cell.divergences.js_distance[items]
         floor = np.array([culture.floor.js_distance(int(items[0]), int(cell.n_valid[place]))])
-    value, noise = float(mean_known(found)), float(mean_known(floor))
-    # answers without a place on the scale have a divergence and no distance along it
-    return _short(value, beneath="" if np.isnan(noise) else fixed(noise, 2), why=why or "no answer on the scale")
+    return float(mean_known(found)), float(mean_known(floor))
 
 
 def _shares(question: Question, weights: Floats) -> list[float]:
     """Share of each option: of one item, or of every item of a list."""
-    totals = weights.sum(axis=-1)
     with np.errstate(invalid="ignore"):
-        if question.type is QuestionType.MULTIPLE:
-            return (weights[:, 1] / totals).tolist()  # type: ignore[no-any-return]
-        return (weights[0] / totals[0])[: len(question.options)].tolist()  # type: ignore[no-any-return]
-
-
-def _share(share: float, text: str, *, why: str) -> Entry:
-    return Entry(text=NONE, why=why) if np.isnan(share) else Entry(text=text, shade=min(share, 1.0))
-
-
-#: Answers that make a cell part of the heading: of fewer, order may move a good part without being told from chance.
-ENOUGH = 100
+        shares = weights / weights.sum(axis=-1, keepdims=True)
+    of = shares[:, 1] if question.type is QuestionType.MULTIPLE else shares[0, : len(question.options)]
+    return [float(share) for share in of]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementRow:
+class PlacementRow(OfCell):
     """One cell."""
 
-    name: str
-    culture: str
     bias: PositionBias
     p_holm: float  #: over the cells of the run; nan where there is no test
 
@@ -333,17 +283,10 @@ class PlacementRow:
     @property
     def telling(self) -> bool:
         """Whether there is a test, of answers enough to be spoken of in a heading."""
-        return self.bias.answers >= ENOUGH and not np.isnan(self.p_holm)
+        return self.bias.answers >= ENOUGH and not isnan(self.p_holm)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
-    """Every cell of a run."""
-
-    rows: tuple[PlacementRow, ...]
-
-
-def placement(analysis: Analysis) -> Placement | NotRun:
+def placement(analysis: Analysis) -> tuple[PlacementRow, ...]:
     """Test every cell whose options were shown in more than one order."""
     answers, items = analysis.results.answers, analysis.items
     single = np.array([question.type is not QuestionType.MULTIPLE for question in items.questions], dtype=bool)
@@ -360,14 +303,9 @@ def placement(analysis: Analysis) -> Placement | NotRun:
         here = slice(bounds[cell.place], bounds[cell.place + 1])
         found.append((cell, position_bias(question[here], chosen[here], shown[here], options)))
     if not any(bias.answers for _, bias in found):
-        return NotRun(reason="every question was shown in one order only")
-    adjusted = holm([bias.p for _, bias in found])
-    return Placement(
-        rows=tuple(
-            PlacementRow(name=cell.name, culture=cell.cell.culture, bias=bias, p_holm=float(p))
-            for (cell, bias), p in zip(found, adjusted, strict=True)
-        )
-    )
+        raise NotRun("every question was shown in one order only")
+    adjusted = holm([bias.p for _, bias in found]).tolist()
+    return tuple(PlacementRow(cell=cell, bias=bias, p_holm=p) for (cell, bias), p in zip(found, adjusted, strict=True))
 
 
 def _positions(items: ItemTable, question: Ints, code: Ints) -> Ints:
@@ -381,63 +319,41 @@ def _positions(items: ItemTable, question: Ints, code: Ints) -> Ints:
     return np.asarray(np.concatenate([np.arange(size) for size in sizes])[order[found]], dtype=np.int64)
 
 
-def position_section(analysis: Analysis) -> Section:
+@section("position", "Position bias", "Does the order shown move the answer?")
+def position_section(analysis: Analysis, section: Section) -> Section:
     """Does the order shown move the answer?"""
-    part = analysis.figure(placement)
-    section = Section(anchor="position", contents="Position bias", title="Does the order shown move the answer?")
-    if isinstance(part, NotRun):
-        return missing(section, part)
+    rows = analysis.figure(placement)
+
+    def of(text: str, show: Callable[[PlacementRow], str], meaning: str = "") -> Field[PlacementRow]:
+        return Field(text, lambda row: Entry(text=show(row), why=row.bias.reason), meaning)
+
     fields: list[Field[PlacementRow]] = [
-        Field("Model", lambda row: row.name, words=True),
-        Field(
-            "First",
-            lambda row: Entry(text=percent(row.bias.first), why=row.bias.reason),
-            "share of answers that chose the option shown first",
-        ),
-        Field(
-            "Expected",
-            lambda row: Entry(text=percent(row.bias.expected), why=row.bias.reason),
-            "that share if order did not matter",
-        ),
-        Field(
-            "Moved",
-            lambda row: Entry(text=percent(row.bias.moved), why=row.bias.reason),
-            "share of the answers that order would have moved",
-        ),
-        Field("z", lambda row: Entry(text=fixed(row.bias.z, 1), why=row.bias.reason)),
-        Field("p, Holm", lambda row: Entry(text=chance(row.p_holm), why=row.bias.reason)),
+        MODEL,
+        of("First", lambda row: percent(row.bias.first), "share of answers that chose the option shown first"),
+        of("Expected", lambda row: percent(row.bias.expected), "that share if order did not matter"),
+        of("Moved", lambda row: percent(row.bias.moved), "share of the answers that order would have moved"),
+        of("z", lambda row: fixed(row.bias.z, 1)),
+        of("p, Holm", lambda row: chance(row.p_holm)),
         Field("Answers", lambda row: f"{row.bias.answers:,}", "to questions shown in more than one order"),
         Field("Flag", lambda row: "order matters" if row.flagged else ""),
     ]
-    return replace(
-        section,
-        title=_ordered(part) or section.title,
-        paragraphs=(
-            (
-                "How often the option shown first was chosen, against how often the two would meet if the answers were "
-                "dealt out anew among those asked. 100% moved: always the first, whatever it says."
-            ),
-        ),
-        tables=(
-            culture_table(
-                analysis,
-                part.rows,
-                fields,
-                anchor="position-table",
-                caption="Answers drawn to the option shown first",
-            ),
-        ),
+    how = (
+        "How often the option shown first was chosen, against how often the two would meet if the answers were dealt "
+        "out anew among those asked. 100% moved: always the first, whatever it says."
     )
+    shown = culture_table(
+        analysis, rows, fields, anchor="position-table", caption="Answers drawn to the option shown first"
+    )
+    return replace(section, title=_ordered(rows) or section.title, paragraphs=(how,), tables=(shown,))
 
 
-def _ordered(part: Placement) -> str:
+def _ordered(rows: Sequence[PlacementRow]) -> str:
     """Whose answers the order moves; empty where no cell was tested by answers enough."""
-    tested = [row for row in part.rows if row.telling]
-    flagged = [row for row in tested if row.flagged]
-    names = list(dict.fromkeys(row.name for row in flagged))
+    tested = [row for row in rows if row.telling]
+    names = [row.name for row in tested if row.flagged]
+    if not tested:
+        return ""
     if not names:
-        if not tested:
-            return ""
         return f"In none of {counted(len(tested), 'cell')} tested does the order of options move answers beyond chance"
-    whose = " and ".join(names) if len(names) < 3 else f"{len(flagged)} of {len(tested)} cells"
-    return f"The order of options moves the answers of {whose}"
+    several, whose = dict.fromkeys(names), f"{len(names)} of {len(tested)} cells"
+    return f"The order of options moves the answers of {' and '.join(several) if len(several) < 3 else whose}"

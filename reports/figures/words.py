@@ -1,4 +1,4 @@
-"""What the parts of a report have in common: some are not run, and most speak of one condition and language."""
+"""What figures have in common when they are shown: sections, columns, tables by culture, and the paper's own tables."""
 
 from __future__ import annotations
 
@@ -6,109 +6,23 @@ import csv
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import isfinite, isnan
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Floats
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, rows_chart
-from defsurvey.reports.number_format import NONE, chance, fixed, percent
+from defsurvey.reports.metrics.aggregate import Means
+from defsurvey.reports.metrics.intervals import Interval
+from defsurvey.reports.number_format import NONE, fixed, nats, percent
 from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow, table
-from defsurvey.storage.runs.run import Cell
 
-#: The condition that figures of models are about, where a run has it.
-DEF = "def"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotRun:
-    """A figure of the paper that this run does not cover."""
-
-    reason: str  #: begins in lower case and ends without a full stop: "one language: nothing to compare"
-
-
-def main_condition(cells: Iterable[Cell]) -> str:
-    """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
-    known = list(cells)
-    names = [cell.condition.name for cell in known if cell.condition.slots] or [known[0].condition.name]
-    return DEF if DEF in names else names[0]
-
-
-def conditions(analysis: Analysis) -> list[str]:
-    """The conditions whose answers were measured, in the run's order."""
-    return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(analysis.cells, key=lambda c: c.place)))
-
-
-def language_of(analysis: Analysis, culture: str) -> str:
-    """The language that figures of models are about: the culture's own where the run has it, or else its first."""
-    spoken = list(dict.fromkeys(cell.language for cell in analysis.results.run.cells if cell.culture == culture))
-    native = analysis.results.survey.culture(culture).language
-    return native if native in spoken else spoken[0]
-
-
-def spoken(analysis: Analysis) -> tuple[CellAnalysis, ...]:
-    """The cells of one language per culture."""
-    return tuple(cell for cell in analysis.cells if cell.cell.language == language_of(analysis, cell.cell.culture))
-
-
-def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
-    """One cell per model and culture: the main condition, one language per culture."""
-    condition = main_condition(analysis.results.run.cells)
-    return tuple(cell for cell in spoken(analysis) if cell.cell.condition.name == condition)
-
-
-def models(cells: Iterable[CellAnalysis]) -> tuple[str, ...]:
-    """The models of some cells, each once, in the run's order."""
-    return tuple(dict.fromkeys(cell.cell.model for cell in sorted(cells, key=lambda cell: cell.place)))
-
-
-class OfCulture(Protocol):
-    """Whatever is of one culture."""
-
-    @property
-    def culture(self) -> str:
-        """Its code."""
-
-
-Row = TypeVar("Row", bound=OfCulture)
-
-
-def culture_table(
-    analysis: Analysis,
-    rows: Iterable[Row],
-    fields: Sequence[Field[Row]],
-    *,
-    anchor: str,
-    caption: str,
-    notes: tuple[str, ...] = (),
-) -> Table:
-    """A table of rows in the order of the run's cultures, each culture's under its name."""
-    names, known = culture_names(analysis), list(rows)
-    return table(
-        [row for code in names for row in known if row.culture == code],
-        fields,
-        anchor=anchor,
-        caption=caption,
-        group=lambda row: names[row.culture],
-        grouped_by="Culture",
-        notes=notes,
-    )
-
-
-def culture_charts(
-    analysis: Analysis, marks: Callable[[str], Sequence[Mark]], frame: Callable[[int, CultureAnalysis], Frame]
-) -> tuple[Chart, ...]:
-    """A chart of every culture that has marks, framed by the culture's place."""
-    drawn = [(marks(culture.culture.code), frame(place, culture)) for place, culture in enumerate(analysis.cultures)]
-    return tuple(rows_chart(found, framed) for found, framed in drawn if found)
-
-
-MODEL = Column(text="Model", words=True)
+MODEL: Field[Any] = Field("Model", lambda row: row.name, words=True)
 #: How the paper counts what is infinite.
 RULE = (
     "An infinite value counts as the largest finite one of its model and culture, plus 1: where many are infinite, "
@@ -116,14 +30,39 @@ RULE = (
 )
 #: What stands beneath figures of a shaded table.
 FLOOR = "The small figure beneath is the noise floor: what equally many real people would score."
-#: How many items the paper's rule for infinite values replaced, beside a mean of its way.
-INFINITE = Column(
-    text="Infinite", meaning="share of the items behind the mean whose plug-in KL is infinite before the paper's rule"
-)
-#: Fewest items of which a headline speaks.
-ENOUGH = 10
-#: A difference with a p below this is called one.
-LEVEL = 0.05
+
+
+def section(
+    anchor: str, contents: str, title: str, number: str = "", *, printed: str = ""
+) -> Callable[[Callable[[Analysis, Section], Section]], Callable[[Analysis], Section]]:
+    """Begin a section of a figure, which says why where the figure is not run.
+
+    Args:
+        anchor: as of a Section, and so are ``contents``, ``number`` and ``title``, which claims nothing.
+        contents: how the contents call it.
+        title: what it is about.
+        number: the paper's.
+        printed: the paper's table to show: beside ours for its own survey, folded for another.
+    """
+    neutral = Section(anchor=anchor, contents=contents, title=title, number=number)
+
+    def decorate(fill: Callable[[Analysis, Section], Section]) -> Callable[[Analysis], Section]:
+        @wraps(fill)
+        def made(analysis: Analysis) -> Section:
+            begun, tables = neutral, tuple[Table, ...]()
+            if printed and replicates(analysis.results.survey.citation):
+                tables = (published_table(printed),)
+            elif printed:
+                begun = replace(neutral, folds=(published_fold(printed),))
+            try:
+                filled = fill(analysis, begun)
+            except NotRun as missing:
+                return replace(begun, not_run=missing.reason)
+            return replace(filled, tables=(*filled.tables, *tables))
+
+        return made
+
+    return decorate
 
 
 def culture_names(analysis: Analysis) -> dict[str, str]:
@@ -136,10 +75,58 @@ def named_cultures(analysis: Analysis) -> dict[str, str]:
     return {culture.culture.code: culture.named for culture in analysis.cultures}
 
 
-def places(analysis: Analysis) -> list[int]:
-    """Positions of those dimensions in arrays of shape (D,)."""
-    order = list(analysis.results.survey.dimensions)
-    return [order.index(code) for code in analysis.dimensions]
+def culture_table(
+    analysis: Analysis,
+    rows: Iterable[Item],
+    fields: Sequence[Field[Item]],
+    *,
+    anchor: str,
+    caption: str,
+    of: Callable[[Any], str] = lambda row: row.culture,
+    notes: tuple[str, ...] = (),
+    quiet: Callable[[Item], bool] = lambda _: False,
+) -> Table:
+    """A table of rows in the order of the run's cultures, each culture's under its name; ``of`` gives a row's code."""
+    names, known = culture_names(analysis), list(rows)
+    return table(
+        [row for code in names for row in known if of(row) == code],
+        fields,
+        anchor=anchor,
+        caption=caption,
+        group=lambda row: names[of(row)],
+        grouped_by="Culture",
+        notes=notes,
+        quiet=quiet,
+    )
+
+
+def culture_charts(
+    analysis: Analysis, marks: Callable[[str], Sequence[Mark]], frame: Callable[[int, CultureAnalysis], Frame]
+) -> tuple[Chart, ...]:
+    """A chart of every culture that has marks, framed by the culture's place."""
+    drawn = [(marks(culture.culture.code), frame(place, culture)) for place, culture in enumerate(analysis.cultures)]
+    return tuple(rows_chart(found, framed) for found, framed in drawn if found)
+
+
+def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
+    """All that :func:`cell_mark` draws of a cell, for its axis to reach."""
+    return (cell.sound.headline, cell.interval.high, cell.sound_floor.headline, cell.sound_random.headline)
+
+
+def cell_mark(row: str, cell: CellAnalysis) -> Mark:
+    """A cell's headline divergence with its interval, and what as many people and uniform answers would score."""
+    value, floor, random = cell.sound.headline, cell.sound_floor.headline, cell.sound_random.headline
+    return divergence_mark(row, row, value, cell.interval, floor, f", uniform answers: {nats(random)}", expected=random)
+
+
+def divergence_mark(
+    row: str, name: str, value: float, interval: Interval, floor: float, more: str = "", **others: Any
+) -> Mark:
+    """A divergence with its interval and floor, said in words after its name; ``others`` are further fields."""
+    low, high = max(interval.low, 0.0) if isfinite(interval.low) else interval.low, interval.high
+    between = "" if isnan(low) else f" ({nats(low)} to {nats(high)})"
+    says = f"{name}: {nats(value)}{between}; as many people: {nats(floor)}{more}"
+    return Mark(row=row, value=value, says=says, low=low, high=high, floor=floor, **others)
 
 
 def largest(rows: Iterable[Floats]) -> float:
@@ -147,64 +134,83 @@ def largest(rows: Iterable[Floats]) -> float:
     return max((float(value) for row in rows for value in np.ravel(row) if isfinite(value)), default=1.0) or 1.0
 
 
-def shaded(value: float, most: float, floor: float | None = None, why: str = "") -> Entry:
-    """A figure of one dimension, shaded by its share of ``most``, the floor beneath it where one is given."""
-    if isnan(value):
-        return Entry(
-            text=NONE,
-            beneath="" if floor is None else fixed(floor),
-            why=why or "no valid answer to an item of this dimension",
-        )
-    return Entry(text=fixed(value), beneath="" if floor is None else fixed(floor), shade=float(value / most))
-
-
 def dimension_fields(
     analysis: Analysis,
+    items: Sequence[Item],
     values: Callable[[Item], Floats],
-    most: float,
     floors: Callable[[Item], Floats] | None = None,
     why: Callable[[Item], str] = lambda _: "",
 ) -> list[Field[Item]]:
-    """A shaded column per value dimension that the run's items speak to.
+    """A column per value dimension that the run's items speak to, shaded by its share of the largest figure.
 
     Args:
         analysis: the run.
+        items: the rows of the table.
         values: an item's figures, shape (D,).
-        most: what a full shade stands for.
-        floors: the noise floors of these figures; none are shown without.
+        floors: the noise floors of these figures, beneath them; none are shown without.
         why: why an item's figures are missing, where that is not for want of valid answers.
     """
+    most = largest(values(item) for item in items)
+
+    def entry(item: Item, place: int) -> Entry:
+        value, beneath = float(values(item)[place]), "" if floors is None else fixed(float(floors(item)[place]))
+        if isnan(value):
+            reason = why(item) or "no valid answer to an item of this dimension"
+            return Entry(text=NONE, beneath=beneath, why=reason)
+        return Entry(text=fixed(value), beneath=beneath, shade=value / most)
+
+    return per_dimension(analysis, entry)
+
+
+def per_dimension(analysis: Analysis, entry: Callable[[Item, int], Entry]) -> list[Field[Item]]:
+    """A column per value dimension that the run's items speak to; its entries are told the dimension's position."""
+    names = analysis.results.survey.dimensions
 
     def at(place: int) -> Callable[[Item], Entry]:
-        return lambda item: shaded(
-            float(values(item)[place]), most, None if floors is None else float(floors(item)[place]), why(item)
-        )
+        return lambda item: entry(item, place)
 
-    return per_dimension(analysis, at)
-
-
-def per_dimension(analysis: Analysis, at: Callable[[int], Callable[[Item], Entry]]) -> list[Field[Item]]:
-    """A column per value dimension that the run's items speak to: ``at`` makes it of the dimension's position."""
-    names, order = analysis.results.survey.dimensions, list(analysis.results.survey.dimensions)
+    english = {code: names[code].get("en", "") for code in names}
     return [
-        Field(code, at(order.index(code)), "" if names[code].get("en", "") == code else names[code].get("en", ""))
-        for code in analysis.dimensions
+        Field(code, at(place), "" if english[code] == code else english[code])
+        for place, code in enumerate(names)
+        if code in analysis.dimensions
     ]
 
 
-def infinite_entry(share: float) -> Entry:
-    """What stands in the column of infinite values: a dash where no item behind the mean has a value."""
-    return Entry(text=percent(share), why="no item behind the mean has a value" if isnan(share) else "")
+def mean_fields(
+    analysis: Analysis, rows: Sequence[Item], of: Callable[[Item], CellAnalysis], meaning: str = "", *, paper: bool
+) -> list[Field[Item]]:
+    """A column per dimension and one of the mean, of each row's cell: in either way of measuring, the floor beneath."""
+
+    def way(row: Item) -> tuple[Means, Means]:
+        return (of(row).paper, of(row).paper_floor) if paper else (of(row).sound, of(row).sound_floor)
+
+    def reason(row: Item) -> str:
+        return of(row).paper_values.reason if paper else ""
+
+    def mean(row: Item) -> Entry:
+        means, floor = way(row)
+        why = of(row).paper_reason if paper else "" if isfinite(means.headline) else means.reason
+        return Entry(text=fixed(means.headline), beneath=fixed(floor.headline), why=why)
+
+    values, floors = (lambda row: way(row)[0].by_dimension), (lambda row: way(row)[1].by_dimension)
+    return [*dimension_fields(analysis, rows, values, floors, reason), Field("Mean", mean, meaning)]
+
+
+def count_entry(count: float, most: float, text: str) -> Entry:
+    """A count shaded by its share of the largest; nothing where it is 0."""
+    return Entry(text=text, shade=count / most) if count else Entry(text="")
 
 
 def infinite_field(share: Callable[[Item], float]) -> Field[Item]:
-    """The column of infinite values."""
-    return Field(INFINITE.text, lambda item: infinite_entry(share(item)), INFINITE.meaning)
+    """How many items the paper's rule for infinite values replaced, beside a mean of its way."""
 
+    def entry(item: Item) -> Entry:
+        found = share(item)
+        return Entry(text=percent(found), why="no item behind the mean has a value" if isnan(found) else "")
 
-def told(p: float) -> Entry:
-    """A p-value as an entry."""
-    return Entry(text=chance(p))
+    meaning = "share of the items behind the mean whose plug-in KL is infinite before the paper's rule"
+    return Field("Infinite", entry, meaning)
 
 
 def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: str = "") -> Entry:
@@ -212,71 +218,6 @@ def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: s
     if isnan(low):
         return Entry(text=NONE, why=reason)
     return Entry(text=f"{fixed(max(low, least))} to {fixed(high)}")
-
-
-def missing(about: Section, part: NotRun) -> Section:
-    """A figure of the paper that the run does not cover, with the reason."""
-    return replace(about, not_run=part.reason)
-
-
-def published_fold(analysis: Analysis, name: str) -> tuple[Fold, ...]:
-    """The paper's table, for a run of another survey."""
-    if replicates(analysis.results.survey.citation):
-        return ()
-    return (
-        Fold(
-            anchor=f"published-{name}",
-            title=f"What the paper printed (a different survey, not a replication): {_numbered(name)}",
-            paragraphs=(f"{CITATION}, as printed. Other questions were asked there: figures do not compare.",),
-            tables=(published_table(name),),
-        ),
-    )
-
-
-def published_tables(analysis: Analysis, name: str) -> tuple[Table, ...]:
-    """The paper's table beside ours, for a run of the paper's own survey."""
-    return (published_table(name),) if replicates(analysis.results.survey.citation) else ()
-
-
-def published_table(name: str) -> Table:
-    """One of the paper's tables, as printed."""
-    printed = published(name)
-    heads = _heads(printed)
-    return Table(
-        anchor=f"printed-{name}",
-        caption=f"{_numbered(name)} of {CITATION}, as printed: {printed.title}",
-        columns=(
-            *(Column(text=_spelled(column), words=True) for column in heads),
-            *(Column(text=_spelled(column)) for column in printed.columns if column not in heads),
-        ),
-        rows=tuple(
-            TableRow(
-                head=Entry(text=row[heads[0]]),
-                entries=tuple(Entry(text=row[column]) for column in (*heads[1:], *_others(printed, heads))),
-            )
-            for row in printed.rows
-        ),
-        notes=(printed.meaning, *printed.notes),
-    )
-
-
-def _heads(printed: PublishedTable) -> tuple[str, ...]:
-    words = ("model", "framework", "culture", "series", "condition")
-    return tuple(column for column in printed.columns if column in words)
-
-
-def _others(printed: PublishedTable, heads: Sequence[str]) -> tuple[str, ...]:
-    return tuple(column for column in printed.columns if column not in heads)
-
-
-def _numbered(name: str) -> str:
-    return f"Table {name.removeprefix('table')}"
-
-
-def _spelled(column: str) -> str:
-    known = {"diversity_pct": "Diversity, %", "kl": "KL", "sd": "SD", "sem": "SEM", "sed": "SED", "p": "p", "t": "t"}
-    known |= {"df": "df"}
-    return known.get(column, column if column.isupper() else column.capitalize())
 
 
 FOLDER = Path(__file__).with_name("published")
@@ -297,14 +238,6 @@ class PublishedTable:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Meaning:
-    """What a high and a low score of a value dimension mean."""
-
-    high: str
-    low: str
-
-
 @lru_cache(maxsize=len(TABLES))
 def published(name: str) -> PublishedTable:
     """One of the paper's tables; raises KeyError for a name that is not in ``TABLES``.
@@ -315,27 +248,19 @@ def published(name: str) -> PublishedTable:
     footnotes = tomllib.loads((FOLDER / "footnotes.toml").read_text(encoding="utf-8"))[name]
     with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        rows = tuple(dict(row) for row in reader)
-        columns = tuple(reader.fieldnames or ())
-    return PublishedTable(
-        name=name,
-        title=footnotes["title"],
-        meaning=footnotes["columns"],
-        columns=columns,
-        rows=rows,
-        notes=tuple(footnotes["notes"]),
-    )
+        rows, columns = tuple(dict(row) for row in reader), tuple(reader.fieldnames or ())
+    title, meaning, notes = footnotes["title"], footnotes["columns"], tuple(footnotes["notes"])
+    return PublishedTable(name=name, title=title, meaning=meaning, columns=columns, rows=rows, notes=notes)
 
 
 @lru_cache(maxsize=1)
-def meanings() -> Mapping[str, Meaning]:
-    """Value dimension -> what its scores mean.
+def meanings() -> Mapping[str, Mapping[str, str]]:
+    """Value dimension -> what a ``high`` and a ``low`` score of it mean.
 
-    >>> meanings()["PDI"].low
+    >>> meanings()["PDI"]["low"]
     'Power has to justify itself; authority is shared and held to account.'
     """
-    known = tomllib.loads((FOLDER / "dimensions.toml").read_text(encoding="utf-8"))
-    return {code: Meaning(high=each["high"], low=each["low"]) for code, each in known.items()}
+    return tomllib.loads((FOLDER / "dimensions.toml").read_text(encoding="utf-8"))
 
 
 def replicates(citation: str) -> bool:
@@ -345,3 +270,39 @@ def replicates(citation: str) -> bool:
     (True, False)
     """
     return DOI in citation
+
+
+def published_fold(name: str) -> Fold:
+    """The paper's table, for a run of another survey."""
+    return Fold(
+        anchor=f"published-{name}",
+        title=f"What the paper printed (a different survey, not a replication): {_numbered(name)}",
+        paragraphs=(f"{CITATION}, as printed. Other questions were asked there: figures do not compare.",),
+        tables=(published_table(name),),
+    )
+
+
+def published_table(name: str) -> Table:
+    """One of the paper's tables, as printed; columns of words come first."""
+    printed, words = published(name), ("model", "framework", "culture", "series", "condition")
+    columns = sorted(printed.columns, key=lambda column: column not in words)
+    return Table(
+        anchor=f"printed-{name}",
+        caption=f"{_numbered(name)} of {CITATION}, as printed: {printed.title}",
+        columns=tuple(Column(text=_spelled(column), words=column in words) for column in columns),
+        rows=tuple(
+            TableRow(head=head, entries=tuple(entries))
+            for head, *entries in ([Entry(text=row[column]) for column in columns] for row in printed.rows)
+        ),
+        notes=(printed.meaning, *printed.notes),
+    )
+
+
+def _numbered(name: str) -> str:
+    return f"Table {name.removeprefix('table')}"
+
+
+def _spelled(column: str) -> str:
+    known = {"diversity_pct": "Diversity, %", "kl": "KL", "sd": "SD", "sem": "SEM", "sed": "SED"}
+    known |= {each: each for each in ("p", "t", "df")}
+    return known.get(column, column if column.isupper() else column.capitalize())
