@@ -8,7 +8,7 @@ from math import isnan, nan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
+from defsurvey.reports.analysis import ANSWERED, Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cards import option_label, sample_cards, worded
 from defsurvey.reports.cells import Floats, Ints, ItemTable, answered
 from defsurvey.reports.figures.shared import LEVEL, OfCell
