@@ -223,7 +223,7 @@ def test_weighted_people_count_by_their_effective_number() -> None:
     for found, equal in ((as_few, True), (many, False)):
         same = [
             np.array_equal(one.p, other.p, equal_nan=True)
-            for one, other in zip(few.figure(distinguish).cells, found.figure(distinguish).cells, strict=True)
+            for one, other in zip(few.figure(distinguish), found.figure(distinguish), strict=True)
         ]
         assert all(same) is equal
     people = question_cards(as_few)[0].table.rows[0].entries[-5]

@@ -9,8 +9,8 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.figures.ablation import ablation_section, language_section
-from defsurvey.reports.figures.dimensions import QUANTILES, ByDimension, by_dimension, spread_section
-from defsurvey.reports.figures.frameworks import lacks, model_section, model_table
+from defsurvey.reports.figures.dimensions import spread_section
+from defsurvey.reports.figures.frameworks import model_section, model_table
 from defsurvey.reports.figures.series import series_section, training_section
 from defsurvey.reports.number_format import fixed, percent
 from defsurvey.reports.page import Section, Table
@@ -52,11 +52,11 @@ def infinite() -> Results:
 
 def test_a_culture_lost_to_infinite_values_is_lost_in_the_papers_way_alone() -> None:
     """The mean of the other culture looks closer: it is marked, and compared with none; the sound mean is of both."""
-    rows = analyse(infinite()).figure(model_table).rows
-    assert [row.cultures for row in rows] == [("us", "cn")] * 2
-    assert [row.paper_cultures for row in rows] == [("us",), ("us", "cn")]
-    assert [lacks(row, rows) for row in rows] == [False, False]
-    assert [lacks(row, rows, paper=True) for row in rows] == [True, False]
+    rows = analyse(infinite()).figure(model_table)
+    assert [row.sound.cultures for row in rows] == [("us", "cn")] * 2
+    assert [row.paper.cultures for row in rows] == [("us",), ("us", "cn")]
+    assert [row.sound.lacks(each.sound for each in rows) for row in rows] == [False, False]
+    assert [row.paper.lacks(each.paper for each in rows) for row in rows] == [True, False]
 
 
 def test_table_2_marks_what_the_papers_way_lost() -> None:
@@ -116,12 +116,11 @@ def test_series_give_the_share_of_infinite_items() -> None:
 def test_the_spread_is_given_the_papers_way_too() -> None:
     """Figure 6: medians of the plug-in KL by the paper's rule, in a table of their own."""
     found = analyse(results([("a", "us", "def", human)], tiny=repeated(4)))
-    part = found.figure(by_dimension)
-    assert isinstance(part, ByDimension)
     smoothed, plug_in = section(found, "figure-6").folds[-1].tables
-    middle, place = QUANTILES.index(0.5), list(found.results.survey.dimensions).index("TDI")
-    assert column(smoothed, "TDI") == [fixed(part.rows[0].sound_quantiles[place, middle])]
-    assert column(plug_in, "TDI") == [fixed(part.rows[0].paper_quantiles[place, middle])]
+    of_tdi = found.items.grouping.dimension == list(found.results.survey.dimensions).index("TDI")
+    (cell,) = found.cells
+    assert column(smoothed, "TDI") == [fixed(float(np.median(cell.divergences.smoothed_kl[of_tdi])))]
+    assert column(plug_in, "TDI") == [fixed(float(np.median(cell.paper_values.values[of_tdi])))]
     assert [each.text for each in plug_in.columns][-1] == "Infinite"
 
 
@@ -194,10 +193,10 @@ def test_rows_alike_in_the_papers_way_lack_nothing() -> None:
     """Where every culture has finite values there is nothing to say."""
     made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")], tiny=repeated(3))
     found = analyse(made)
-    rows = found.figure(model_table).rows
-    assert not any(lacks(row, rows, paper=True) for row in rows)
+    rows = found.figure(model_table)
+    assert not any(row.paper.lacks(each.paper for each in rows) for row in rows)
     plug_in = section(found, "table-2").tables[1]
     assert "Cultures" not in [each.text for each in plug_in.columns]
-    assert np.isfinite([row.paper_mean for row in rows]).all()
+    assert np.isfinite([row.paper.mean for row in rows]).all()
     of_a = [cell.paper.headline for cell in found.cells if cell.cell.model == "a"]
-    assert rows[0].paper_mean == pytest.approx(np.mean(of_a))
+    assert rows[0].paper.mean == pytest.approx(np.mean(of_a))

@@ -10,7 +10,7 @@ from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.charts.drawing import PALETTE, Chart
 from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from defsurvey.reports.figures.closeness import dot_plots
-from defsurvey.reports.figures.dimensions import ByDimension, by_dimension, mean_plots, spread_plots
+from defsurvey.reports.figures.dimensions import mean_plots, spread_plots
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import Respondent, human, last, results
@@ -20,8 +20,7 @@ BOTH = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", 
 
 def dimension_plots(found: Analysis) -> tuple[Chart, ...]:
     """Figure 5 of an analysis that has it."""
-    assert isinstance(found.figure(by_dimension), ByDimension)
-    return mean_plots(found, found.figure(by_dimension))
+    return mean_plots(found)
 
 
 def test_one_chart_per_culture_and_one_per_model() -> None:
@@ -151,8 +150,6 @@ def test_a_radar_draws_no_line_through_what_is_not_known() -> None:
 def test_an_axis_shows_all_that_is_drawn_on_it(participants: int) -> None:
     """Ends of intervals and floors lie within the drawing, so that no row makes it wider than it is said to be."""
     found = analyse(results(participants=participants))
-    part = found.figure(by_dimension)
-    assert isinstance(part, ByDimension)
-    for chart in (*dot_plots(found), *mean_plots(found, part), *spread_plots(found, part)):
+    for chart in (*dot_plots(found), *mean_plots(found), *spread_plots(found)):
         width = float(re.findall(r'viewBox="0 0 (\S+)', chart.svg)[0])
         assert width < 480, chart.title

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
 from defsurvey.reports.figures.configured import configuration_section
 from defsurvey.reports.figures.cultural_map import map_section
-from defsurvey.reports.figures.dimensions import ByDimension, by_dimension, mean_section, spread_section
+from defsurvey.reports.figures.dimensions import mean_section, spread_section
 from defsurvey.reports.figures.frameworks import model_section
 from defsurvey.reports.figures.matching import RankAgreement, matching_section, rank_agreement, rank_section
 from defsurvey.reports.finding import find
@@ -138,12 +138,15 @@ def test_a_model_of_a_further_culture_leaves_the_others_compared() -> None:
 def test_cultures_that_are_even_are_not_told_apart() -> None:
     """Two of four dimensions each: neither is further."""
     found = analyse(results(tiny=repeated(4)))
-    part = found.figure(by_dimension)
-    assert isinstance(part, ByDimension)
     excess = {"us": np.array([1.0, 1.0, 0.0, 0.0]), "cn": np.array([0.0, 0.0, 1.0, 1.0])}
-    rows = tuple(replace(row, sound=excess[row.culture], floor=np.zeros(4)) for row in part.rows)
-    even = replace(found, figures={by_dimension: ByDimension(rows=rows)})
-    assert titles(even)["figure-5"] == NEUTRAL["figure-5"]
+    none = np.zeros(4)
+
+    def even(cell: CellAnalysis) -> CellAnalysis:
+        sound = replace(cell.sound, by_dimension=excess[cell.culture])
+        return replace(cell, sound=sound, sound_floor=replace(cell.sound_floor, by_dimension=none))
+
+    cultures = tuple(replace(each, cells=tuple(map(even, each.cells))) for each in found.cultures)
+    assert titles(replace(found, cultures=cultures))["figure-5"] == NEUTRAL["figure-5"]
 
 
 def agreement(culture: str, rho: float, p: float, models: int = 6) -> RankAgreement:

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import analyse
-from defsurvey.reports.figures.first_token import FirstToken, FirstTokenRow, first_token, first_token_section
+from defsurvey.reports.figures.first_token import FirstTokenRow, first_token, first_token_section
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.storage.runs.results import ProbabilityRow, Results
 from defsurvey.storage.runs.run import Condition
@@ -46,8 +46,7 @@ def with_probabilities(participants: int) -> Results:
 def row_of(made: Results) -> FirstTokenRow:
     """The one row."""
     part = analyse(made).figure(first_token)
-    assert isinstance(part, FirstToken)
-    (row,) = part.rows
+    (row,) = part
     return row
 
 
@@ -66,7 +65,6 @@ def test_as_many_are_drawn_as_the_interview_answered() -> None:
     few = refusing(made, (made.answers.question < 20) & (made.answers.participant > 1))
     found = analyse(few)
     part, rng = found.figure(first_token), np.random.default_rng(6)
-    assert isinstance(part, FirstToken)
     items, reference, cell = found.items, found.cultures[0].reference, found.cells[0]
     by_dimension: dict[int, list[float]] = {}
     for item in np.flatnonzero(items.whole & items.grouping.headline).tolist():
@@ -75,7 +73,7 @@ def test_as_many_are_drawn_as_the_interview_answered() -> None:
         size = len(question.codes)
         values = smoothed_kl(drawn, reference.shares[item, :size], reference.n[item])
         by_dimension.setdefault(int(items.grouping.dimension[item]), []).append(float(values.mean()))
-    assert part.rows[0].drawn == pytest.approx(np.mean([np.mean(each) for each in by_dimension.values()]), rel=0.01)
+    assert part[0].drawn == pytest.approx(np.mean([np.mean(each) for each in by_dimension.values()]), rel=0.01)
 
 
 def test_like_stands_beside_like() -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
 from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.dimensions import mean_section
-from defsurvey.reports.figures.first_token import FirstToken, first_token
+from defsurvey.reports.figures.first_token import first_token
 from defsurvey.reports.figures.frameworks import model_section
-from defsurvey.reports.figures.matching import matching_figure
 from defsurvey.reports.figures.questions import distinguish
-from defsurvey.reports.figures.series import Series, Training, series, training
+from defsurvey.reports.figures.series import Training, series, training
+from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.finding import find
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
@@ -120,11 +120,11 @@ def test_what_is_counted_over_all_questions_asks_for_answers_to_all() -> None:
     """Matching and the tests by question are of every question: answers to few of them name nobody."""
     of_few = analyse(without(made(("m", human), spoken=12), 0, first=2, spoken=False))
     assert of_few.cells[0].comparable
-    assert not of_few.figure(matching_figure).rows[0].comparable
-    assert not of_few.figure(distinguish).cells[0].comparable
+    assert not of_few.figure(matching_figure)[0].comparable
+    assert not of_few.figure(distinguish)[0].comparable
     of_many = analyse(without(made(("m", human), spoken=12), 0, first=2))
-    assert of_many.figure(matching_figure).rows[0].comparable
-    assert of_many.figure(distinguish).cells[0].comparable
+    assert of_many.figure(matching_figure)[0].comparable
+    assert of_many.figure(distinguish)[0].comparable
 
 
 def test_only_questions_behind_the_figure_are_counted() -> None:
@@ -144,8 +144,7 @@ def test_series_are_compared_on_the_questions_behind_the_figure() -> None:
     run = made(("a", human), ("b", human), ("c", last), ("d", last))
     facts = {model: {"series": "near" if model in "ab" else "far"} for model in "abcd"}
     part = series(analyse(replace(run, model_facts=facts)))
-    assert isinstance(part, Series)
-    (contrast,) = (test.by_question for test in part.tests)
+    (contrast,) = (test.by_question for test in part)
     assert contrast is not None
     assert (contrast.questions, contrast.p) == (3, 0.25)
 
@@ -164,8 +163,7 @@ def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
         for option in question.options
     )
     part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).figure(first_token)
-    assert isinstance(part, FirstToken)
-    assert [(row.questions, row.orders) for row in part.rows] == [(3, 1)]
+    assert [(row.questions, row.orders) for row in part] == [(3, 1)]
 
 
 def test_questions_of_no_dimension_widen_no_interval() -> None:

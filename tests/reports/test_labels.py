@@ -8,8 +8,9 @@ from dataclasses import replace
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.charts.drawing import LONGEST, room_for, shortened, width_of
 from defsurvey.reports.figures.closeness import dot_plots
-from defsurvey.reports.figures.cultural_map import CulturalMap, cultural_map, culture_map
+from defsurvey.reports.figures.cultural_map import culture_map
 from defsurvey.reports.figures.landscape import near_section
+from defsurvey.reports.figures.shared import cultural_map
 from defsurvey.storage.runs.results import Results
 from tests.reports.reading import read
 from tests.reports.synthetic import human, one_question, results, uniform
@@ -69,7 +70,6 @@ def test_names_on_the_map_are_cut_and_keep_their_letters() -> None:
     """Only people are written with a capital letter; a model is called as it is called."""
     found = analyse(long_names())
     part = found.figure(cultural_map)
-    assert isinstance(part, CulturalMap)
     drawn = read(culture_map("m", "M", part.sound, {"us": "United States", "cn": "China"}).svg)
     titles = [title.text for title in drawn.find("title")]
     assert any(title.startswith("People, China: ") for title in titles)

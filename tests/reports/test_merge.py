@@ -10,8 +10,8 @@ import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.build import build_report
-from defsurvey.reports.figures.configured import Drawn, drawn
-from defsurvey.reports.figures.judging import Insensitivity, insensitivity, judged_by
+from defsurvey.reports.figures.configured import drawn
+from defsurvey.reports.figures.judging import insensitivity, judged_by
 from defsurvey.reports.figures.provenance import provenance_section
 from defsurvey.reports.measures import answer_rows, measure_rows
 from defsurvey.reports.merge import CannotMerge, differences, merge, merge_draws, merge_judgements
@@ -198,7 +198,6 @@ def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int
         draws(regions=(), region=(-1, -1)), cell=np.zeros(2, np.int32), participant=np.arange(2, dtype=np.int32)
     )
     part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).figure(drawn)
-    assert isinstance(part, Drawn)
     ((_, axes),) = part.by_culture
     assert sum(count for axis in axes if axis.name == "memory" for _, count in axis.levels) == counted
 
@@ -258,7 +257,6 @@ def test_a_judge_of_two_runs_is_one_judge() -> None:
     said = merge_judgements(both, [judged("strict 1", (1, 0)), judged("strict 1", (1, 1, 0, 0), told=("mute",))])
     verdicts, notes = judged_by(said)
     part = analyse(merge(both), verdicts=verdicts, notes=notes).figure(insensitivity)
-    assert isinstance(part, Insensitivity)
     assert [judge.judge for judge in part.judges] == ["strict 1"]
     assert {row.model: row.rates.answers for row in part.judges[0].rows if row.rates.answers} == {"a": 2, "b": 4}
     assert [audit.agreement.n for audit in part.judges[0].audits if not audit.dimension] == [6]

@@ -10,7 +10,7 @@ import numpy as np
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import ablation_section
-from defsurvey.reports.figures.frameworks import closest_dimension, framework_section, lacks, model_section, model_table
+from defsurvey.reports.figures.frameworks import closest_dimension, framework_section, model_section, model_table
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
 from defsurvey.reports.page import Section, Table
@@ -62,8 +62,8 @@ def column(table: Table, name: str) -> dict[tuple[str, str], str]:
 def test_a_mean_of_fewer_cultures_is_compared_with_none() -> None:
     """Both tables name the cultures of each row; the mean of one culture is marked, and a note says why."""
     found = analyse(joint())
-    rows = found.figure(model_table).rows
-    assert [(row.model, row.cultures, lacks(row, rows)) for row in rows] == [
+    rows = found.figure(model_table)
+    assert [(row.model, row.sound.cultures, row.sound.lacks(each.sound for each in rows)) for row in rows] == [
         ("a", ("us",), True),
         ("b", ("us", "cn"), False),
     ]
@@ -88,8 +88,8 @@ def test_a_dimension_lost_in_one_culture_is_lost() -> None:
     """A mean over cultures of which one has no figure in a dimension is no mean of both."""
     made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")])
     of, gone = made.answers, (made.answers.cell == 1) & (made.answers.question == 1)
-    rows = analyse(replace(made, answers=replace(of, state=np.where(gone, 1, of.state)))).figure(model_table).rows
-    assert [lacks(row, rows) for row in rows] == [True, False]
+    rows = analyse(replace(made, answers=replace(of, state=np.where(gone, 1, of.state)))).figure(model_table)
+    assert [row.sound.lacks(each.sound for each in rows) for row in rows] == [True, False]
 
 
 def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
@@ -128,8 +128,8 @@ def test_a_culture_whose_people_are_not_known_takes_no_framework() -> None:
 def test_without_a_figure_nothing_is_named() -> None:
     """A row whose cultures all lack people has answers enough of nothing."""
     found = analyse(framed(("a", "cn"), ("b", "cn")))
-    assert [(row.cultures, row.comparable) for row in found.figure(model_table).rows] == [((), False)] * 2
-    assert closest_dimension(found) == "By value dimension"
+    assert [(row.sound.cultures, row.comparable) for row in found.figure(model_table)] == [((), False)] * 2
+    assert closest_dimension(found) == ""
     assert framework_section(found).title == "Probing frameworks"
 
 

@@ -8,12 +8,7 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.figures.provenance import download_section
-from defsurvey.reports.figures.quality import (
-    Contamination,
-    RecalledRow,
-    contamination,
-    quality_section,
-)
+from defsurvey.reports.figures.quality import RecalledRow, contamination, quality_section
 from defsurvey.reports.merge import merge
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from tests.reports.synthetic import results
@@ -35,7 +30,6 @@ def probed(**said: str) -> Analysis:
 def row(analysis: Analysis) -> RecalledRow:
     """What the one model recalls."""
     part = analysis.figure(contamination)
-    assert isinstance(part, Contamination)
     (found,) = part.recalled
     return found
 

@@ -44,7 +44,7 @@ def test_every_dimension_has_both_meanings() -> None:
     """High and low, for the nine dimensions of Table 2."""
     codes = set(published("table2").columns) - {"model", "average"}
     assert set(meanings()) == codes
-    assert all(each.high and each.low and each.high != each.low for each in meanings().values())
+    assert all(each["high"] and each["low"] and each["high"] != each["low"] for each in meanings().values())
 
 
 def test_only_the_authors_own_survey_is_a_replication() -> None:

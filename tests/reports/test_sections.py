@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.cultural_map import cultural_map, paper_map
-from defsurvey.reports.figures.frameworks import Frameworks, Languages, framework_section, frameworks, languages
-from defsurvey.reports.figures.words import NotRun
+from defsurvey.reports.figures.ablation import languages
+from defsurvey.reports.figures.frameworks import framework_section, frameworks
+from defsurvey.reports.figures.shared import cultural_map, paper_map
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts, agreement, mcnemar
@@ -104,12 +104,12 @@ def test_the_map_numbers_many_models(full: dict[str, Section]) -> None:
 def test_the_papers_map_stands_alone_where_the_sound_one_is_not_run(made: Planted) -> None:
     """Cultures that share no question have the paper's map, and the reason for the other."""
     found = analyse(made.results)
-    figures = {cultural_map: NotRun(reason="no question in common")}
+    figures = {cultural_map: NotRun("no question in common")}
     section = sections(replace(found, figures=figures))["figure-7"]
     assert section.not_run == ""
     assert section.paragraphs[0].startswith("The sound way is not run: no question in common.")
     assert [chart.name for chart in section.charts] == ["map-paper"]
-    neither = figures | {paper_map: NotRun(reason="no")}
+    neither = figures | {paper_map: NotRun("no")}
     assert sections(replace(found, figures=neither))["figure-7"].not_run == "no question in common"
 
 
@@ -185,8 +185,7 @@ def test_few_answers_name_no_framework() -> None:
     """The rarest answer scores less the fewer give it: one valid answer to a question does not come closest by that."""
     analysis = analyse(answering(results([("a", "us", "def", last), ("a", "us", "none", last)]), 1, 1))
     part = analysis.figure(frameworks)
-    assert isinstance(part, Frameworks)
-    assert part.rows[1].sound_mean < part.rows[0].sound_mean / 2
+    assert part.rows[1].sound.mean < part.rows[0].sound.mean / 2
     assert framework_section(analysis).title == "Probing frameworks"
 
 
@@ -228,8 +227,7 @@ def test_languages_that_cannot_be_compared_are_not_counted() -> None:
     """With too few answers in common the heading counts no comparisons, instead of none of none."""
     found = analyse(bilingual())
     part = found.figure(languages)
-    assert isinstance(part, Languages)
-    few = replace(part, rows=tuple(replace(row, contrast=None) for row in part.rows))
+    few = tuple(replace(row, contrast=None) for row in part)
     section = sections(replace(found, figures={languages: few}))["figure-10"]
     assert section.title == "Asked in another language"
 

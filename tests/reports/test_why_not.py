@@ -13,14 +13,7 @@ from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.matching import matching_section
 from defsurvey.reports.figures.provenance import provenance_section
-from defsurvey.reports.figures.questions import (
-    Placement,
-    PlacementRow,
-    distinguish,
-    placement,
-    position_section,
-    question_cards,
-)
+from defsurvey.reports.figures.questions import PlacementRow, distinguish, placement, position_section, question_cards
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
@@ -67,10 +60,8 @@ def test_figures_4_and_8_say_why_too() -> None:
 def test_p_of_a_question_shows_on_which_side_it_lies() -> None:
     """Three digits: one that counts as told apart does not look as if it were 0.05."""
     found = analyse(results([("m", "us", "def", human)]))
-    cells = tuple(
-        replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.figure(distinguish).cells
-    )
-    figures = {distinguish: replace(found.figure(distinguish), cells=cells)}
+    cells = tuple(replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.figure(distinguish))
+    figures = {distinguish: cells}
     row = question_cards(replace(found, figures=figures))[0].table.rows[-1]
     assert row.entries[-1].text == "0.046"
 
@@ -80,7 +71,7 @@ def test_shares_are_written_alike(moved: float, said: str) -> None:
     """What order moved is written as the other shares of its table, below 0 too."""
     bias = PositionBias(answers=200, questions=5, first=1.0, expected=0.25, excess=0.75, moved=moved, z=-0.01, p=0.5)
     found = analyse(results([("m", "us", "def", human)]))
-    part = Placement(rows=(PlacementRow(name="m", culture="us", bias=bias, p_holm=0.5),))
+    part = (PlacementRow(cell=found.cells[0], bias=bias, p_holm=0.5),)
     (row,) = position_section(replace(found, figures={placement: part})).tables[0].rows
     assert [entry.text for entry in row.entries][:4] == ["100%", "25.0%", said, "0.0"]
 
