@@ -1,22 +1,34 @@
-"""The task that simulates: what it makes of a worker that cannot serve."""
+"""The tasks of daemons: messages of other runs, a worker that cannot serve, a report that cannot be built, judges."""
 
 from __future__ import annotations
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
+import redis
+from celery import Celery
 from celery.exceptions import Reject
 from celery.worker import state as worker_state
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from defsurvey.jobs.broker import SIMULATE, make_app
-from defsurvey.jobs.daemons.tasks import register_simulation
+from defsurvey.jobs.broker import JUDGE, REPORT, SIMULATE, make_app, report_failure_key
+from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.daemons.tasks import register_reports, register_simulation
+from defsurvey.jobs.judging import judge
+from defsurvey.jobs.settings import Settings
+from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.database import Database
+from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.store import record_served
 from defsurvey.workers.models import ModelCard
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.jobs.ledger_rows import rows
+from tests.jobs.small_study import study
 from tests.storage.what_is_there import progress_of
 from tests.workers.working import add_run, make_stage, respondent
 
@@ -62,3 +74,141 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
     with pytest.raises(Reject, match="this worker stops"):
         task(1)
     stage.close()
+
+
+class Asked:
+    """Stands where a stage has to stand, and notes who it was to ask."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.asked: list[int] = []
+
+    def simulate(self, participant: int) -> Outcome:
+        """Ask nobody."""
+        self.asked.append(participant)
+        return Outcome.FINISHED
+
+
+def test_messages_of_other_runs_go_back_to_the_outbox(database: Database) -> None:
+    """An interrupted run left them in the queue of the model: nobody is asked, and nothing is lost."""
+    enqueue(database, None, study(name="older", models="[human]", participants="1"))
+    enqueue(database, None, study(models="[human]", participants="1"))
+    outbox.mark_published(database, [1, 2, 3, 4])
+    stage = Asked(database)
+    app = make_app("redis://nowhere")
+    register_simulation(app, cast(ParticipantRunner, stage), only="first")
+    for participant in (1, 2, 3, 4):
+        app.tasks[SIMULATE](participant)
+    assert stage.asked == [3, 4]
+    assert rows(database, "SELECT id FROM participant WHERE published_at IS NULL") == [(1,), (2,)]
+
+
+def test_a_worker_of_every_run_asks_everybody(database: Database) -> None:
+    """As ``defsurvey worker`` does."""
+    enqueue(database, None, study(models="[human]", participants="1"))
+    stage = Asked(database)
+    app = make_app("redis://nowhere")
+    register_simulation(app, cast(ParticipantRunner, stage))
+    app.tasks[SIMULATE](1)
+    assert stage.asked == [1]
+
+
+PASSING = {
+    "the database is away": OperationalError("SELECT", {}, Exception("the server is starting up")),
+    "the broker is away": redis.ConnectionError("connection refused"),
+    "the disk is full": OSError(errno.ENOSPC, "No space left on device"),
+    "the quota is used up": OSError(errno.EDQUOT, "Disk quota exceeded"),
+    "the disk fails": OSError(errno.EIO, "Input/output error"),
+}
+LASTING = {
+    "a defect": ValueError("no such section"),
+    "a row that should not be": IntegrityError("SELECT", {}, Exception("UNIQUE constraint failed")),
+    "a folder of another account": PermissionError(errno.EACCES, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("why", [*PASSING, *LASTING])
+def test_a_report_is_given_up_only_where_asking_again_mends_nothing(
+    database: Database,
+    app: Celery,
+    client: redis.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    why: str,
+) -> None:
+    """Whoever follows the run waits through an outage, since the reconciler asks again; a defect is told at once."""
+    error = (PASSING | LASTING)[why]
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tasks, "write_report", fail)
+    enqueue(database, None, study())
+    register_reports(app, database, tmp_path, client)
+    assert app.tasks[REPORT].apply(args=("first", 1)).failed()
+    told = client.get(report_failure_key("first"))
+    assert told == (None if why in PASSING else str(error).encode())
+    assert "report of first: " in caplog.text
+
+
+@pytest.mark.parametrize("run", ["nobody", "../nobody", "/tmp/nobody", ".", "..", "x" * 300, "a\0b"])
+def test_a_report_of_a_run_that_is_not_there_leaves_no_trace(
+    database: Database, app: Celery, client: redis.Redis, tmp_path: Path, run: str
+) -> None:
+    """Whatever name a message has: the run is looked up before a folder is made, inside or outside the home."""
+    reports = tmp_path / "home" / "reports"
+    before = sorted(tmp_path.iterdir())
+    register_reports(app, database, reports, client)
+    assert app.tasks[REPORT].apply(args=(run, 1, 0)).successful()
+    assert sorted(tmp_path.iterdir()) == before
+    assert client.keys() == []
+
+
+PATIENCE = 20.0
+
+
+def test_a_second_run_is_let_be_while_one_is_judged(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that waited for each other would leave no thread for reports; asked again later, it is judged."""
+    judged: list[str] = []
+    begun, go_on = threading.Event(), threading.Event()
+
+    def judge_run(_settings: Settings, _database: Database, run: str, **_: object) -> str:
+        judged.append(run)
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return run
+
+    monkeypatch.setattr(tasks.judgements, "is_due", lambda _database, _run: True)
+    monkeypatch.setattr(judge, "judge_run", judge_run)
+    monkeypatch.setattr(judge, "in_words", str)
+    app = make_app("redis://nowhere")
+    tasks.register_judging(app, Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), database)
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(app.tasks[JUDGE], "first")
+            assert begun.wait(PATIENCE)
+            pool.submit(app.tasks[JUDGE], "second").result(PATIENCE)
+            assert (judged, first.done()) == (["first"], False)
+        finally:
+            go_on.set()
+    app.tasks[JUDGE]("second")
+    assert judged == ["first", "second"]
+
+
+def test_the_reporter_of_one_run_judges_no_other(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that an interrupted ``defsurvey run`` left with the broker costs the next one nothing."""
+    judged: list[str] = []
+    monkeypatch.setattr(tasks.judgements, "is_due", lambda _database, _run: True)
+    monkeypatch.setattr(judge, "judge_run", lambda _settings, _database, run, **_: judged.append(run))
+    monkeypatch.setattr(judge, "in_words", str)
+    app = make_app("redis://nowhere")
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    tasks.register_judging(app, settings, database, only="second")
+    app.tasks[JUDGE]("first")
+    app.tasks[JUDGE]("second")
+    assert judged == ["second"]

@@ -140,15 +140,6 @@ def test_a_calibration_answer_that_cannot_be_judged_costs_no_reply_to_another(he
     assert here.asked == 73 + done.sampled - 2  # two answers are empty: a program judges them
 
 
-def test_a_judge_that_refuses_everything_is_not_asked_about_the_whole_set(here: JudgedRun) -> None:
-    """One that cannot be reached neither: each call would be tried again and again before anybody is told."""
-    here.answer(5)
-    here.server.refused = lambda _prompt: True
-    with pytest.raises(EngineUnavailable, match="the calibration set could not be judged: the server says 400: it is"):
-        here.judge()
-    assert here.asked <= 4  # the card's concurrency: how many were under way
-
-
 def test_a_judge_that_gives_no_reply_is_not_asked_about_everything(here: JudgedRun) -> None:
     """Two rounds of calls in a row are enough, four at once; one reply between them, and the next begin to count."""
     here.answer()

@@ -157,14 +157,3 @@ def test_a_spent_budget_stops_the_run_and_more_money_lets_it_go_on(machine: Mach
         assert whole.returncode == 0, whole.stderr
     assert machine.answers() == PLANNED == len(server.got)
     assert machine.json("status")["state"] == "finished"
-
-
-def test_a_study_whose_judge_had_no_money_goes_on_with_another_budget(machine: Machine, judge: JudgeServer) -> None:
-    """Typed again with more, and then with none, after which the run costs what it costs."""
-    (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
-    for budget, code, said in (("0.01", 3, "of 0.01 US dollars are spent"), ("0.02", 3, "of 0.02 US"), (None, 0, "")):
-        machine.write_study(STUDY + JUDGED + (f"budget: {budget}\n" if budget else ""))
-        ran = machine.type("run", "study.yaml", JUDGE_KEY=KEY)
-        assert (ran.returncode, said in ran.stderr) == (code, True), ran.stderr
-    assert machine.json("status")["state"] == "finished"
-    assert sum(judge.asked.values()) == 72 + judged(machine)

@@ -95,18 +95,6 @@ def test_answers_of_an_extension_are_judged_as_well(small: Meanwhile) -> None:
     assert not small.is_due()
 
 
-def test_a_judge_that_is_asked_while_the_run_goes_on_leaves_the_rest_to_be_judged(small: Meanwhile) -> None:
-    """One model has answered everything, and the other answers while the first is judged."""
-    small.answer_everything(models="model-a")
-    small.once(small.answer_everything)
-    small.judge_by_study()
-    assert small.rows(JUDGED) == [("model-a", 30)]
-    assert small.is_due()
-    small.judge_if_due()
-    assert small.rows(JUDGED) == [("model-a", 30), ("model-b", 30)]
-    assert not small.is_due()
-
-
 def test_an_answer_that_is_asked_again_meanwhile_is_judged_anew(small: Meanwhile) -> None:
     """Its verdicts were of what it said before."""
     small.answer_everything()

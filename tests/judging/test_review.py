@@ -22,7 +22,7 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.results import STATES, read_results
 from defsurvey.storage.runs.run import AnswerState, Protocol
 from defsurvey.storage.runs.store import add_run
-from defsurvey.storage.runs.verdicts import Reading, read_by, record_reading, with_readings
+from defsurvey.storage.runs.verdicts import Reading, read_by, with_readings
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import Option
 from tests.judging.conftest import nowhere
@@ -189,19 +189,3 @@ def test_what_is_no_reading_is_refused(tmp_path: Path) -> None:
             Reading(key=key, reader="ann", state=state)
     told = CliRunner().invoke(main, ["review", "first"], env={"DEFSURVEY_HOME": str(tmp_path)})
     assert (told.exit_code, "stdin is none" in told.output) == (2, True)
-
-
-def test_a_reading_is_replaced_by_the_same_reader(unread: Database) -> None:
-    """The later one counts."""
-    key = next(iter(read_keys(unread)))
-    for choices in ((1,), (4,)):
-        record_reading(unread, Reading(key=key, reader="ann", state=AnswerState.ANSWERED, choices=choices))
-    results = with_readings(unread, read_results(unread, "first"))
-    assert results.answers.choices[0] == 1 << 3
-
-
-def read_keys(database: Database) -> list[AnswerKey]:
-    """What is to be read."""
-    from defsurvey.storage.runs.verdicts import to_read
-
-    return to_read(database, "first", "ann")

@@ -10,7 +10,6 @@ import pytest
 from defsurvey.storage.runs.probes import ProbeKind
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import QuestionType
-from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.probing import BATCH, complete, planned, read_percentages
 from defsurvey.workers.simulation.prompts import UnknownLanguage
 from tests.workers.memorisers import memorised
@@ -72,29 +71,6 @@ def test_what_the_engine_gives_up_is_no_probe() -> None:
     assert [len(batch.failures) for batch in batches] == [BATCH, BATCH, 40 - 2 * BATCH]
     assert not any(batch.probes for batch in batches)
     assert batches[0].failures[0] == "model m, question Q1, options: the server is gone"
-
-
-def test_an_engine_that_raises_fails_what_it_was_asked() -> None:
-    """An engine may be anybody's; what it raises is told like what it gives up."""
-    todo = planned(SURVEY, "m", CELLS[:1], ["Q1", "Q2"])
-    (batch,) = complete(todo, SURVEY, Paraphraser(lambda prompt: str(1 // ("important is family" not in prompt))))
-    assert [probe.question for probe in batch.probes] == ["Q2", "Q2"]
-    said = "the engine raised ZeroDivisionError: integer division or modulo by zero"
-    assert batch.failures == (f"model m, question Q1, options: {said}", f"model m, question Q1, percentages: {said}")
-
-
-def test_what_was_replied_before_an_engine_went_away_is_kept() -> None:
-    """It was paid for."""
-
-    def reply(prompt: str) -> str:
-        if "important is family" in prompt:
-            raise EngineUnavailable("no credit")
-        return "1"
-
-    batches = complete(planned(SURVEY, "m", CELLS[:1], ["Q1", "Q2"]), SURVEY, Paraphraser(reply, late=True))
-    assert {probe.question for probe in next(batches).probes} == {"Q2"}
-    with pytest.raises(EngineUnavailable, match="no credit"):
-        next(batches)
 
 
 @pytest.mark.parametrize(

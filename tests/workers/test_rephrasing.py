@@ -158,15 +158,6 @@ def test_an_engine_that_gives_up_leaves_the_wording_open() -> None:
     assert first.failures[0] == "question Q1, en, paraphrase 1: the server is gone"
 
 
-def test_an_engine_that_raises_leaves_the_wording_open() -> None:
-    """An engine may be anybody's; the wordings beside are written."""
-    engine = Paraphraser(lambda prompt: "" if "important is family" in prompt and 1 // 0 else new_wording(prompt))
-    [first, *_] = run(engine, order(attempts=1))
-    assert len(first.tried) == 2
-    said = "the engine raised ZeroDivisionError: integer division or modulo by zero"
-    assert first.failures == (f"question Q1, en, paraphrase 1: {said}",)
-
-
 def test_what_was_written_before_an_engine_went_away_is_kept() -> None:
     """It was paid for."""
 
