@@ -1,41 +1,112 @@
-"""A run moved as one file comes out as it went in, on whatever database."""
+"""A run moved as one file comes out as it went in; one that anybody may have written holds only what a run can."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import stat
+import threading
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, select
 
+from defsurvey.jobs.cli.exits import exit_code
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import archive, outbox, store
+from defsurvey.storage.runs import archive, judgements, outbox, store, tables
 from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
+from defsurvey.storage.runs.budget import spent as spent_on
 from defsurvey.storage.runs.export import answer_rows
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, JudgeName, Verdict
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.recovery import ask_again
-from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.rows import digest
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS, AnswerState
 from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.schema import migrate
-from tests.storage.small_run import answer, claimed, finish, new_cell, started
+from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
+from defsurvey.storage.surveys.problem import SurveyError
+from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import progress_of
+
+Rows = dict[str, list[Any]]
+
+
+Change = Callable[[Rows], object]
+
+
+def remade(database: Database, folder: Path, change: Change, *, run: Any = "first") -> Path:
+    """A bundle of the run whose rows were changed, with the hashes that they have now."""
+    file, made = folder / "run.bundle", folder / "remade.bundle"
+    export_bundle(database, "first", file)
+    with zipfile.ZipFile(file) as archive:
+        manifest = json.loads(archive.read("manifest.json"))
+        rows: Rows = {
+            name: [json.loads(line) for line in archive.read(f"{name}.jsonl").splitlines()]
+            for name in manifest["members"]
+        }
+    change(rows)
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, written in rows.items():
+            body = b"".join(row if isinstance(row, bytes) else json.dumps(row).encode() + b"\n" for row in written)
+            manifest["members"][name] = {"rows": len(written), "sha256": hashlib.sha256(body).hexdigest()}
+            archive.writestr(f"{name}.jsonl", body)
+        archive.writestr("manifest.json", json.dumps(manifest | {"run": run}))
+    return made
+
+
+def first(table: str, **columns: Any) -> Change:
+    """The first row of a table gets other values."""
+    return lambda rows: rows[table][0].update(columns)
+
+
+def refused(elsewhere: Database, file: Path) -> str:
+    """The message with which a bundle is refused: wrong input, one line that can be seen, and nothing was written."""
+    with pytest.raises(BadBundle) as error:
+        import_bundle(elsewhere, file)
+    assert exit_code(error.value) == 2
+    assert store.run_ids(elsewhere) == ["other"]
+    with elsewhere.read() as connection:
+        assert connection.execute(select(tables.judge)).all() == []
+    message = str(error.value)
+    assert message.isprintable()
+    assert len(message) < len(str(file)) + 500
+    return message
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Database:
-    """An empty database on another machine, with a run of its own so that keys differ."""
-    database = Database(f"sqlite:///{tmp_path / 'elsewhere.db'}")
-    migrate(database)
-    started(database, new_cell(participants=3), id="other")
-    return database
+def moved(sqlite_url: str) -> Iterator[Database]:
+    """The run to be moved: a finished participant and one who has answered once."""
+    with Database(sqlite_url) as opened:
+        ledger = Ledger(opened, owner="host:1:here")
+        first, second = started(opened, new_cell(participants=2))
+        finish(ledger, first)
+        ledger.checkpoint(held := claimed(ledger, second), answer(held, 0), (0,))
+        yield opened
 
 
-def half_done(database: Database, ledger: Ledger) -> None:
-    """A run with a finished, a half-finished and a waiting participant, one answer of which failed."""
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Database]:
+    """Another database with a run of its own."""
+    with Database(f"sqlite:///{tmp_path / 'elsewhere.db'}") as opened:
+        migrate(opened)
+        started(opened, id="other")
+        yield opened
+
+
+def test_a_run_comes_out_as_it_went_in(
+    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers, progress, design, what served it and what is to be asked again are the same; leases stay behind.
+
+    Rows go in by the batch, so that others can write soon, and stay with their participants all the same.
+    """
     first, second, _ = started(database, new_cell(participants=3))
     finish(ledger, first)
     held = claimed(ledger, second)
@@ -43,18 +114,23 @@ def half_done(database: Database, ledger: Ledger) -> None:
     ledger.checkpoint(held, answer(held, 1, state=AnswerState.FAILED, reason="gone"), (0,))
     record_served(database, "first", "model-a", {"weights": "abc"}, {"numpy": "2"})
     ask_again(database, "first", [AnswerState.FAILED])
-
-
-def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path) -> None:
-    """Answers, progress, design, what served it and what is to be asked again are the same; leases stay behind."""
-    half_done(database, ledger)
     file = tmp_path / "run.bundle"
     assert export_bundle(database, "first", file) == 5
+    monkeypatch.setattr(archive, "_BATCH", 2)
+    statements: list[str] = []
+
+    @event.listens_for(elsewhere.engine, "before_cursor_execute")
+    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        statements.append(statement)
+
     with elsewhere:
         assert import_bundle(elsewhere, file) == "first"
-        assert list(answer_rows(elsewhere, "first", telemetry=True)) == list(
-            answer_rows(database, "first", telemetry=True)
-        )
+        made = [
+            sum(line.startswith(f"INSERT INTO {table} ") for line in statements) for table in ("answer", "participant")
+        ]
+        assert made == [3, 2]
+        rows = [list(answer_rows(each, "first", telemetry=True)) for each in (elsewhere, database)]
+        assert rows[0] == rows[1]
         assert progress_of(elsewhere, "first") == progress_of(database, "first")
         assert store.design_of(elsewhere, "first") == store.design_of(database, "first")
         assert outbox.revision(elsewhere, "first") == outbox.revision(database, "first")
@@ -66,92 +142,51 @@ def test_a_run_comes_out_as_it_went_in(database: Database, ledger: Ledger, elsew
         assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
 
 
-def test_the_longest_reply_comes_along(database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path) -> None:
-    """A server may send 16 MiB, and quotes and line breaks take twice their room in a file."""
-    said, file = '"\n' * 2**21 + "x" * 2**20, tmp_path / "run.bundle"
-    held = claimed(ledger, started(database, new_cell())[0])
-    ledger.checkpoint(held, answer(held, 0, completion=said), (0,))
-    export_bundle(database, "first", file)
-    with elsewhere:
-        import_bundle(elsewhere, file)
-        assert [row["completion"] for row in answer_rows(elsewhere, "first")] == [said]
+VALUE = {"dimension": "EVI", "direction": 1, "basis": "B", "core": False}
 
 
-@pytest.mark.parametrize("batch", [1000, 2])
-def test_an_import_takes_few_statements(
-    database: Database,
-    ledger: Ledger,
-    elsewhere: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    batch: int,
+@pytest.mark.parametrize(
+    ("member", "before", "after", "told"),
+    [
+        ("answer.jsonl", b"option", b"potion", r"answer\.jsonl is damaged"),
+        ("cell.jsonl", b'"model"', b'"modem"', r"cell\.jsonl is damaged"),  # before a row of it is written
+        ("manifest.json", b'"format": 1', b'"format": 99', r"expected format 1 and schema \d+, got \[99, '\d+'\]"),
+        ("manifest.json", b'"run": "first"', b'"run": ["first"]', r"expected the id of a run, .*, got \['first'\]"),
+        ("manifest.json", b'"cell": {', b'"sell": {', "expected members survey, run, .*, got .*'sell'"),
+        ("manifest.json", b'"members": {', b'"members": 5, "m": {', "expected members survey, run, .*, got 5"),
+        ("manifest.json", b'"cell": {', b'"cell": 5, "m": {', "expected members survey, run, .*'m'"),
+        ("manifest.json", b'"rows": 2', b'"cows": 2', "member .*: expected rows and sha256, got .*'cows': 2"),
+        ("manifest.json", b"{", b"[[", "is no bundle of a run: expected JSON"),
+    ],
+)
+def test_a_damaged_file_leaves_nothing_behind(
+    moved: Database, elsewhere: Database, tmp_path: Path, member: str, before: bytes, after: bytes, told: str
 ) -> None:
-    """Nobody else writes meanwhile: rows go in by the batch, and stay with their participants all the same."""
-    half_done(database, ledger)
-    file = tmp_path / "run.bundle"
-    assert export_bundle(database, "first", file) == 5
-    monkeypatch.setattr(archive, "_BATCH", batch)
-    statements: list[str] = []
-
-    @event.listens_for(elsewhere.engine, "before_cursor_execute")
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        statements.append(statement)
-
-    with elsewhere:
-        import_bundle(elsewhere, file)
-        made = sum(statement.startswith("INSERT INTO answer") for statement in statements)
-        assert made == {1000: 1, 2: 3}[batch]
-        assert (
-            sum(statement.startswith("INSERT INTO participant") for statement in statements) == {1000: 1, 2: 2}[batch]
-        )
-        assert list(answer_rows(elsewhere, "first", telemetry=True)) == list(
-            answer_rows(database, "first", telemetry=True)
-        )
-
-
-def test_a_run_that_is_here_already_is_not_imported(database: Database, ledger: Ledger, tmp_path: Path) -> None:
-    """Nothing is mixed: the file is refused and what is here stays."""
-    half_done(database, ledger)
-    file = tmp_path / "run.bundle"
-    export_bundle(database, "first", file)
-    before = list(answer_rows(database, "first", telemetry=True))
-    with pytest.raises(BadBundle, match="run first is here already"):
-        import_bundle(database, file)
-    assert list(answer_rows(database, "first", telemetry=True)) == before
-
-
-def _altered(database: Database, folder: Path, member: str, before: bytes, after: bytes) -> Path:
-    """A bundle of the run of which one member says something else."""
-    file, damaged = folder / "run.bundle", folder / "damaged.bundle"
-    export_bundle(database, "first", file)
+    """What was changed is noticed by its hash, and whatever stands in place of the manifest is told."""
+    file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
+    export_bundle(moved, "first", file)
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
         for name in source.namelist():
             content = source.read(name)
-            target.writestr(name, content.replace(before, after) if name == member else content)
-    return damaged
+            assert name != member or before in content
+            target.writestr(name, content.replace(before, after, 1) if name == member else content)
+    assert re.search(told, refused(elsewhere, damaged))
 
 
-def test_a_damaged_file_leaves_nothing_behind(
-    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path
+@pytest.mark.parametrize("damage", ["packed otherwise", "encrypted", "unpacks to nothing", "cut off"])
+def test_damage_that_the_archive_itself_notices_is_told(
+    moved: Database, elsewhere: Database, tmp_path: Path, damage: str
 ) -> None:
-    """A changed answer is noticed by its hash, and the whole import is taken back."""
-    half_done(database, ledger)
-    damaged = _altered(database, tmp_path, "answer.jsonl", b"gone", b"fine")
-    with elsewhere:
-        with pytest.raises(BadBundle, match=r"answer\.jsonl is damaged"):
-            import_bundle(elsewhere, damaged)
-        assert store.run_ids(elsewhere) == ["other"]
-
-
-def _damaged(content: bytes, name: str, damage: str) -> bytes:
-    """An archive of which one member's data, or what the directory says of it, was changed."""
+    """Whichever way it is noticed, by the directory or while a member is unpacked."""
+    file, name = tmp_path / "run.bundle", b"answer.jsonl"
+    export_bundle(moved, "first", file)
+    content = file.read_bytes()
     changed = bytearray(content)
-    entry = content.rindex(name.encode(), 0, content.rindex(b"PK\x05\x06")) - 46  # of the directory, at the end
-    data = 30 + content.index(name.encode()) - 30 + len(name)
-    assert content[entry : entry + 4] == b"PK\x01\x02"
+    entry = content.rindex(name, 0, content.rindex(b"PK\x05\x06")) - 46  # of the directory, at the end
+    data = content.index(name) + len(name)
     match damage:
         case "packed otherwise":
-            changed[entry + 10] = 99
+            changed[entry + 10] = zipfile.ZIP_LZMA
         case "encrypted":
             changed[entry + 8] |= 1
         case "unpacks to nothing":
@@ -159,124 +194,295 @@ def _damaged(content: bytes, name: str, damage: str) -> bytes:
             changed[data + extra] = 0b111  # a last block of a kind that does not exist
         case "cut off":
             del changed[entry:]
-    return bytes(changed)
+    file.write_bytes(changed)
+    assert "is no bundle of a run: " in refused(elsewhere, file)
 
 
-@pytest.mark.parametrize("damage", ["packed otherwise", "encrypted", "unpacks to nothing", "cut off"])
-def test_damage_that_the_archive_itself_notices_is_told(
-    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, damage: str
-) -> None:
-    """Whichever way it is noticed, by the directory or while a member is unpacked."""
-    half_done(database, ledger)
+def test_what_is_not_there_or_here_already_is_refused(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+    """A missing file, one of another kind, a run that is here, and one that is not."""
     file = tmp_path / "run.bundle"
-    export_bundle(database, "first", file)
-    file.write_bytes(_damaged(file.read_bytes(), "answer.jsonl", damage))
-    with elsewhere:
-        with pytest.raises(BadBundle, match="is no bundle of a run: "):
-            import_bundle(elsewhere, file)
-        assert store.run_ids(elsewhere) == ["other"]
+    assert "there is no such file" in refused(elsewhere, file)
+    with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
+        export_bundle(moved, "nowhere", file)
+    assert not file.exists()
+    file.write_bytes(b"no archive")
+    assert "is no bundle" in refused(elsewhere, file)
+    file.unlink()
+    export_bundle(moved, "first", file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~umask()  # what the account leaves others of a new file
+    before = list(answer_rows(moved, "first", telemetry=True))
+    with pytest.raises(BadBundle, match="run first is here already"):
+        import_bundle(moved, file)
+    assert list(answer_rows(moved, "first", telemetry=True)) == before
 
 
-@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_only_what_is_packed_as_ours_is_unpacked(
-    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, packed: int
-) -> None:
-    """Other ways tell of damage by errors of their own."""
-    half_done(database, ledger)
-    file, other = tmp_path / "run.bundle", tmp_path / "other.bundle"
-    export_bundle(database, "first", file)
-    with zipfile.ZipFile(file) as source, zipfile.ZipFile(other, "w", packed) as target:
-        for name in source.namelist():
-            target.writestr(name, source.read(name))
-    with elsewhere:
-        with pytest.raises(BadBundle, match=r"is no bundle of a run: survey\.jsonl is packed in another way than ours"):
-            import_bundle(elsewhere, other)
-        assert store.run_ids(elsewhere) == ["other"]
+def umask() -> int:
+    """The account's."""
+    os.umask(mask := os.umask(0))
+    return mask
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_bundle_is_as_private_as_other_files(
-    database: Database, ledger: Ledger, tmp_path: Path, umask: int, mode: int
-) -> None:
-    """What the account leaves others of a new file, it leaves them of this one."""
-    half_done(database, ledger)
-    before = os.umask(umask)
-    try:
-        export_bundle(database, "first", tmp_path / "run.bundle")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "run.bundle").stat().st_mode) == mode
-    assert [file.name for file in tmp_path.glob("*run.bundle*")] == ["run.bundle"]
+def renamed(run: Any) -> Change:
+    """Every row is of a run of another name."""
 
+    def change(rows: Rows) -> None:
+        for name, some in rows.items():
+            for row in some:
+                row |= {"id": run} if name == "run" else {"run": run} if "run" in row else {}
 
-def test_damage_is_noticed_before_a_row_is_written(
-    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path
-) -> None:
-    """What a damaged row says may be anything, such as a column that is not there."""
-    half_done(database, ledger)
-    damaged = _altered(database, tmp_path, "cell.jsonl", b'"model"', b'"modem"')
-    with elsewhere, pytest.raises(BadBundle, match=r"cell\.jsonl is damaged"):
-        import_bundle(elsewhere, damaged)
+    return change
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "there is no such file"), (b"no archive", "is no bundle"), (b"{}", "is no bundle")],
+    "run",
+    ["/tmp/victim", "../../evil", "", "a" * 300, "a\0b", "x[/red]y", "\x1b]0;pwned\x07", "a\ud800b", "First", "."],
 )
-def test_what_is_no_bundle_is_refused(elsewhere: Database, tmp_path: Path, content: bytes | None, message: str) -> None:
-    """A missing file and one of another kind are told apart."""
-    file = tmp_path / "run.bundle"
-    if content is not None:
-        file.write_bytes(content)
-    with elsewhere, pytest.raises(BadBundle, match=message):
-        import_bundle(elsewhere, file)
+def test_a_run_has_a_name_that_a_study_could_give(
+    moved: Database, elsewhere: Database, tmp_path: Path, run: str
+) -> None:
+    """Reports are written to a folder of that name."""
+    message = refused(elsewhere, remade(moved, tmp_path, renamed(run), run=run))
+    assert (
+        "expected the id of a run, a name of at most 64 lower-case letters" in message or "half a character" in message
+    )
 
 
-def test_a_bundle_of_another_version_is_refused(elsewhere: Database, tmp_path: Path) -> None:
-    """What this version cannot read is said with both versions."""
-    file = tmp_path / "run.bundle"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("manifest.json", '{"format": 99, "schema": "0001"}')
-    with elsewhere, pytest.raises(BadBundle, match=r"expected format 1 and schema \d+, got \[99, '0001'\]"):
-        import_bundle(elsewhere, file)
+def read_as(state: str, choices: list[int]) -> Change:
+    """Somebody has read the first answer, which the program could not read."""
+
+    def change(rows: Rows) -> None:
+        answered = rows["answer"][0]
+        answered |= {"state": "unparsable", "choices": []}
+        row = {column: answered[column] for column in ("participant", "item", "slot", "digest")}
+        rows["reading"].append(row | {"reader": "me", "state": state, "choices": choices, "read_at": 1.0})
+
+    return change
+
+
+#: What is changed -> what the message must contain
+MISTAKES: dict[str, tuple[Change, str]] = {
+    "another run": (first("run", id="second"), "run.jsonl, line 1: id: expected the run first alone, got 'second'"),
+    "two runs": (
+        lambda rows: rows["run"].append(rows["run"][0]),
+        "run.jsonl, line 2: id: expected the run first alone",
+    ),
+    "no run": (lambda rows: rows["run"].clear(), "run.jsonl, line 0: expected run first, got none"),
+    "a cell of another run": (first("cell", run="other"), "cell.jsonl, line 1: run: expected first, got 'other'"),
+    "no survey": (lambda rows: rows["survey"].clear(), "survey: expected the one in the file, got another"),
+    "no survey in the body": (
+        first("survey", body={}),
+        "survey.jsonl, line 1: stored survey: expected form 1, got None",
+    ),
+    "a number of 5,000 digits": (
+        lambda rows: rows["answer"].__setitem__(0, b"1" * 5000 + b"\n"),
+        "answer.jsonl, line 1: expected JSON, got something else (Exceeds the limit",
+    ),
+    "brackets": (lambda rows: rows["answer"].append(b"[" * 99_999 + b"\n"), "answer.jsonl, line 5: expected JSON"),
+    "no number": (lambda rows: rows["answer"].append(b'{"seconds": NaN}\n'), "NaN is no finite number"),
+    "a column too many": (first("answer", nope=1), "answer.jsonl, line 1: expected the columns"),
+    "a seed beyond all": (first("answer", seed=10**30), "seed: expected a number below 9223372036854775808, got 1"),
+    "a reply that is none": (first("answer", completion=5), "completion: expected a text, got 5"),
+    "half a character": (first("answer", completion="\ud800"), "expected text that can be stored, got a NUL or half"),
+    "a NUL": (first("answer", draws={"region": "\0"}), "expected text that can be stored, got a NUL or half"),
+    "options that are none": (first("answer", shown=[99]), "shown: expected some options of A, each once, got [99]"),
+    "another question": (first("answer", question="Z"), "question: expected one that the run has, got 'Z'"),
+    "a state of no answer": (
+        first("answer", state="whatever"),
+        "state: expected one of answered, refused, unparsable, failed, got",
+    ),
+    "draws of nothing": (
+        first("answer", draws={}),
+        "draws.region: expected a key 'region', got none",
+    ),
+    "beams in words": (first("answer", used={"num_beams": "3"}), "used.num_beams: expected a whole number, got '3'"),
+    "nobody's answer": (first("answer", participant=999), "participant: expected one that the run has, got 999"),
+    "an answer twice": (lambda rows: rows["answer"].append(rows["answer"][0]), "its rows contradict each other"),
+    "another culture": (first("cell", culture="xx"), "culture: expected one that the run has, got 'xx'"),
+    "a model with an escape": (first("cell", model="a\x1b[2J"), "model: expected a text without control characters"),
+    "tokens below 0": (
+        first("participant", prompt_tokens=-1),
+        "prompt_tokens: expected a number of at least 0, got -1",
+    ),
+    "made in no year": (first("run", created_at=1e300), "created_at: expected a number below 2.53402e+11, got 1e+300"),
+    "questions of no survey": (first("run", questions=["Z"]), "questions: expected questions of the survey, got 'Z'"),
+    "a judge of another kind": (first("run", judge=[1]), "judge: expected an object, got [1]"),
+    "shown nothing": (
+        first("answer", shown=[]),
+        "answer.jsonl, line 1: shown: expected some options of A, each once, got []",
+    ),
+    "an answer without a choice": (
+        first("answer", choices=[]),
+        "answer.jsonl, line 1: choices: expected some exactly where it is answered, got []",
+    ),
+    "a choice twice": (first("answer", choices=[2, 2]), "choices: expected at most 1 of A, each once, got [2, 2]"),
+    "more choices than a list allows": (
+        lambda rows: rows["answer"][2].update(choices=[1, 2, 3, 4]),
+        "answer.jsonl, line 3: choices: expected at most 3 of C, each once, got [1, 2, 3, 4]",
+    ),
+    "a citizen beyond all numbers": (
+        first("participant", number=MOST_PARTICIPANTS),
+        "participant.jsonl, line 1: number: expected a number below 100000, got 100000",
+    ),
+    "read as no option": (read_as("answered", [999]), "reading.jsonl: choices: expected options of A, got [999]"),
+    "read as a refusal of something": (
+        read_as("refused", [1]),
+        "reading.jsonl, line 1: choices: expected some exactly where it is answered, got [1]",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_no_run_can_hold_is_refused(moved: Database, elsewhere: Database, tmp_path: Path, mistake: str) -> None:
+    """One error that says where, and nothing half imported."""
+    change, told = MISTAKES[mistake]
+    assert told in refused(elsewhere, remade(moved, tmp_path, change))
+
+
+def other_shares(body: dict[str, Any]) -> dict[str, Any]:
+    """A stored survey whose people all chose the first option."""
+    references = [
+        {**reference, "shares": [[code, float(not place)] for place, (code, _) in enumerate(reference["shares"])]}
+        for reference in body["references"]
+    ]
+    return {**body, "references": references}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["in its place", "beside it"])
+def test_a_survey_is_the_one_of_its_fingerprint(
+    moved: Database, elsewhere: Database, tmp_path: Path, beside: bool
+) -> None:
+    """Else figures of a bundle's making would be those of every later run of that survey."""
+
+    def change(rows: Rows) -> None:
+        (row,) = rows["survey"]
+        rows["survey"] = [*([row] if beside else []), {**row, "body": other_shares(row["body"])}]
+
+    told = "fingerprint: expected that of the one survey of the run, got another"
+    assert told in refused(elsewhere, remade(moved, tmp_path, change))
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("change", "where"),
     [
-        ({"members": ["cell", "answer"]}, "expected members survey, run, .*, got \\['cell', 'answer'\\]"),
-        ({"members": None}, "expected members survey, run, .*, got None"),
-        ({"members": {"cell": {"rows": 0, "sha256": ""}}}, "expected members survey, run, .*, got .*'cell'"),
-        ({"cell": None}, "member cell: expected rows and sha256, got None"),
-        ({"cell": [1]}, "member cell: expected rows and sha256, got \\[1\\]"),
-        ({"cell": {"rows": 1}}, "member cell: expected rows and sha256, got .*'rows': 1"),
-        ({"run": ["first"]}, "expected the id of a run, .*, got \\['first'\\]"),
-        ({"run": None}, "expected the id of a run, .*, got None"),
+        (lambda body: body.update(title=5), "title"),
+        (lambda body: body["questions"][0]["options"][1].update(code="2"), "questions[1].options[2].code"),
+        (
+            lambda body: body["questions"][0]["text"].update(en="\u2068What?\u2069"),
+            "questions[1].text.en (a control character, U+2068)",
+        ),
+        (
+            lambda body: body["questions"][0].update(value={**VALUE, "dimension": "E\x1b[2J"}),
+            "questions[1].value.dimension (a control character, U+001B)",
+        ),
+        (lambda body: body["questions"][0].update(value={**VALUE, "direction": "1"}), "questions[1].value.direction"),
+        (lambda body: body["questions"][0]["options"][1].update(code=1), "the options of A"),
+        (lambda body: body["questions"][0]["text"].pop("en"), "the languages of A"),
+        (lambda body: body["references"][0].update(n=0), "the references of A"),
+        (lambda body: body["references"][0].update(culture="xx"), "the references of A"),
+        (lambda body: body["questions"].append(body["questions"][0]), "its ids"),
     ],
 )
-def test_a_manifest_that_is_not_as_it_was_written_is_refused(
-    database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, changed: Any, message: str
+def test_a_survey_that_could_not_be_asked_is_refused(
+    moved: Database, elsewhere: Database, tmp_path: Path, change: Callable[[Any], object], where: str
 ) -> None:
-    """Whatever stands in the place of the members, of one of them, or of the run; nothing is written."""
-    half_done(database, ledger)
-    file = tmp_path / "run.bundle"
-    export_bundle(database, "first", file)
-    with zipfile.ZipFile(file) as archive:
-        manifest = json.loads(archive.read("manifest.json"))
-    before = json.dumps(manifest, indent=2).encode()
-    if "cell" in changed:
-        manifest["members"] |= changed
-    else:
-        manifest |= changed
-    damaged = _altered(database, tmp_path, "manifest.json", before, json.dumps(manifest).encode())
-    with elsewhere:
-        with pytest.raises(BadBundle, match=f"damaged.bundle: {message}"):
-            import_bundle(elsewhere, damaged)
-        assert store.run_ids(elsewhere) == ["other"]
+    """Also where its fingerprint is that of what it says."""
+
+    def changed(rows: Rows) -> None:
+        (row,) = rows["survey"]
+        change(row["body"])
+        with suppress(SurveyError):
+            row["fingerprint"] = row["body"]["fingerprint"] = fingerprint(survey_from_json(row["body"]))
+        rows["run"][0]["survey"] = row["fingerprint"]
+
+    told = f"got another value at {where}"
+    assert told in refused(elsewhere, remade(moved, tmp_path, changed))
 
 
-def test_an_export_that_fails_leaves_no_file(database: Database, tmp_path: Path) -> None:
-    """The file appears whole or not at all."""
-    with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
-        export_bundle(database, "nowhere", tmp_path / "run.bundle")
-    assert list(tmp_path.glob("*bundle*")) == []
+def judged(database: Database, prices: tuple[float, float] | None) -> None:
+    """A judge that takes 1 and 5 dollars has judged an answer, which cost other prices, or was not priced yet."""
+    name = JudgeName(identity="kind (v1)", model="kind", description={}, input_price=1.0, output_price=5.0)
+    judge = judgements.register(database, name)
+    findings = dict.fromkeys(DIMENSIONS, Finding(verdict=Verdict.PASS))
+    said = Judgement(findings=findings, prompt_tokens=1_000_000, completion_tokens=0)
+    judgements.record_calibration(database, judge, "item", said)
+    (call, *_) = judgements.sample(database, [store.load_run(database, "first").cells[0].id], share=1, seed=0)
+    judgements.record(database, judge, [(call, said)], prices=prices, batched=False)
+
+
+@pytest.mark.parametrize(("prices", "spent"), [((3.0, 0.0), 3.0), (None, 1.0)])
+def test_a_judge_that_comes_along_is_unknown_here(
+    moved: Database, elsewhere: Database, tmp_path: Path, prices: tuple[float, float] | None, spent: float
+) -> None:
+    """It has not been calibrated and has no price here; what it said of the run, and what that cost, has come too."""
+    judged(moved, prices)
+
+    import_bundle(elsewhere, remade(moved, tmp_path, lambda rows: None))
+    with elsewhere.read() as connection:
+        (row,) = connection.execute(select(tables.judge))
+    assert (row.identity, row.input_price, row.output_price) == ("kind (v1)", None, None)
+    assert judgements.calibrated(elsewhere, row.id) == {}
+    assert len(judgements.judged(elsewhere, row.id, "first")) == 1
+    assert spent_on(elsewhere, "first") == spent_on(moved, "first") == spent
+
+
+def test_prices_below_0_are_refused(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+    """They would make room in the budget."""
+    served = {"run": "first", "model": "model-a", "versions": {}}
+
+    def change(rows: Rows) -> None:
+        rows["served"].append({**served, "description": {"input_price": "-1", "output_price": "0"}})
+
+    told = "served.jsonl, line 1: description: expected texts, prices being numbers"
+    assert told in refused(elsewhere, remade(moved, tmp_path, change))
+
+
+def test_what_looks_like_an_escape_is_text(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+    """A model may write of half characters; only those that are some cannot be stored."""
+    said = r"\ud800 \u0000 😀"
+    file = remade(moved, tmp_path, first("answer", completion=said, digest=digest(said)))
+    import_bundle(elsewhere, file)
+    assert said in {row["completion"] for row in answer_rows(elsewhere, "first")}
+
+
+def test_little_is_held_in_memory(
+    moved: Database, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest and a row have their largest sizes, and rows are taken together by their bytes as well."""
+    assert list(map(len, archive._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
+    monkeypatch.setattr(archive, "_LINE_MAX", 20_000)
+    file = remade(moved, tmp_path, first("answer", completion="x" * 20_000))
+    assert "answer.jsonl: expected rows of at most 20,000 bytes, got a longer one" in refused(elsewhere, file)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as whole:
+        whole.writestr("manifest.json", b"[" + b" " * 2**20 + b"]")
+    assert "expected a manifest of at most 1,048,576 bytes, got more" in refused(elsewhere, file)
+
+
+def test_a_link_or_a_pipe_stays_where_a_bundle_is_written(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+    """What it leads to is written, whole."""
+    file, link, pipe = tmp_path / "there" / "run.bundle", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(file)
+    assert export_bundle(moved, "first", link) == 4
+    assert (link.is_symlink(), file.is_file()) == (True, True)
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    assert export_bundle(moved, "first", pipe) == 4
+    reader.join(timeout=10)
+    assert pipe.is_fifo()
+    file.write_bytes(found[0])
+    assert import_bundle(elsewhere, file) == "first"
+    assert store.load_survey(elsewhere, SURVEY.fingerprint) == SURVEY
+
+
+def test_what_people_read_comes_along(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+    """Also of an answer that was asked again since, or is to be."""
+
+    def change(rows: Rows) -> None:
+        read_as("answered", [1])(rows)
+        (row,) = rows["reading"]
+        rows["reading"] += [row | {"digest": 1, "choices": [4]}, row | {"item": 7}]
+
+    import_bundle(elsewhere, remade(moved, tmp_path, change))
+    with elsewhere.read() as connection:
+        assert len(connection.execute(select(tables.reading)).all()) == 3

@@ -1,22 +1,23 @@
-"""URLs, transactions, and what happens when another one is in the way."""
+"""URLs, transactions, what happens when another one is in the way, and servers that only read."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, insert, select, text, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import InternalError, OperationalError
 
 from defsurvey.storage import database as database_module
 from defsurvey.storage.database import BadDatabaseUrl, Database, insert_new
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.store import add_run
+from tests.storage.postgres import execute
 from tests.storage.small_run import new_run, participant_ids
 
 
@@ -63,13 +64,6 @@ def test_any_way_to_name_postgresql_leads_to_one_driver(url: str) -> None:
         assert not database.sqlite
 
 
-def test_any_way_to_name_sqlite_leads_to_one_driver(tmp_path: Path) -> None:
-    """A URL with another driver opens the same file."""
-    with Database(f"sqlite+aiosqlite:///{tmp_path / 'a.db'}") as database, database.read() as connection:
-        assert connection.execute(text("SELECT 1")).scalar_one() == 1
-    assert (tmp_path / "a.db").exists()
-
-
 @pytest.mark.parametrize(("setting", "level"), [("off", 0), ("normal", 1), ("full", 2)])
 def test_synchronous_reaches_sqlite(tmp_path: Path, setting: str, level: int) -> None:
     """The power-loss promise is the one that was asked for, with a write-ahead log and foreign keys on."""
@@ -83,18 +77,6 @@ def test_synchronous_is_checked(tmp_path: Path) -> None:
     """A value that SQLite would silently ignore is refused."""
     with pytest.raises(BadDatabaseUrl, match="expected one of full, normal, off, got 'extra'"):
         Database(f"sqlite:///{tmp_path / 'a.db'}", synchronous="extra")
-
-
-def test_write_commits_and_returns(database: Database) -> None:
-    """What the work returns comes back, and what it wrote is there for others."""
-
-    def work(connection: Connection) -> str:
-        connection.execute(insert(tables.worker).values(beat("a")))
-        return "done"
-
-    assert database.write(work) == "done"
-    with database.read() as connection:
-        assert beats(connection) == [("a", "m")]
 
 
 def test_write_rolls_back_whatever_is_raised(database: Database) -> None:
@@ -265,3 +247,66 @@ def test_transactions_that_wait_for_each_other_both_end(postgresql_url: str) -> 
         assert len(attempts) == 3
         with database.read() as connection:
             assert beats(connection) == [("a", "xx"), ("b", "xx")]
+
+
+Switch = Callable[[str], None]
+
+
+@pytest.fixture
+def switch(postgres: Path, postgresql_url: str) -> Iterator[Switch]:
+    """Has connections to come only read (``on``), or write as well (``off``); those that are there stay as they are."""
+    name = postgresql_url.partition("@/")[2].partition("?")[0]
+    yield lambda state: execute(postgres, f"ALTER DATABASE {name} SET default_transaction_read_only = {state}")
+    execute(postgres, f"ALTER DATABASE {name} RESET ALL")
+
+
+def note(connection: Connection) -> None:
+    """Write something."""
+    connection.execute(insert(tables.worker).values(owner="a", model="m", rates={}, beat_at=0.0))
+
+
+def test_a_server_that_takes_no_writes_is_an_outage(postgresql_url: str, switch: Switch) -> None:
+    """It is waited out like any: its connections are given up, and the next ones may lead to the server that writes."""
+    switch("on")
+    with Database(postgresql_url) as database:
+        for _ in range(2):
+            with pytest.raises(OperationalError, match="read-only transaction") as refused:
+                database.write(note)
+            assert refused.value.connection_invalidated
+            assert isinstance(refused.value.orig, psycopg.errors.ReadOnlySqlTransaction)
+        switch("off")
+        database.write(note)
+
+
+def test_a_server_that_takes_no_writes_is_read(postgresql_url: str, switch: Switch) -> None:
+    """``status`` shows what a standby has."""
+    switch("on")
+    with Database(postgresql_url) as database, database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM worker")).scalar_one() == 0
+
+
+def test_to_write_where_one_reads_is_a_defect(postgresql_url: str) -> None:
+    """It would be there again, and is not waited out."""
+    with Database(postgresql_url) as database:
+        with pytest.raises(InternalError, match="read-only transaction"), database.read() as connection:
+            note(connection)
+        with database.read() as connection:
+            assert connection.execute(text("SELECT 1")).scalar_one() == 1
+
+
+@pytest.mark.parametrize("options", ["", "&target_session_attrs=any"])
+def test_of_several_servers_the_one_that_writes_is_taken(
+    postgres: Path, postgresql_url: str, switch: Switch, options: str
+) -> None:
+    """Where the URL names more than one, unless it says otherwise; where it names one, a standby may be meant."""
+    switch("on")
+    several = postgresql_url.replace(f"host={postgres}", f"host={postgres}&host={postgres}") + options
+    with Database(several) as database:
+        if options:
+            with database.read() as connection:
+                assert connection.execute(text("SELECT 1")).scalar_one() == 1
+        else:
+            with pytest.raises(OperationalError, match="session is read-only"), database.read():
+                pass
+            switch("off")
+            database.write(note)

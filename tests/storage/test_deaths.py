@@ -171,40 +171,6 @@ def test_workers_of_machines_that_are_gone_are_forgotten(database: Database) -> 
         assert connection.execute(select(tables.worker.c.owner)).scalars().all() == ["host:2:worker"]
 
 
-def test_leases_of_one_worker_that_run_out_one_by_one_condemn_nobody(database: Database) -> None:
-    """Claimed one after the other, they end one after the other; the last of a batch was not asked alone."""
-    first, second = started(database)
-    for number in range(QUARANTINE_AFTER):
-        claimed(worker(database, number, ttl=-1.0), first)
-        late = claimed(worker(database, number), second)
-        assert free_expired(database) == Freed(participants=1)
-        assert free_owned(database, f"host:{number}:") == Freed(participants=1)
-        assert late.epoch == number + 1
-    assert [standing(database, who)[:4] for who in (first, second)] == 2 * [("open", True, False, 0)]
-
-
-def test_two_that_free_the_same_dead_count_one_death(database: Database) -> None:
-    """Reconcilers may run side by side: the second finds nothing left to free."""
-    first, _ = started(database)
-    gone = worker(database, 1)
-    on_trial(gone, first)
-    assert free_owned(database, gone.owner) == Freed(participants=1)
-    assert free_owned(database, gone.owner) == NOBODY
-    assert standing(database, first)[3] == 1
-
-
-def test_whoever_was_thought_dead_may_still_commit_what_it_holds(database: Database) -> None:
-    """Freed and not yet claimed again, it answers under its old epoch; its answer is not computed a second time."""
-    first, _ = started(database)
-    slow = worker(database, 1)
-    held = claimed(slow, first)
-    free_owned(database, slow.owner)
-    slow.checkpoint(held, answer(held, 0), (0,))
-    assert standing(database, first) == ("open", False, False, 0, None)
-    assert slow.heartbeat([held]) == {first}
-    assert claimed(worker(database, 2), first).next_item == 1
-
-
 def test_whoever_was_thought_dead_commits_nothing_once_another_has_claimed(database: Database) -> None:
     """The epoch fences it off, trial and all."""
     first, _ = started(database)
@@ -249,12 +215,3 @@ def test_who_cannot_be_asked_is_set_aside_after_as_many_attempts(database: Datab
     assert told == [False, True]
     assert standing(database, first) == ("quarantined", False, False, QUARANTINE_AFTER, None)
     assert outgoing(database) == []
-
-
-def test_an_answer_forgets_the_attempts_that_failed(database: Database) -> None:
-    """As it forgets deaths."""
-    first, _ = started(database)
-    ledger = worker(database, 1)
-    count_failure(database, claimed(ledger, first))
-    finish(ledger, first)
-    assert standing(database, first) == ("finished", False, False, 0, None)

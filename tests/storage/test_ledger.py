@@ -54,31 +54,12 @@ def test_claim_gives_the_participant_as_it_was_written(database: Database, ledge
     assert (held.next_item, held.memory) == (0, ())
 
 
-def test_a_participant_is_claimed_once(database: Database, ledger: Ledger) -> None:
-    """Whoever comes second gets nothing, in the same process too."""
-    first, _ = started(database)
-    claimed(ledger, first)
-    assert ledger.claim(first) is None
-    assert Ledger(database, owner="host:2:there").claim(first) is None
-
-
 def test_an_expired_lease_can_be_claimed_under_a_higher_epoch(database: Database, ledger: Ledger) -> None:
     """A claim that ran out does not keep others away, and is told from the next by its epoch."""
     first, _ = started(database)
     claimed(dead(database), first)
     assert claimed(ledger, first).epoch == 2
     assert ledger.claim(first) is None
-
-
-def test_a_claim_goes_on_where_the_last_one_stood(database: Database, ledger: Ledger) -> None:
-    """Position and memory come back with the claim."""
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0), (0,))
-    ledger.checkpoint(held, answer(held, 1), (1, 0))
-    ledger.release(held)
-    again = claimed(ledger, first)
-    assert (again.next_item, again.memory, again.epoch) == (2, (1, 0), 2)
 
 
 def test_a_cancelled_run_is_not_claimed_until_it_is_resumed(database: Database, ledger: Ledger) -> None:
@@ -211,14 +192,6 @@ def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) ->
     assert participants_by_state(database, "first") == expected
 
 
-def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> None:
-    """A lease that has nearly run out holds again after a heartbeat of its owner."""
-    first, _ = started(database)
-    held = claimed(Ledger(database, owner=ledger.owner, ttl=-1.0), first)
-    assert ledger.heartbeat([held]) == set()
-    assert Ledger(database, owner="host:3:other").claim(first) is None
-
-
 def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger: Ledger) -> None:
     """Taken by another, let go, or of a cancelled run: each is named; the rest is kept."""
     taken, kept, let_go = started(database, new_cell(participants=3))
@@ -230,15 +203,6 @@ def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger:
     store.cancel(database, "second")
     assert ledger.heartbeat(held) == {taken, let_go, of_other}
     assert ledger.heartbeat([]) == set()
-
-
-def test_a_late_heartbeat_does_not_take_back_what_was_released(database: Database, ledger: Ledger) -> None:
-    """A heartbeat that was under way during a release leaves the participant free for others."""
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    ledger.release(held)
-    ledger.heartbeat([held])
-    assert claimed(Ledger(database, owner="host:3:other"), first).epoch == 2
 
 
 def test_release_frees_at_once_and_publishes_again(database: Database, ledger: Ledger) -> None:
@@ -282,17 +246,6 @@ def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
     assert free_owned(database, "h_st:7:").participants == 0
 
 
-def test_owners_are_those_who_hold_and_those_who_beat(database: Database, ledger: Ledger) -> None:
-    """Both a holder that never beat and a worker that holds nothing are known."""
-    assert owners(database) == set()
-    claimed(ledger, started(database)[0])
-    idle = Ledger(database, owner="host:4:idle")
-    idle.beat("", {})
-    assert owners(database) == {"host:1:here", "host:4:idle"}
-    idle.leave()
-    assert owners(database) == {"host:1:here"}
-
-
 def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) -> None:
     """The largest backlog comes first, then the one with the fewest workers, then by name."""
     big, small = new_cell("model-c", participants=3), new_cell("model-b", participants=1)
@@ -309,15 +262,6 @@ def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) ->
     assert {b.workers for b in backlogs(database, alive_within=-60.0)} == {0}
     store.cancel(database, "first")
     assert backlogs(database) == []
-
-
-def test_a_beat_replaces_the_one_before(database: Database, ledger: Ledger) -> None:
-    """A worker is listed once, with the model and the rates that it last told."""
-    started(database, new_cell("model-b", participants=1))
-    ledger.beat("model-a", {"first": 5.0})
-    ledger.beat("model-b", {"first": 2.5})
-    assert backlogs(database) == [Backlog(model="model-b", claimable=1, workers=1)]
-    assert store.rate(database, "first") == 2.5
 
 
 def test_a_process_has_a_name_of_its_own() -> None:

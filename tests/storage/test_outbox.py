@@ -1,4 +1,4 @@
-"""What is still to be published: messages and reports."""
+"""What is still to be published, what waits, and how fast it went."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.outbox import (
     BuiltReport,
     Outgoing,
+    ahead_of,
     latest_report,
     mark_published,
     outgoing,
     publish_again,
     put_back,
     record_report,
+    remaining,
     reports_due,
     revision,
     unfinished,
     unfinished_beside,
-    unfinished_models,
     waiting,
+    waiting_by_model,
 )
-from defsurvey.storage.runs.recovery import free_expired
-from tests.storage.small_run import answer, claimed, finish, new_cell, started
+from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
+from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 
 def sent(database: Database, participants: list[int], *, seconds_ago: float) -> None:
@@ -77,14 +79,6 @@ def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger:
     assert unfinished_beside(database, "finished") == ["first"]
 
 
-def test_models_that_are_still_needed(database: Database, ledger: Ledger) -> None:
-    """Those of participants with questions left."""
-    first, *_ = started(database, new_cell("model-b", participants=1), new_cell("model-a"))
-    assert unfinished_models(database, "first") == ["model-a", "model-b"]
-    finish(ledger, first)
-    assert unfinished_models(database, "first") == ["model-a"]
-
-
 def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) -> None:
     """Sent, held, finished and cancelled participants have no message to send."""
     done, held, published, open_one = started(database, new_cell(participants=4))
@@ -123,23 +117,6 @@ def test_messages_are_sent_again_by_age(database: Database) -> None:
     sent(database, [young], seconds_ago=10.0)
     assert publish_again(database, older_than=50.0) == 1
     assert [message.participant for message in outgoing(database)] == [old]
-
-
-def test_an_expired_lease_comes_back(database: Database, ledger: Ledger) -> None:
-    """Participants whose worker was not heard of any more are to be sent again, but not those that are held."""
-    expired, held, cancelled = started(database, new_cell(participants=3))[:2] + started(database, id="second")[:1]
-    everyone = [expired, held, cancelled]
-    mark_published(database, everyone)
-    silent = Ledger(database, owner="host:2:silent", ttl=-1.0)
-    for who, by in ((expired, silent), (held, ledger), (cancelled, silent)):
-        claimed(by, who)
-    store.cancel(database, "second")
-    assert free_expired(database).participants == 2
-    assert free_expired(database).participants == 0
-    assert cancelled not in [message.participant for message in outgoing(database)]
-    assert expired in [message.participant for message in outgoing(database)]
-    assert ledger.claim(held) is None
-    assert claimed(ledger, expired).epoch == 2
 
 
 def test_a_run_counts_what_is_unfinished_and_committed(database: Database, ledger: Ledger) -> None:
@@ -191,8 +168,7 @@ def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
     assert latest_report(database, "second") is None
 
 
-@pytest.mark.parametrize("attempt", range(3))
-def test_a_report_recorded_by_several_at_once_is_there_once(database: Database, attempt: int) -> None:
+def test_a_report_recorded_by_several_at_once_is_there_once(database: Database) -> None:
     """Building is idempotent and may happen twice at once: no one fails."""
     started(database)
     start = Barrier(8)
@@ -205,3 +181,127 @@ def test_a_report_recorded_by_several_at_once_is_there_once(database: Database, 
         list(pool.map(record, range(8)))
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.report)).scalar_one() == 1
+
+
+def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:
+    """Held participants and given answers do not wait; a model without any is not listed."""
+    assert waiting_by_model(database) == []
+    store.add_run(database, new_run())
+    first, _second = participant_ids(database)
+    (all_,) = waiting_by_model(database)
+    assert (all_.participants, all_.answers, all_.seconds) == (2, 6, 0.0)
+    ledger = Ledger(database, owner="here:1:a")
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0), ())
+    (other,) = waiting_by_model(database)
+    assert (other.model, other.participants, other.answers) == (all_.model, 1, 3)
+    ledger.release(held)
+    (both,) = waiting_by_model(database)
+    assert (both.participants, both.answers) == (2, 5)
+
+
+def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> None:
+    """Nobody waits any more near the end, and much is still to be answered; what is not to be asked is not."""
+    assert remaining(database) == {}
+    store.add_run(database, new_run(new_cell("b"), new_cell("a")))
+    ledger = Ledger(database, owner="here:1:a")
+    held = [claimed(ledger, who) for who in participant_ids(database)]
+    assert (waiting_by_model(database), remaining(database)) == ([], {"a": 6, "b": 6})
+    ledger.checkpoint(held[0], answer(held[0], 0), ())
+    assert remaining(database) == {"a": 6, "b": 5}
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE cell SET halted = true WHERE model = 'b'")
+    assert remaining(database) == {"a": 6}
+    store.cancel(database, "first")
+    assert remaining(database) == {}
+
+
+def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
+    """By the database's clock; the oldest counts."""
+    store.add_run(database, new_run())
+    outbox.mark_published(database, participant_ids(database)[:1])
+    (found,) = waiting_by_model(database)
+    assert 0 <= found.seconds < 60
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE participant SET published_at = published_at - 3600")
+    (found,) = waiting_by_model(database)
+    assert 3600 <= found.seconds < 3660
+
+
+def test_a_run_waits_behind_what_was_sent_before_it(database: Database) -> None:
+    """By model and in the order of sending; what is held, cancelled, unsent or sent later is not before it."""
+    for name, model in (("first", "a"), ("second", "a"), ("third", "a"), ("elsewhere", "b")):
+        store.add_run(database, new_run(new_cell(model), id=name))
+    assert ahead_of(database, "second") == {}  # nothing was sent yet
+    for name in ("elsewhere", "first", "second", "third"):
+        outbox.mark_published(database, participant_ids(database, run=name))
+    assert ahead_of(database, "first") == {}
+    assert ahead_of(database, "second") == {"first": 2}
+    assert ahead_of(database, "third") == {"first": 2, "second": 2}
+    assert ahead_of(database, "elsewhere") == {}
+    claimed(Ledger(database, owner="here:1:a"), participant_ids(database, run="first")[0])
+    store.cancel(database, "second")
+    assert ahead_of(database, "third") == {"first": 1}
+    outbox.publish_again(database, run="third")
+    assert ahead_of(database, "third") == {"first": 1}  # its messages come behind whatever is in the queue
+
+
+def _change(database: Database, statement: str) -> None:
+    database.write(lambda connection: connection.execute(text(statement)))
+
+
+def _answered(database: Database, run: str, *models: str, participants: int = 10, every: float) -> None:
+    """A run whose answers were committed so many seconds after each other, participant after participant."""
+    ledger, at = Ledger(database, owner="host:1:here"), 1000.0
+    for who in started(database, *(new_cell(model, participants=participants) for model in models), id=run):
+        finish(ledger, who)
+        for item in range(3):
+            at += every
+            _change(database, f"UPDATE answer SET committed_at = {at} WHERE participant = {who} AND item = {item}")
+
+
+def test_a_pace_is_answers_by_seconds_between_them(database: Database) -> None:
+    """Thirty answers, one every half second, of each of two models; of a third there are none."""
+    _answered(database, "first", "model-a", "model-b", every=0.5)
+    both = {"model-a": pytest.approx(2.0), "model-b": pytest.approx(2.0)}
+    assert paces(database, ["model-a", "model-b", "model-c"]) == both
+
+
+def test_a_pause_is_no_work(database: Database) -> None:
+    """A worker was stopped in the middle, for a day."""
+    _answered(database, "first", "model-a", every=0.5)
+    _change(database, f"UPDATE answer SET committed_at = committed_at + {PAUSE_SECONDS + 86400} WHERE participant > 5")
+    assert paces(database, ["model-a"]) == {"model-a": pytest.approx(2.0)}
+
+
+def test_the_newest_run_with_enough_answers_tells(database: Database) -> None:
+    """An older one may have been on another machine; a few answers tell nothing."""
+    _answered(database, "older", "model-a", every=5.0)
+    _answered(database, "newer", "model-a", every=0.25)
+    _answered(database, "newest", "model-a", participants=FEWEST // 3, every=0.001)
+    for at, run in enumerate(("older", "newer", "newest")):
+        _change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
+    assert paces(database, ["model-a"]) == {"model-a": pytest.approx(4.0)}
+
+
+def test_tokens_are_means_per_answer_by_condition_of_the_run_that_is_named(database: Database) -> None:
+    """The named run goes before a newer one; failed answers took none, and a run with few answers says nothing."""
+    ledger = Ledger(database, owner="host:1:here")
+    for at, (run, participants) in enumerate((("pilot", 7), ("newer", 8), ("newest", 2))):
+        cells = (new_cell(participants=participants), new_cell(participants=2, condition="none"))
+        for who in started(database, *cells, id=run):
+            finish(ledger, who)
+        _change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
+    _change(database, "UPDATE answer SET prompt_tokens = 400 WHERE participant = 1")
+    _change(database, "UPDATE answer SET state = 'failed', prompt_tokens = NULL WHERE participant = 2 AND item = 0")
+
+    def seen(run: str, *questions: str) -> dict[tuple[str, str, str], TokensSeen]:
+        return tokens_seen(database, ["model-a"], survey=SURVEY.id, questions=questions, run=run)
+
+    pilot = seen("pilot", "A", "B", "C")
+    assert pilot["model-a", "def", "en"] == TokensSeen(
+        run="pilot", answers=20, prompt=(3 * 400 + 17 * 100) / 20, completion=7
+    )
+    assert pilot["model-a", "none", "en"] == TokensSeen(run="pilot", answers=6, prompt=100, completion=7)
+    assert {each.run for each in seen("another", "A", "B", "C").values()} == {"newer"}
+    assert seen("pilot", "A", "B") == {}

@@ -71,19 +71,6 @@ def test_only_answers_in_the_states_named_are_asked_again(database: Database, le
     assert ledger.to_ask_again(held) == [(said[0], 1), (said[2], 1)]
 
 
-def test_nothing_to_ask_again_changes_nothing(database: Database, ledger: Ledger) -> None:
-    """No answer of that state, or no state at all: the run is as finished as before."""
-    first, second = started(database)
-    for who in (first, second):
-        finish(ledger, who)
-    before = (standing(database, first), revision(database, "first"))
-    assert ask_again(database, "first", [FAILED]) == 0
-    assert ask_again(database, "first", []) == 0
-    assert rewind(database, "first", [FAILED]) == 0
-    assert reopen_quarantined(database, "first") == 0
-    assert (standing(database, first), revision(database, "first")) == before
-
-
 def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
     """A run is named, and only its answers are asked again or taken back."""
     (first,) = started(database, new_cell(participants=1))
@@ -117,19 +104,6 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
     assert revision(database, "first") == before + 2
     assert ledger.heartbeat([held]) == set()
     assert outgoing(database) == []
-
-
-def test_what_failed_again_can_be_asked_a_third_time(database: Database, ledger: Ledger) -> None:
-    """Each time under a higher attempt, so that the engine draws anew."""
-    (first,) = started(database, new_cell(participants=1))
-    (said,) = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, AnswerState.ANSWERED)[:1]
-    for attempt in (1, 2):
-        assert ask_again(database, "first", [FAILED]) == 1
-        held = claimed(ledger, first)
-        ((present, wanted),) = ledger.to_ask_again(held)
-        assert (present.attempt, wanted) == (attempt - 1, attempt)
-        ledger.replace(held, again(said, attempt=attempt, state=FAILED, choices=()))
-    assert standing(database, first)[0] == "finished"
 
 
 def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledger: Ledger) -> None:
@@ -280,32 +254,6 @@ def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) 
     rewind(database, "first", [AnswerState.ANSWERED])
     assert standing(database, first)[:2] == ("open", 0)
     assert standing(database, first)[3] == {"0": 1, "2": 2}
-
-
-def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, ledger: Ledger) -> None:
-    """The holder's next answer is refused and its lease is lost; another may claim at once."""
-    (first,) = started(database, new_cell(participants=1))
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
-    assert rewind(database, "first", [FAILED]) == 1
-    for item in (0, 1):
-        with pytest.raises(StaleLease):
-            ledger.checkpoint(held, answer(held, item), ())
-    assert ledger.heartbeat([held]) == {first}
-    assert claimed(Ledger(database, owner="host:2:other"), first).next_item == 0
-
-
-def test_rewinding_forgets_what_was_to_be_asked_again(database: Database, ledger: Ledger) -> None:
-    """Both orders for the same answer: it is asked once, in sequence."""
-    (first,) = started(database, new_cell(participants=1))
-    answered_as(ledger, first, FAILED, AnswerState.ANSWERED, FAILED)
-    ask_again(database, "first", [FAILED])
-    assert rewind(database, "first", [FAILED]) == 3
-    held = claimed(ledger, first)
-    assert ledger.to_ask_again(held) == []
-    for item in range(3):
-        ledger.checkpoint(held, answer(held, item), ())
-    assert standing(database, first)[0] == "finished"
 
 
 def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: Database, ledger: Ledger) -> None:

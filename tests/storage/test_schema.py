@@ -1,4 +1,4 @@
-"""Migrations, the tables that they lead to, and the database's clock."""
+"""Migrations, the tables that they lead to, the clock, and what a database says of itself."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from defsurvey.storage import schema
 from defsurvey.storage.database import Database, Now
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.tables import Integers
-from defsurvey.storage.schema import HEAD, OtherSchema, current_revision, migrate
+from defsurvey.storage.schema import HEAD, OtherSchema, condition, current_revision, migrate
 
 REPOSITORY = Path(__file__).parents[2]
+
+
 MIGRATE = "import sys; from defsurvey.storage.database import Database; from defsurvey.storage.schema import migrate\n"
+
+
 MIGRATE += "with Database(sys.argv[1]) as database: print(migrate(database))"
 
 
@@ -92,12 +96,6 @@ def test_a_migration_that_is_cut_off_leaves_nothing(empty_url: str) -> None:
         assert migrate(database)
 
 
-def test_the_head_is_the_newest_migration() -> None:
-    """The revision that the code asks for is the last file of the history."""
-    versions = Path(schema.__file__).parent / "migrations" / "versions"
-    assert max(path.name.split("_")[0] for path in versions.glob("0*.py")) == HEAD
-
-
 def test_now_is_the_time_of_day_and_goes_on(database: Database) -> None:
     """Both clocks tell seconds since the epoch, and tell a later time within the same transaction."""
     with database.read() as connection:
@@ -129,3 +127,27 @@ def test_every_table_of_the_models_is_named() -> None:
     both = vars(tables)
     named = {name: value for name, value in both.items() if isinstance(value, Table)}
     assert named == {str(name): table for name, table in SQLModel.metadata.tables.items()}
+
+
+def test_an_empty_database_has_no_schema(empty_url: str) -> None:
+    """And asking gives it none."""
+    with Database(empty_url) as database:
+        assert condition(database).revision is None
+        assert condition(database).revision is None
+        migrate(database)
+        assert condition(database).revision == HEAD
+
+
+def test_the_server_is_named_with_its_version(database: Database) -> None:
+    """Kind and number, as a person would look for them in a list of supported ones."""
+    kind, version = condition(database).server.split()
+    assert kind == ("SQLite" if database.sqlite else "PostgreSQL")
+    assert version[0].isdigit()
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_a_clock_that_is_off_is_seen(database: Database, ahead: float) -> None:
+    """In which direction and by how much; what a statement takes is no offset."""
+    offset = condition(database, clock=lambda: time.time() - ahead).clock_offset
+    assert offset == pytest.approx(ahead, abs=2.0)
+    assert ahead or abs(offset) < 0.1

@@ -1,10 +1,12 @@
-"""Runs written whole, extended, and read as nouns."""
+"""Runs, and what served their models: written whole, extended, read as nouns."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -12,8 +14,9 @@ from sqlalchemy import insert, select, update
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.budget import change_budget, halt_if_spent, spent
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.rows import answer_columns
+from defsurvey.storage.runs.rows import answer_columns, digest, flat
 from defsurvey.storage.runs.run import (
     AnswerState,
     Condition,
@@ -23,10 +26,32 @@ from defsurvey.storage.runs.run import (
     Progress,
     Protocol,
     QuestionOrder,
+    UsedDecoding,
 )
-from defsurvey.storage.runs.store import NewRun, OtherDesign, UnknownRun, add_run
+from defsurvey.storage.runs.store import (
+    NewRun,
+    OtherDesign,
+    OtherEngine,
+    UnknownRun,
+    add_run,
+    differences,
+    record_served,
+)
 from defsurvey.storage.surveys.folder import find_survey
-from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
+from defsurvey.storage.text import storable
+from tests.jobs.ledger_rows import change, rows
+from tests.storage.small_run import (
+    DRAWS,
+    SURVEY,
+    USED,
+    answer,
+    claimed,
+    finish,
+    new_cell,
+    new_run,
+    participant_ids,
+    started,
+)
 from tests.storage.what_is_there import answers_of, participants_by_state, progress_by_cell, progress_of
 
 UNUSUAL = Protocol(
@@ -159,16 +184,6 @@ def test_the_survey_is_kept_beside_the_run(database: Database, survey: store.Sur
         assert len(connection.execute(select(tables.survey.c.name)).all()) == 1
 
 
-def test_cancelling_is_told_and_taken_back(database: Database) -> None:
-    """The flag belongs to one run."""
-    for name in ("first", "second"):
-        add_run(database, new_run(id=name))
-    store.cancel(database, "first")
-    assert [store.load_run(database, name).cancelled for name in ("first", "second")] == [True, False]
-    store.cancel(database, "first", cancelled=False)
-    assert not store.load_run(database, "first").cancelled
-
-
 def test_progress_is_told_by_cell(database: Database, ledger: Ledger) -> None:
     """Each cell has its own count, and their sum is the run's; other runs do not count."""
     ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
@@ -228,3 +243,169 @@ def test_answers_come_back_whole_and_in_order(database: Database, ledger: Ledger
     for one in said:
         ledger.checkpoint(held, one, ())
     assert answers_of(database, first) == said
+
+
+MODE = {"engine": "scripted", "respondent": "mode"}
+
+
+HUB = {"engine": "transformers", "weights": "hub org/m", "revision": "aaaa", "dtype": "bfloat16", "device": "cpu"}
+
+
+FILE = {"engine": "transformers", "weights": "/a/m.gguf", "weights_sha256": "5e5e", "dtype": "float32"}
+
+
+API = {"engine": "openai", "model": "qwen", "server": "http://a", "takes": "seed", "body": "{}", "httpx2": "1"}
+
+
+def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
+    """The first description is kept, the same weights are welcome again, and others are refused by name."""
+    started(database)
+    record_served(database, "first", "model-a", {"weights": "aa", "device": "cpu"}, {"torch": "2"})
+    record_served(database, "first", "model-a", {"weights": "aa", "device": "cuda"}, {"torch": "3"})
+    record_served(database, "first", "model-b", {"weights": "bb"}, {})
+    with pytest.raises(OtherEngine, match=r"run first, model model-a: .* weights aa, this worker has bb"):
+        record_served(database, "first", "model-a", {"weights": "bb"}, {})
+    with database.read() as connection:
+        s = tables.served.c
+        kept = connection.execute(select(s.description, s.versions).where(s.model == "model-a")).one()
+    assert tuple(kept) == ({"weights": "aa", "device": "cpu"}, {"torch": "2"})
+
+
+def test_a_model_recorded_by_several_workers_at_once_is_kept_once(database: Database) -> None:
+    """Workers that start together on one model do not fail."""
+    started(database)
+    start = Barrier(8)
+
+    def record(_: int) -> None:
+        start.wait()
+        record_served(database, "first", "model-a", {"weights": "aa"}, {})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record, range(8)))
+    with database.read() as connection:
+        assert len(connection.execute(select(tables.served.c.model)).all()) == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "told"),
+    [
+        (HUB, {"revision": "bbbb"}, "revision aaaa, this worker has bbbb"),
+        (HUB | {"chat_template": "vicuna"}, {"chat_template": "none"}, "chat_template vicuna, this worker has none"),
+        (HUB, {"weights": "hub n/m", "revision": "c"}, "weights hub org/m, this worker has hub n/m; revision aaaa,"),
+        (FILE, {"weights_sha256": "6f6f"}, "weights_sha256 5e5e, this worker has 6f6f"),
+        (API, {"body": '{"a": 1}'}, 'body {}, this worker has {"a": 1}'),
+        (API | {"answer_prefix": "false"}, {"answer_prefix": "true"}, "answer_prefix false, this worker has true"),
+        (HUB | {"ends": "as published"}, {"ends": "<|e|>"}, "ends as published, this worker has <|e|>"),
+        (MODE, {"respondent": "human"}, "respondent mode, this worker has human"),
+    ],
+)
+def test_whoever_answers_otherwise_is_refused_with_what_differs(
+    database: Database, first: Mapping[str, str], other: Mapping[str, str], told: str
+) -> None:
+    """Weights of another revision, the same in other numbers, another model behind a server, or asked otherwise."""
+    started(database)
+    record_served(database, "first", "model-a", first, {})
+    with pytest.raises(OtherEngine) as refused:
+        record_served(database, "first", "model-a", {**first, **other}, {})
+    assert f"its answers so far came from {told}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (FILE, FILE | {"weights": "/elsewhere/m.gguf"}),
+        (HUB, HUB | {"device": "cuda:0", "torch": "9"}),
+        (API, API | {"httpx2": "2", "input_price": "3"}),
+        (API, API | {"server": "http://another:8001"}),
+        (HUB, HUB | {"answer_prefix": "false", "ends": "<|e|>"}),
+        ({"weights": "hub org/m"}, HUB | {"quantisation": "nf4"}),
+        ({}, FILE),
+        (FILE, FILE | {"weights_format": "GGUF", "weights_type": "Q4_1"}),
+    ],
+)
+def test_whoever_answers_alike_may_go_on(
+    database: Database, first: Mapping[str, str], other: Mapping[str, str]
+) -> None:
+    """The same file elsewhere, another device or library; and what an older version did not write down is let pass."""
+    started(database)
+    record_served(database, "first", "model-a", first, {})
+    record_served(database, "first", "model-a", other, {})
+    assert differences(first, other) == []
+
+
+def test_prices_that_a_card_is_given_later_hold_for_the_whole_run(database: Database, ledger: Ledger) -> None:
+    """A budget counts what was asked before as well; of what has prices, the first stay."""
+    first, second = started(database)
+    record_served(database, "first", "model-a", API, {})
+    finish(ledger, first)
+    change_budget(database, "first", 0.001)
+    assert (spent(database, "first"), halt_if_spent(database, "first")) == (0.0, False)
+    priced = API | {"httpx2": "2", "input_price": "2", "output_price": "5", "priced": "2026-10"}
+    record_served(database, "first", "model-a", priced, {})
+    record_served(database, "first", "model-a", priced | {"input_price": "9"}, {})
+    record_served(database, "first", "model-a", API, {})
+    assert spent(database, "first") == pytest.approx((3 * 100 * 2 + 3 * 7 * 5) / 1e6)
+    finish(ledger, second)
+    assert halt_if_spent(database, "first")
+    with database.read() as connection:
+        kept = connection.execute(select(tables.served.c.description)).scalar_one()
+    assert kept == priced | {"httpx2": "1"}
+
+
+def test_a_model_with_prices_of_0_is_not_halted(database: Database, ledger: Ledger) -> None:
+    """A server of one's own is given them: it goes on when others have spent the budget, also where it was halted."""
+    first, second = started(database, new_cell("model-a", participants=1), new_cell("model-b", participants=1))
+    for model, price in (("model-a", "2"), ("model-b", "0")):
+        record_served(database, "first", model, API | {"input_price": price, "output_price": price}, {})
+    finish(ledger, first)
+    change(database, "UPDATE cell SET halted = true")
+    change_budget(database, "first", 0.0001)
+    assert halt_if_spent(database, "first")
+    assert rows(database, "SELECT model FROM cell WHERE halted") == [("model-a",)]
+    assert ledger.claim(second) is not None
+
+
+NUL, LONE = "before\x00after", "half \ud83d of a sign"
+
+
+@pytest.mark.parametrize(
+    "noun",
+    [
+        Condition(name="mine", prompt=False, config=False, memory=True, option_order=None),
+        replace(DRAWS, region=None),
+        USED,
+        UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None),
+    ],
+)
+def test_plain_nouns_survive_json(noun: Condition | UsedDecoding) -> None:
+    """What is unknown stays unknown."""
+    assert type(noun)(**json.loads(json.dumps(flat(noun)))) == noun
+
+
+def test_equal_replies_have_equal_digests() -> None:
+    """White space at the ends does not count, everything else does; a digest fits 64 bits with a sign."""
+    texts = ["yes", "Yes", "yes.", "y es", "", "是", NUL, LONE]
+    digests = [digest(text) for text in texts]
+    assert digest("  yes\n") == digests[0] == -3336744714449159534  # digests are stored: they must not change
+    assert len(set(digests)) == len(texts)
+    assert all(-(2**63) <= value < 2**63 for value in digests)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("plain", "plain"), ("是 🙂\n", "是 🙂\n"), (NUL, "before␀after"), (LONE, "half ? of a sign"), ("", "")],
+)
+def test_text_is_kept_as_far_as_any_database_can(text: str, kept: str) -> None:
+    """Nothing that can be kept is changed; what cannot is shown to have been there."""
+    assert storable(text) == kept
+
+
+def test_a_reply_that_no_database_can_keep_does_not_stop_the_run(database: Database, ledger: Ledger) -> None:
+    """NUL and half a surrogate pair, wherever a model's text may end, are committed on both databases alike."""
+    first, _ = started(database)
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0, completion=NUL, remembered=LONE, reason=NUL), (0,))
+    ledger.checkpoint(held, answer(held, 1, completion=LONE, remembered=None), (0,))
+    kept = [(said.completion, said.remembered, said.reason) for said in answers_of(database, first)]
+    assert kept == [("before␀after", "half ? of a sign", "before␀after"), ("half ? of a sign", None, "")]
+    assert store.recall(database, first, (0,)) == {0: "half ? of a sign"}
