@@ -25,6 +25,7 @@ def test_the_same_engine_serves_everybody_until_it_is_closed_at_rest() -> None:
         with resident.use(ONE, Mock) as engine:
             start.wait(PATIENCE)
             resident.rest()
+            assert resident.now == ("one", engine)
             return engine
 
     with ThreadPoolExecutor(4) as pool:
