@@ -30,6 +30,7 @@ LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)
 SAMPLED = ResolvedRequest(prompt=tuple(range(2, 92)), num_beams=3, sampling=Sampling(), max_new_tokens=12, seed=4)
 LIMITS = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
 NO_ROOM = torch.OutOfMemoryError("CUDA out of memory")
+LOOP_WITHOUT_ROOM = MemoryError("a compiled loop found no memory for its own numbers")
 
 
 def _cramped(monkeypatch: pytest.MonkeyPatch, rows: int, *, then: Callable[[], None] = lambda: None) -> list[int]:
@@ -74,14 +75,17 @@ def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
     assert (counters.reused_tokens, counters.prefilled_tokens, counters.restarted) == (89, 2 * 90 + 1, 0)
 
 
-def test_a_prompt_computed_in_halves_may_begin_again(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [NO_ROOM, LOOP_WITHOUT_ROOM], ids=["gpu", "loop"])
+def test_a_prompt_computed_in_halves_may_begin_again(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     """Where there is then no memory to choose: with less at once it goes through, and the replies are the same."""
     expected = _replies(tiny, LONG, SAMPLED)
 
     def choosing(searches: Any, *arguments: Any) -> Any:
         chosen = select(searches, *arguments)
         if len(searches) > 1:
-            raise NO_ROOM
+            raise error
         return chosen
 
     monkeypatch.setattr(decoder_module, "select", choosing)
@@ -161,7 +165,7 @@ def test_a_device_that_has_failed_ends_its_engine(
     assert ended == [kind]
 
 
-@pytest.mark.parametrize("error", [NO_ROOM, MemoryError("a compiled loop found no memory for its own numbers")])
+@pytest.mark.parametrize("error", [NO_ROOM, LOOP_WITHOUT_ROOM])
 @pytest.mark.parametrize("choices", [(), ("1", "2")], ids=["reply", "first token"])
 def test_memory_that_runs_out_costs_one_answer(
     engine: TransformersEngine,
