@@ -122,9 +122,7 @@ class JudgeServer:
             "ended_at": batch["made"] if ended else None,
             "archived_at": None,
             "cancel_initiated_at": None,
-            "results_url": f"{self.url}/v1/messages/batches/{name}/results"
-            if ended and name not in self.archived
-            else None,
+            "results_url": f"{self.url}/{name}/results" if ended and name not in self.archived else None,
         }
 
     def page(self, query: str) -> dict[str, Any]:

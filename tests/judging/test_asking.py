@@ -90,19 +90,3 @@ def test_a_judge_that_ends_under_those_who_ask_it_cannot_be_asked_any_more() -> 
         given.extend(number for number, _ in replies)
     assert given[:3] == [0, 1, 3]
     assert 2 not in given
-
-
-def test_an_engine_may_give_equal_requests_one_future() -> None:
-    """As one that keeps its replies does; each call gets the reply."""
-
-    class Keeping(Raising):
-        kept: Future[Completion] = Future()
-
-        def submit(self, request: Request) -> Future[Completion]:
-            """The same reply to everything."""
-            if not self.kept.done():
-                self.kept.set_result(Completion(text="1", finish=FinishReason.STOP, used=USED))
-            return self.kept
-
-    said = [number for number, _ in ask_all(Keeping(ValueError(), 0, late=True), calls(5), at_once=2)]
-    assert sorted(said) == list(range(5))

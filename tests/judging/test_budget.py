@@ -138,8 +138,7 @@ def test_who_types_it_is_told_that_the_budget_is_spent(here: JudgedRun) -> None:
     assert in_words(other) == f"first: nothing is judged by judge (judge-2, rubric 1); {go_on}"
 
 
-@pytest.mark.parametrize("prices", [FREE, NOTHING])
-@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize(("batch", "prices"), [(False, NOTHING), (True, FREE)])
 def test_a_judge_without_a_price_goes_on_when_the_budget_is_spent(
     here: JudgedRun, batch: bool, prices: dict[str, float | None]
 ) -> None:

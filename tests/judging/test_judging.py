@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
 
-from defsurvey.jobs.judging.judge import BeingJudged, in_words, judge_run
+from defsurvey.jobs.judging.judge import in_words
 from defsurvey.reports.figures.judging import judged_by
-from defsurvey.storage.database import Database
-from defsurvey.storage.runs import budget, judgements, outbox, tables
-from defsurvey.storage.runs.archive import export_bundle, import_bundle
-from defsurvey.storage.runs.judgement import DIMENSIONS, Judge, JudgeName, Rubric
+from defsurvey.storage.runs import judgements, outbox
+from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.runs.store import UnknownRun
-from defsurvey.storage.runs.verdicts import read_judgements
-from defsurvey.storage.schema import migrate
-from defsurvey.workers.judging.prompt import INSTRUCTIONS, SCHEMA, calibration_set
+from defsurvey.workers.judging.prompt import INSTRUCTIONS, SCHEMA
 from tests.judging.conftest import KEY, JudgedRun, nowhere
 from tests.judging.provider import lenient, response_in
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
@@ -74,11 +67,15 @@ def test_verdicts_reach_the_report(here: JudgedRun) -> None:
 
 
 def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
-    """Each is calibrated, paid for, kept and shown apart, and the report says what the other rubric asks for."""
+    """Each is calibrated, paid for, kept and shown apart; one leaves the other due, and the report tells the rubric."""
     here.answer()
-    here.judge()
+    study = '{"model": "judge", "sample": 0.5, "rubric": "code"}'
+    here.change(f"UPDATE run SET judge = '{study}'")
+    here.judge(rubric=Rubric.OWN)
+    assert here.is_due()
     paid = here.paid
-    done = here.judge(rubric=Rubric.CODE)
+    done = here.judge()
+    assert not here.is_due()
     assert (done.judge, done.ended) == ("judge (judge-1, rubric code 1)", Ended.DONE)
     assert here.paid - paid == paid
     ours, theirs = here.judgements().judges
@@ -89,18 +86,6 @@ def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
     assert "Rubric code: qc is the type of the question" in text
     asked = {str(body["system"]) for body in here.server.bodies}
     assert asked == set(INSTRUCTIONS.values())
-
-
-def test_a_run_whose_study_has_another_rubric_is_still_to_be_judged(here: JudgedRun) -> None:
-    """What was judged by one rubric leaves the other due, in the same model."""
-    here.answer()
-    study = {"model": "judge", "sample": 0.5, "rubric": "code"}
-    here.database.write(lambda connection: connection.execute(update(tables.run).values(judge=study)))
-    assert judgements.wanted(here.database, "first") == Judge(model="judge", sample=0.5, rubric=Rubric.CODE)
-    here.judge(rubric=Rubric.OWN)
-    assert here.is_due()
-    assert here.judge().judge == "judge (judge-1, rubric code 1)"
-    assert not here.is_due()
 
 
 def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
@@ -168,16 +153,6 @@ def test_errors_are_told_and_asked_again_later(here: JudgedRun) -> None:
     assert (finished.ended, finished.judged) == (Ended.DONE, finished.sampled)
 
 
-def test_who_cannot_judge_is_refused(here: JudgedRun, tmp_path: Path) -> None:
-    """A scripted respondent, an unknown run, a run that is being judged, a model without batches."""
-    here.answer(5)
-    with pytest.raises(UnknownRun):
-        judge_run(here.settings, here.database, "second", model="judge")
-    judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
-    with pytest.raises(BeingJudged, match=r"run first is being judged by another process \(elsewhere:1:token\)"):
-        here.judge_by_study(model="judge")
-
-
 def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
     here: JudgedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,27 +177,3 @@ def test_where_there_is_nothing_to_judge_no_judge_is_asked(here: JudgedRun, batc
     assert in_words(done) == "first: there is no answer to judge"
     assert here.paid == 0
     assert here.judgements().revision == 1
-
-
-def test_judgements_move_with_their_run(here: JudgedRun, tmp_path: Path) -> None:
-    """Elsewhere they are not paid again, and the report says the same, also where the judge has judged before.
-
-    Whether it may judge here is found out here: a calibration that came with a run could be anybody's.
-    """
-    here.answer(5)
-    here.judge()
-    export_bundle(here.database, "first", tmp_path / "run.bundle")
-    paid = here.paid
-    with Database(f"sqlite:///{tmp_path / 'elsewhere.db'}") as elsewhere:
-        migrate(elsewhere)
-        judgements.register(elsewhere, JudgeName(identity="another", model="x", description={}))
-        import_bundle(elsewhere, tmp_path / "run.bundle")
-        assert judgements.judging_due(elsewhere) == judgements.judging_due(here.database)
-        done = replace(here, database=elsewhere).judge()
-        assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
-        assert here.paid == paid + len(calibration_set())
-        replace(here, database=elsewhere).judge()
-        (ours,), (theirs,) = here.judgements().judges, read_judgements(elsewhere, "first").judges
-        assert ours.verdict.tolist() == theirs.verdict.tolist()
-        assert budget.spent(elsewhere, "first") == here.spent() > 0
-    assert here.paid == paid + len(calibration_set())

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from defsurvey.jobs.judging.judge import judge_run
-from defsurvey.jobs.judging.people import write_template
-from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
-from defsurvey.storage.database import Database
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, Finding, GivenAnswer, Rubric, Verdict
-from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import Participant, Protocol
 from defsurvey.workers.engines.base import FinishReason, Request
 from defsurvey.workers.judging.prompt import (
-    INSTRUCTIONS,
     RUBRICS,
     SCHEMA,
     CalibrationItem,
@@ -33,10 +25,7 @@ from defsurvey.workers.judging.prompt import (
 )
 from defsurvey.workers.simulation.answer_parser import read
 from defsurvey.workers.simulation.methods import questionnaire
-from tests.judging.conftest import nowhere
-from tests.judging.provider import JudgeServer
-from tests.storage.small_run import SURVEY as STORED
-from tests.storage.small_run import answer, claimed, new_cell, started
+from tests.storage.small_run import answer
 from tests.workers.citizens import SURVEY, citizen
 
 PROTOCOL = Protocol(seed=7)
@@ -84,31 +73,6 @@ def test_an_answer_of_a_list_is_told_to_be_one_of_it() -> None:
     assert told == f"{request.messages[-1].content}\n\n(The response is what it wrote for person 3 of that list.)"
 
 
-def test_people_are_told_what_a_judge_is(
-    settings: Settings, database: Database, server: JudgeServer, tmp_path: Path
-) -> None:
-    """In a run of the average person alone: both of its wordings, and no citizen to be played."""
-    cell = replace(nowhere(new_cell(participants=2)), condition=BUILT_IN_CONDITIONS["cao2023"])
-    ledger = Ledger(database, owner="host:1:here")
-    for who in started(database, cell):
-        held = claimed(ledger, who)
-        for item in range(3):
-            shown, said = STORED.question("ABC"[item]).codes, f"Answer: 2\nExplanation: So says person {who}."
-            ledger.checkpoint(held, answer(held, item, shown=shown, completion=said), ())
-    judge_run(settings, database, "first", model="judge", share=1.0)
-    write_template(database, "first", tmp_path / "people.csv")
-    with (tmp_path / "people.csv").open(encoding="utf-8-sig", newline="") as table:
-        told = {(row["participant"], row["question"]): row["asked"] for row in csv.DictReader(table)}
-    assert len(told) == 6
-    for (participant, question), text in told.items():
-        wording = "I want you to act as an average person" if participant == "1" else "Think of the average person"
-        assert text.startswith(f"{wording} ")
-        assert f"Request: What of {question}?" in text
-    heard = [prompt for prompt in server.asked if "So says person" in prompt]
-    assert len(heard) == 6
-    assert {text for text in told.values() if not any(text in prompt for prompt in heard)} == set()
-
-
 def judged(
     verdict: Callable[[CalibrationItem], Verdict], rubric: Rubric = Rubric.OWN
 ) -> Mapping[str, Mapping[str, Finding]]:
@@ -154,16 +118,6 @@ def test_the_rubric_of_the_code_has_answers_that_ours_would_judge_otherwise() ->
     for item in calibration_set(Rubric.CODE):
         if item.dimension == "rp" and item.label is Verdict.PASS:
             assert any(word in item.subject.response for word in first_person)
-
-
-def test_a_judge_is_asked_by_the_rubric_that_it_is_given() -> None:
-    """Its own words stand in the instructions, and no other's."""
-    subject = calibration_set()[0].subject
-    for rubric in Rubric:
-        asked = judge_request(subject, rubric).messages[0].content
-        assert asked == INSTRUCTIONS[rubric]
-        for other in Rubric:
-            assert (RUBRICS[other]["qc"] in asked) is (other is rubric)
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
