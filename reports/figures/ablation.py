@@ -241,7 +241,9 @@ def _table(analysis: Analysis, rows: Sequence[LanguageRow], *, paper: bool) -> T
     fields: list[Field[LanguageRow]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Language", lambda row: row.cell.cell.language + (", native" if row.native else ""), words=True),
-        *mean_fields(analysis, rows, lambda row: row.cell, paper=paper),
+        *mean_fields(
+            analysis, rows, lambda row: row.cell, paper=paper, why=lambda cell: cell.paper_reason if paper else ""
+        ),
         infinite_field(lambda row: row.cell.paper_values.infinite_share)
         if paper
         else Field(

@@ -179,16 +179,20 @@ def mean_table(analysis: Analysis, *, paper: bool = False) -> Table:
     """KL by cell and dimension, the floor beneath each figure: smoothed, or plug-in by the paper's rules."""
     weighed = "dimension" if analysis.dimensions else "question"
     by, cells = ", by value dimension" if analysis.dimensions else "", analysis.cells
-    fields = [
-        MODEL,
-        *mean_fields(
-            analysis, cells, lambda cell: cell, f"over {weighed}s: every {weighed} weighs the same", paper=paper
-        ),
-    ]
+    over = f"over {weighed}s: every {weighed} weighs the same"
+
+    def why(cell: CellAnalysis) -> str:
+        return cell.paper_reason if paper else _no_mean(cell)
+
+    fields = [MODEL, *mean_fields(analysis, cells, lambda cell: cell, over, paper=paper, why=why)]
     if not paper:
         fields += [
             Field("95% interval", _intervals, "for other participants; beneath, for other questions too"),
-            Field("Excess", _excess, "mean less what equally many people would score"),
+            Field(
+                "Excess",
+                lambda cell: Entry(text=signed(cell.excess), why=_no_mean(cell)),
+                "mean less what equally many people would score",
+            ),
         ]
     if analysis.dimensions:
         meaning = "mean over all questions: every question weighs the same"
@@ -217,8 +221,8 @@ _TWO_INTERVALS = (
 )
 
 
-def _excess(cell: CellAnalysis) -> Entry:
-    return Entry(text=signed(cell.excess), why="" if isfinite(cell.sound.headline) else cell.sound.reason)
+def _no_mean(cell: CellAnalysis) -> str:
+    return "" if isfinite(cell.sound.headline) else cell.sound.reason
 
 
 def _by_question(cell: CellAnalysis, *, paper: bool) -> Entry:

@@ -178,7 +178,13 @@ def per_dimension(analysis: Analysis, entry: Callable[[Item, int], Entry]) -> li
 
 
 def mean_fields(
-    analysis: Analysis, rows: Sequence[Item], of: Callable[[Item], CellAnalysis], meaning: str = "", *, paper: bool
+    analysis: Analysis,
+    rows: Sequence[Item],
+    of: Callable[[Item], CellAnalysis],
+    meaning: str = "",
+    *,
+    paper: bool,
+    why: Callable[[CellAnalysis], str],
 ) -> list[Field[Item]]:
     """A column per dimension and one of the mean, of each row's cell: in either way of measuring, the floor beneath."""
 
@@ -190,8 +196,7 @@ def mean_fields(
 
     def mean(row: Item) -> Entry:
         means, floor = way(row)
-        why = of(row).paper_reason if paper else "" if isfinite(means.headline) else means.reason
-        return Entry(text=fixed(means.headline), beneath=fixed(floor.headline), why=why)
+        return Entry(text=fixed(means.headline), beneath=fixed(floor.headline), why=why(of(row)))
 
     values, floors = (lambda row: way(row)[0].by_dimension), (lambda row: way(row)[1].by_dimension)
     return [*dimension_fields(analysis, rows, values, floors, reason), Field("Mean", mean, meaning)]
