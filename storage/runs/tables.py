@@ -6,6 +6,7 @@ that they compare the same way on every database.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import is_dataclass
 from enum import StrEnum
@@ -26,6 +27,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -78,20 +80,24 @@ _Facts = Annotated[dict[str, str], Field(sa_type=JSON)]
 _Findings = Annotated[dict[str, Finding], Field(sa_type=JSON)]
 
 
-class SurveyRow(SQLModel, table=True):
-    """A survey as it was when a run was enqueued."""
+class Row(SQLModel):
+    """A row of the table that its class is named after: those of ``judge_batch`` are ``JudgeBatchRow``."""
 
-    __tablename__ = "survey"
+    @declared_attr.directive
+    def __tablename__(cls) -> str:  # noqa: N805 -- called on the class
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Row")).lower()
+
+
+class SurveyRow(Row, table=True):
+    """A survey as it was when a run was enqueued."""
 
     fingerprint: _NameKey
     name: str
     body: dict[str, Any] = Field(sa_type=JSON)
 
 
-class RunRow(SQLModel, table=True):
+class RunRow(Row, table=True):
     """One execution of a study."""
-
-    __tablename__ = "run"
 
     id: _NameKey
     created_at: _Time
@@ -105,10 +111,9 @@ class RunRow(SQLModel, table=True):
     budget: float | None = None  #: US dollars that its models and judges may cost
 
 
-class CellRow(SQLModel, table=True):
+class CellRow(Row, table=True):
     """One model x culture x condition x language of a run."""
 
-    __tablename__ = "cell"
     __table_args__ = (UniqueConstraint("run", "model", "culture", "condition_name", "language"),)
 
     id: _Key
@@ -122,10 +127,9 @@ class CellRow(SQLModel, table=True):
     halted: bool = False  #: its model costs money, and the run's budget is spent
 
 
-class ParticipantRow(SQLModel, table=True):
+class ParticipantRow(Row, table=True):
     """A simulated citizen: what it drew, where it stands, who holds it, how its answers ended."""
 
-    __tablename__ = "participant"
     __table_args__ = (UniqueConstraint("cell", "number"), Index("participant_of_run", "run", "status"))
 
     id: _Key
@@ -164,13 +168,12 @@ def kind_of(hint: Any) -> tuple[Any, tuple[str, ...]]:
     return inner, ()
 
 
-def _row_of(noun: type, name: str, *, key: Collection[str], **more: Any) -> type[SQLModel]:
+def _row_of(noun: type, name: str, *, key: Collection[str], **more: Any) -> type[Row]:
     """The row of a noun of a participant: a column for each of its fields, and more."""
     hints = get_type_hints(noun, include_extras=True)
     columns: dict[str, Any] = {field: (hint, _column(hint, field in key)) for field, hint in hints.items()}
     columns |= {"participant": (int, Field(primary_key=True, foreign_key="participant.id")), **more}
-    of_table = {"table": True, "__tablename__": name}
-    return create_model(name, __base__=SQLModel, __doc__=noun.__doc__, __cls_kwargs__=of_table, **columns)
+    return create_model(name, __base__=Row, __doc__=noun.__doc__, __cls_kwargs__={"table": True}, **columns)
 
 
 def _column(hint: Any, key: bool) -> Any:
@@ -187,14 +190,13 @@ def _column(hint: Any, key: bool) -> Any:
 
 _BY: dict[str, Any] = {"worker": (str, ...), "committed_at": (float, Field(sa_type=_DOUBLE))}
 #: The primary key is what makes a second answer impossible.
-AnswerRow = _row_of(nouns.Answer, "answer", key=("item", "slot"), digest=(int, Field(sa_type=BigInteger)), **_BY)
-StepRow = _row_of(nouns.CompletedStep, "step", key=("item", "attempt", "number"), **_BY)
+AnswerRow = _row_of(nouns.Answer, "AnswerRow", key=("item", "slot"), digest=(int, Field(sa_type=BigInteger)), **_BY)
+StepRow = _row_of(nouns.CompletedStep, "StepRow", key=("item", "attempt", "number"), **_BY)
 
 
-class AgainRow(SQLModel, table=True):
+class AgainRow(Row, table=True):
     """An answer that is to be asked again."""
 
-    __tablename__ = "again"
     __table_args__ = (
         ForeignKeyConstraint(["participant", "item", "slot"], ["answer.participant", "answer.item", "answer.slot"]),
     )
@@ -205,10 +207,8 @@ class AgainRow(SQLModel, table=True):
     attempt: int  #: the attempt to be made
 
 
-class OptionProbabilityRow(SQLModel, table=True):
+class OptionProbabilityRow(Row, table=True):
     """The probability of one option of a question, read from the next token, with the options in one order."""
-
-    __tablename__ = "option_probability"
 
     participant: _ParticipantKey
     item: _LongKey
@@ -219,10 +219,8 @@ class OptionProbabilityRow(SQLModel, table=True):
     probability: _Time
 
 
-class ServedRow(SQLModel, table=True):
+class ServedRow(Row, table=True):
     """What served a model of a run, as the first engine to do so described itself."""
-
-    __tablename__ = "served"
 
     run: _RunKey
     model: _NameKey
@@ -230,10 +228,8 @@ class ServedRow(SQLModel, table=True):
     versions: _Facts
 
 
-class WorkerRow(SQLModel, table=True):
+class WorkerRow(Row, table=True):
     """A worker process and when it was last heard of."""
-
-    __tablename__ = "worker"
 
     owner: _NameKey  #: as in ``participant.lease_owner``: see ``storage.runs.ledger.lease_owner``
     model: str = ""  #: the model it drains now; empty: none
@@ -241,10 +237,8 @@ class WorkerRow(SQLModel, table=True):
     beat_at: _Time
 
 
-class ReportRow(SQLModel, table=True):
+class ReportRow(Row, table=True):
     """A report that was built, by the revisions of the ledger and of the judgements that it shows."""
-
-    __tablename__ = "report"
 
     run: _RunKey
     revision: _LongKey
@@ -254,10 +248,8 @@ class ReportRow(SQLModel, table=True):
     built_at: _Time
 
 
-class JudgeRow(SQLModel, table=True):
+class JudgeRow(Row, table=True):
     """A judge: a model, in a version, with a rubric."""
-
-    __tablename__ = "judge"
 
     id: _Key
     identity: str = Field(unique=True)
@@ -267,10 +259,8 @@ class JudgeRow(SQLModel, table=True):
     output_price: float | None = None
 
 
-class CalibrationRow(SQLModel, table=True):
+class CalibrationRow(Row, table=True):
     """What a judge said of one answer of the calibration set."""
-
-    __tablename__ = "calibration"
 
     judge: _JudgeKey
     item: _NameKey  #: its name and a hash of what was asked
@@ -279,10 +269,8 @@ class CalibrationRow(SQLModel, table=True):
     completion_tokens: int | None = None
 
 
-class JudgementRow(SQLModel, table=True):
+class JudgementRow(Row, table=True):
     """What a judge said of one answer, in one call; the primary key is what makes a second payment impossible."""
-
-    __tablename__ = "judgement"
 
     judge: _JudgeKey
     participant: int = Field(primary_key=True, foreign_key="participant.id", index=True)
@@ -300,10 +288,8 @@ class JudgementRow(SQLModel, table=True):
     judged_at: _Time
 
 
-class JudgingRow(SQLModel, table=True):
+class JudgingRow(Row, table=True):
     """How the judging of a run by a model ended last."""
-
-    __tablename__ = "judging"
 
     run: _RunKey
     model: _NameKey  #: the card's name, and the rubric where it is not our own
@@ -315,10 +301,8 @@ class JudgingRow(SQLModel, table=True):
     revision: _Long  #: how often it ended
 
 
-class JudgeBatchRow(SQLModel, table=True):
+class JudgeBatchRow(Row, table=True):
     """A batch of calls that was, or was about to be, handed to a provider and is not over."""
-
-    __tablename__ = "judge_batch"
 
     token: _NameKey  #: in the name of every call, so that the batch is known again
     batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
@@ -328,20 +312,16 @@ class JudgeBatchRow(SQLModel, table=True):
     made_at: _Time
 
 
-class JudgeLeaseRow(SQLModel, table=True):
+class JudgeLeaseRow(Row, table=True):
     """Who judges a run, or did so last."""
-
-    __tablename__ = "judge_lease"
 
     run: _RunKey
     owner: str  #: ``host:pid:token``, as in ``participant.lease_owner``
     until: _Time
 
 
-class LabelRow(SQLModel, table=True):
+class LabelRow(Row, table=True):
     """A person's verdict on one answer and dimension."""
-
-    __tablename__ = "label"
 
     participant: _ParticipantKey
     item: _LongKey
@@ -352,10 +332,8 @@ class LabelRow(SQLModel, table=True):
     verdict: Verdict = Field(sa_type=String)
 
 
-class ReadingRow(SQLModel, table=True):
+class ReadingRow(Row, table=True):
     """How a person read an answer that the program could not read."""
-
-    __tablename__ = "reading"
 
     participant: _ParticipantKey
     item: _LongKey
@@ -367,10 +345,8 @@ class ReadingRow(SQLModel, table=True):
     read_at: _Time
 
 
-class ProbeRow(SQLModel, table=True):
+class ProbeRow(Row, table=True):
     """What a model of a run made of a question when it was asked what it knows of the survey."""
-
-    __tablename__ = "probe"
 
     run: _RunKey
     model: _NameKey
@@ -385,7 +361,7 @@ class ProbeRow(SQLModel, table=True):
 
 
 #: Table -> the row's class.
-ROWS: dict[str, type[SQLModel]] = {str(row.__tablename__): row for row in SQLModel.__subclasses__()}
+ROWS: dict[str, type[Row]] = {str(row.__tablename__): row for row in Row.__subclasses__()}
 
 
 def _table(name: str) -> Table:
