@@ -17,7 +17,7 @@ from celery import Celery
 from click.testing import CliRunner
 from sqlalchemy import text
 
-from defsurvey.jobs.broker import EmbeddedBroker
+from defsurvey.jobs.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import startup as health
 from defsurvey.jobs.daemons.reconciler import Reconciler
@@ -108,7 +108,7 @@ def test_a_reconciler_beats_only_when_a_pass_went_through(
 ) -> None:
     """A broker that does not answer leaves the pulse as it was."""
     pulse = Pulse(settings, "reconciler")
-    nobody = redis.Redis(unix_socket_path=str(settings.home / "nobody.sock"))
+    nobody = client_of(f"redis+socket://{settings.home}/nobody.sock")
     with pytest.raises(redis.ConnectionError):
         Reconciler(database=database, app=app, broker=nobody, on_pass=pulse.beat).reconcile()
     assert pulse.age() is None

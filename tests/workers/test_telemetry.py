@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import redis
 from prometheus_client import CollectorRegistry, generate_latest
 
+from defsurvey.jobs.broker import client_of
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.run import Decoding
@@ -48,7 +48,7 @@ def stage(database: Database, registry: CollectorRegistry) -> Iterator[Participa
     """A stage whose ledger counts."""
     made = make_stage(database, CARDS, [])
     made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
-    away = redis.Redis(unix_socket_path="/nowhere/broker.sock")
+    away = client_of("redis+socket:///nowhere/broker.sock")
     registry.register(Gauges(made.leases, made.resident, database=database, device="cpu", broker=away))
     yield made
     made.close()
