@@ -1,4 +1,4 @@
-"""A report stays small and quick however many questions there are, and leaves none out."""
+"""A report stays small and quick however many questions and answers there are, and leaves none out."""
 
 from __future__ import annotations
 
@@ -52,3 +52,27 @@ def test_a_quarter_of_a_million_answers(tmp_path: Path) -> None:
     assert peak < 1000
     assert size <= 8 * MEGABYTE
     assert len(ids((tmp_path / "report.html").read_text(encoding="utf-8"))) == 576
+
+
+#: Seconds of processor time that an analysis takes, in a process of its own.
+MEASURE = """
+import sys, time
+from defsurvey.reports.analysis import analyse
+from tests.reports.planted import planted
+made = planted(participants=int(sys.argv[1]))
+start = time.process_time()
+analyse(made.results, draws=made.draws)
+print(made.results.answers.cell.size, time.process_time() - start)
+"""
+
+
+@pytest.mark.slow
+def test_ten_times_the_answers_take_at_most_twelve_times_as_long() -> None:
+    """Ten times as many participants: no part grows faster than the answers."""
+    told = [
+        subprocess.run([sys.executable, "-c", MEASURE, people], check=True, capture_output=True, text=True).stdout
+        for people in ("20", "200")
+    ]
+    (_, seconds), (answers, more) = (map(float, each.split()) for each in told)
+    assert answers == 2_534_400
+    assert more <= 12 * seconds

@@ -66,6 +66,12 @@ def test_p_is_uniform_where_there_is_no_difference() -> None:
     assert (p < 0.05).mean() == pytest.approx(0.05, abs=0.03)
 
 
+def test_a_real_difference_is_found_and_never_too_surely() -> None:
+    """The smallest p of B random flips is 1 / (B + 1)."""
+    p = sign_flip(np.full(40, 1.0), np.random.default_rng(0), flips=199)
+    assert p.tolist() == [1 / 200]
+
+
 def test_no_difference_at_all_is_no_evidence() -> None:
     """Differences of 0 give 1; no question gives no p."""
     assert sign_flip(np.zeros((20, 1)), np.random.default_rng(0)).tolist() == [1.0]

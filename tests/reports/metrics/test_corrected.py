@@ -114,3 +114,9 @@ def test_few_answers_do_not_pay() -> None:
     found: NDArray[np.float64] = corrected_kl(counts, shares, people, offered, 10)
     assert found[:2].tolist() == pytest.approx([log(20), log(20)], abs=1e-6)
     assert np.isnan(found[2])
+
+
+def test_impossible_sizes_are_refused() -> None:
+    """Of one answer nothing can be left out."""
+    with pytest.raises(ValueError, match="n must be at least 2 to leave one out, got 1"):
+        corrected_kl([[1, 0, 0, 0]], PEOPLE, MANY, ALL, 1)

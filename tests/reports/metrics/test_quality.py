@@ -39,6 +39,15 @@ def test_nothing_to_average_is_nan_with_a_reason() -> None:
     assert found.reason == "no item has a value"
 
 
+def test_diversity_is_equation_six() -> None:
+    """(n_diff - n_ques) / (n_test * n_ques), and its maximum where all replies differ."""
+    question = np.repeat([0, 1], 4)
+    assert diversity([1, 1, 2, 3, 4, 4, 4, 4], question).d == pytest.approx((4 - 2) / (4 * 2))
+    different = diversity(np.arange(8), question)
+    assert different.d == pytest.approx(different.maximum) == pytest.approx(3 / 4)
+    assert different.relative == pytest.approx(1)
+
+
 def test_diversity_of_nothing_has_a_reason() -> None:
     """No reply, or one per question, has no diversity."""
     assert diversity([], []).reason == "no reply"
