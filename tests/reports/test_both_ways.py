@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.figures.ablation import ablation_section, language_section
@@ -124,16 +123,6 @@ def test_the_spread_is_given_the_papers_way_too() -> None:
     assert [each.text for each in plug_in.columns][-1] == "Infinite"
 
 
-def test_languages_are_given_the_papers_way_too() -> None:
-    """Figure 10: the plug-in KL by language, folded, with the share of infinite items."""
-    made = results([("a", "us", "def", human), ("a", "us", "def", last)], tiny=repeated(3))
-    first, second = made.run.cells
-    found = analyse(replace(made, run=replace(made.run, cells=(first, replace(second, language="zh")))))
-    (fold,) = section(found, "figure-10").folds
-    assert column(fold.tables[0], "Mean") == [fixed(cell.paper.headline) for cell in found.cells]
-    assert column(fold.tables[0], "Infinite") == [percent(cell.paper_values.infinite_share) for cell in found.cells]
-
-
 def staged() -> Analysis:
     """Two models of one stage, of which one answered nothing, and one of another."""
     made = results([("a", "us", "def", human), ("b", "us", "def", uniform), ("c", "us", "def", last)], tiny=repeated(3))
@@ -148,16 +137,6 @@ def test_stages_count_models_that_have_a_figure() -> None:
         ("base", "1", "c"),
         ("chat", "1", "a"),
     ]
-
-
-def test_a_stage_without_any_figure_counts_no_model() -> None:
-    """Its row stands, and says that nothing is known."""
-    made = results([("a", "us", "def", human), ("b", "us", "def", uniform)])
-    facts = {"a": {"stage": "chat"}, "b": {"stage": "base"}}
-    found = analyse(replace(refusing(made, made.answers.cell == 1), model_facts=facts))
-    (row, _) = section(found, "appendix-i").tables[0].rows
-    assert [entry.text for entry in row.entries] == ["0", "–", "–", "–", "–", "–"]
-    assert row.entries[0].why == "no model of this stage has a figure"
 
 
 def test_stages_are_given_the_papers_way_too() -> None:
@@ -180,23 +159,3 @@ def test_a_stage_of_a_model_without_a_finite_value_has_no_mean_the_papers_way() 
         ["50.0%"],
     )
     assert why(table, "Plug-in KL") == ["all values of one of the models are infinite"]
-
-
-def test_stages_say_how_many_answers_their_tests_are_of() -> None:
-    """Appendix I: every contrast is at equal n."""
-    table = section(staged(), "appendix-i").tables[1]
-    assert column(table, "Questions") == ["12"]
-    assert column(table, "n") == ["10"]
-
-
-def test_rows_alike_in_the_papers_way_lack_nothing() -> None:
-    """Where every culture has finite values there is nothing to say."""
-    made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")], tiny=repeated(3))
-    found = analyse(made)
-    rows = found.figure(model_table)
-    assert not any(row.paper.lacks(each.paper for each in rows) for row in rows)
-    plug_in = section(found, "table-2").tables[1]
-    assert "Cultures" not in [each.text for each in plug_in.columns]
-    assert np.isfinite([row.paper.mean for row in rows]).all()
-    of_a = [cell.paper.headline for cell in found.cells if cell.cell.model == "a"]
-    assert rows[0].paper.mean == pytest.approx(np.mean(of_a))

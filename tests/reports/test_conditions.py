@@ -25,7 +25,7 @@ from defsurvey.storage.runs.run import Cell, Condition
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.planted import planted
 from tests.reports.reading import read
-from tests.reports.synthetic import answering, human, last, refusing, results, survey
+from tests.reports.synthetic import answering, human, last, results, survey
 from tests.reports.wide import wide_survey
 
 DEF = (
@@ -193,19 +193,6 @@ def test_a_condition_with_few_answers_takes_no_comparison_from_the_others() -> N
     assert contrast.p_holm == contrast.p
 
 
-def test_a_language_with_few_answers_takes_no_comparison_from_the_others() -> None:
-    """Figure 10: the other model's languages are compared on all questions."""
-    made = answering(results([(model, "us", "def", human) for model in "aabb"]), 3, 1)
-    cells = tuple(
-        replace(cell, language=language) for cell, language in zip(made.run.cells, ("en", "zh") * 2, strict=True)
-    )
-    part = analyse(replace(made, run=replace(made.run, cells=cells))).figure(languages)
-    compared = {row.cell.cell.model: row.contrast for row in part if not row.native}
-    assert compared["b"] is None
-    assert compared["a"] is not None
-    assert compared["a"].questions == 4
-
-
 def probabilities(cell: int) -> tuple[ProbabilityRow, ...]:
     """Two questions of the tiny survey, the first in two orders."""
     said = {("Q1", 0): (0.7, 0.1, 0.1, 0.1), ("Q1", 1): (0.1, 0.7, 0.1, 0.1), ("Q2", 0): (0.2, 0.5, 0.3)}
@@ -266,20 +253,6 @@ def test_probabilities_stand_beside_the_interview_in_their_language() -> None:
         assert row.interview == pytest.approx(cell.divergences.smoothed_kl[of].mean())
     assert english.interview < chinese.interview
     assert np.isnan(german.interview)
-
-
-def test_probabilities_stand_beside_the_same_questions() -> None:
-    """A question that the interview has no valid answer to is in none of the four figures."""
-    made = with_first_token()
-    found = analyse(refusing(made, made.answers.question == 1))
-    part = found.figure(first_token)
-    (row,), cell = part, found.cells[0]
-    (whole,) = analyse(made).figure(first_token)
-    people = next(r for r in survey().references if (r.culture, r.question) == ("us", "Q1"))
-    shares = np.array(list(people.shares.values()))
-    assert (row.questions, whole.questions) == (1, 2)
-    assert row.value == pytest.approx(entropy((0.4, 0.4, 0.1, 0.1), jeffreys(shares / shares.sum() * people.n)))
-    assert (row.interview, row.floor) == pytest.approx((cell.divergences.smoothed_kl[0], cell.floor.smoothed_kl[0]))
 
 
 def test_probabilities_alone_are_reported_too() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
+from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.figures.configured import configuration_section
 from defsurvey.reports.figures.cultural_map import map_section
 from defsurvey.reports.figures.dimensions import mean_section, spread_section
@@ -68,14 +68,6 @@ def test_few_items_or_answers_name_no_dimension_and_no_share(made: Results) -> N
     assert {anchor: found[anchor] for anchor in NEUTRAL} == NEUTRAL
 
 
-def test_few_items_of_a_dimension_do_not_name_it() -> None:
-    """Two questions of each dimension are enough for a share of all, and for no dimension."""
-    found = titles(analyse(planted(wide_survey(18), models=("beta-base",)).results))
-    assert {anchor: found[anchor] == title for anchor, title in NEUTRAL.items()} == {
-        "table-2": True, "figure-5": True, "figure-6": True, "figure-8": False,
-    }  # fmt: skip
-
-
 def test_enough_of_both_is_a_finding() -> None:
     """With six questions of each dimension and twenty answers to each, the headings say what was found."""
     found = titles(analyse(planted(WIDE, models=("beta-base",)).results))
@@ -117,36 +109,6 @@ def test_a_model_of_one_culture_makes_no_culture_further() -> None:
     alone = analyse(results(cells, tiny=repeated(4)))
     paired = analyse(results(cells[:2], tiny=repeated(4)))
     assert titles(alone)["figure-5"] == titles(paired)["figure-5"]
-
-
-def test_a_model_of_a_further_culture_leaves_the_others_compared() -> None:
-    """Two models say which of their two cultures lies further; that of a third takes no part, and the title says so."""
-    tiny = repeated(4)
-    wider = replace(tiny, cultures=(*tiny.cultures, replace(tiny.cultures[1], code="jp", name={"en": "Japan"})))
-    known = tuple(replace(each, culture="jp") for each in tiny.references if each.culture == "cn")
-    asked = [(m, c, "def", r) for m in "ab" for c, r in (("us", human), ("cn", last))]
-    both, three = (
-        analyse(results(cells, tiny=replace(wider, references=(*wider.references, *known))))
-        for cells in (asked, [*asked, ("c", "jp", "def", last)])
-    )
-    assert titles(both)["figure-5"] == "Furthest from people of China on 4 of 4 dimensions"
-    assert titles(three)["figure-5"] == (
-        "Of the United States and China, furthest from people of China on 4 of 4 dimensions"
-    )
-
-
-def test_cultures_that_are_even_are_not_told_apart() -> None:
-    """Two of four dimensions each: neither is further."""
-    found = analyse(results(tiny=repeated(4)))
-    excess = {"us": np.array([1.0, 1.0, 0.0, 0.0]), "cn": np.array([0.0, 0.0, 1.0, 1.0])}
-    none = np.zeros(4)
-
-    def even(cell: CellAnalysis) -> CellAnalysis:
-        sound = replace(cell.sound, by_dimension=excess[cell.culture])
-        return replace(cell, sound=sound, sound_floor=replace(cell.sound_floor, by_dimension=none))
-
-    cultures = tuple(replace(each, cells=tuple(map(even, each.cells))) for each in found.cultures)
-    assert titles(replace(found, cultures=cultures))["figure-5"] == NEUTRAL["figure-5"]
 
 
 def agreement(culture: str, rho: float, p: float, models: int = 6) -> RankAgreement:

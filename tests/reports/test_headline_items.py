@@ -9,25 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
-from defsurvey.reports.figures.closeness import closeness
 from defsurvey.reports.figures.dimensions import mean_section
-from defsurvey.reports.figures.first_token import first_token
 from defsurvey.reports.figures.frameworks import model_section
-from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.figures.series import Training, series, training
-from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.finding import find
 from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
-from defsurvey.reports.number_format import NONE
-from defsurvey.storage.runs.results import ProbabilityRow, Results
-from defsurvey.storage.runs.run import Condition
+from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
 from tests.reports.synthetic import (
     QUESTIONS,
     SHARES,
     Respondent,
-    answering,
     human,
     last,
     refusing,
@@ -77,27 +70,6 @@ def test_a_model_that_answers_no_question_of_a_dimension_changes_nobodys_measure
     assert found.unranked == (("u", 0.0),)
 
 
-def test_without_a_headline_there_is_no_interval() -> None:
-    """Neither in the report nor in the figures beside it: an interval is of the headline and of nothing else."""
-    alone = of_plain(made(("h", human)))
-    (cell,) = alone.cells
-    assert np.isfinite(cell.sound.question_mean)
-    assert cell.sound.reason == "no item of a dimension has a value"
-    for interval in (cell.interval, cell.intervals.two_way):
-        assert np.isnan([interval.low, interval.high]).all()
-        assert interval.reason == "the point itself has no value"
-    rows = [row for row in measure_rows(alone) if row["level"] == "cell" and row["metric"].startswith("smoothed_kl")]
-    assert len(rows) == 3
-    assert all(np.isnan([row["low"], row["high"]]).all() for row in rows)
-
-
-def test_answers_to_other_questions_are_not_said_to_have_no_reference() -> None:
-    """The headline says what is missing: answers to questions of a value dimension."""
-    assert find(of_plain(made(("h", human)))).headline.startswith(
-        "Nothing can be compared: no valid answer to a question of a value dimension meets a reference distribution"
-    )
-
-
 def test_answers_to_other_questions_make_no_verdict() -> None:
     """Two participants answered what the headline is of: the many who answered all else do not count."""
 
@@ -107,36 +79,6 @@ def test_answers_to_other_questions_make_no_verdict() -> None:
     found = analyse(without(made(("m", far), spoken=12), 0, first=2))
     assert not found.cells[0].comparable
     assert find(found).headline.startswith("m gave too few answers to tell it from people of the United States")
-
-
-def test_a_hundred_answers_are_counted_where_the_headline_is_of() -> None:
-    """Nine participants on twelve questions are a hundred answers; eight are not, whatever else was answered."""
-    for participants, said in ((9, "m is further"), (8, "m gave too few answers")):
-        found = analyse(without(made(("m", last), spoken=12), 0, first=participants))
-        assert find(found).headline.startswith(said)
-
-
-def test_what_is_counted_over_all_questions_asks_for_answers_to_all() -> None:
-    """Matching and the tests by question are of every question: answers to few of them name nobody."""
-    of_few = analyse(without(made(("m", human), spoken=12), 0, first=2, spoken=False))
-    assert of_few.cells[0].comparable
-    assert not of_few.figure(matching_figure)[0].comparable
-    assert not of_few.figure(distinguish)[0].comparable
-    of_many = analyse(without(made(("m", human), spoken=12), 0, first=2))
-    assert of_many.figure(matching_figure)[0].comparable
-    assert of_many.figure(distinguish)[0].comparable
-
-
-def test_only_questions_behind_the_figure_are_counted() -> None:
-    """The finding, the order of closeness and its test name three questions, of which p cannot be below 1/4."""
-    found = analyse(made(("h", human), ("l", last)))
-    ranking = found.cultures[0].ranking
-    assert ranking.questions == 3
-    assert ranking.p[0, 1] == 0.25
-    assert "(3 questions, all brought down to 10 answers each)" in find(found).sentences[0]
-    table = closeness(found).tables[0]
-    assert ": 3 questions in all" in table.notes[0]
-    assert [row.entries[-1].text for row in table.rows] == ["3", "3"]
 
 
 def test_series_are_compared_on_the_questions_behind_the_figure() -> None:
@@ -149,41 +91,11 @@ def test_series_are_compared_on_the_questions_behind_the_figure() -> None:
     assert (contrast.questions, contrast.p) == (3, 0.25)
 
 
-def test_first_tokens_are_counted_on_the_questions_behind_the_figure() -> None:
-    """Probabilities were read of 43 questions, and the mean is of three, which were shown in one order."""
-    run = made(("h", human))
-    (cell,) = run.run.cells
-    first = replace(cell, id=2, condition=Condition(name="first-token", method="first-token", slots=0), participants=1)
-    read = tuple(
-        ProbabilityRow(
-            cell=1, question=question.id, order=order, option=option.code, probability=1 / len(question.options)
-        )
-        for question in run.survey.questions
-        for order in range(1 if question.value is not None else 3)
-        for option in question.options
-    )
-    part = analyse(replace(run, run=replace(run.run, cells=(cell, first)), probabilities=read)).figure(first_token)
-    assert [(row.questions, row.orders) for row in part] == [(3, 1)]
-
-
 def test_questions_of_no_dimension_widen_no_interval() -> None:
     """The two-way interval draws the questions that the headline is of; others are no part of it."""
     alone, beside = (analyse(made(("h", human), spoken=12, plain=plain)).cells[0] for plain in (0, PLAIN))
     for one, other in zip(*((each.interval, each.intervals.two_way) for each in (alone, beside)), strict=True):
         assert (one.low, one.high) == pytest.approx((other.low, other.high))
-
-
-@pytest.mark.parametrize("participants", [1, 2])
-def test_who_answered_only_other_questions_is_not_resampled(participants: int) -> None:
-    """The interval is that of a run of those alone who answered what the headline is of; of one there is none."""
-    run = without(made(("h", human), spoken=12), 0, first=participants)
-    few = answering(made(("h", human), spoken=12), 0, participants)
-    beside, alone = (analyse(each).cells[0] for each in (run, few))
-    assert beside.sound.headline == alone.sound.headline
-    for one, other in zip(_intervals(beside), _intervals(alone), strict=True):
-        assert (one.low, one.high) == pytest.approx((other.low, other.high), nan_ok=True)
-        assert one.reason == other.reason
-        assert np.isnan(one.low) == ("fewer than 2 participants" in one.reason)
 
 
 def _intervals(cell: CellAnalysis) -> list[Interval]:
@@ -229,32 +141,6 @@ def test_infinite_values_are_counted_where_the_headline_is_of() -> None:
     assert [row["value"] for row in measure_rows(found) if row["metric"] == "infinite_share"] == [0.0]
     (fold,) = (fold for fold in mean_section(found).folds if fold.anchor == "figure-5-paper")
     assert fold.tables[0].rows[0].entries[-1].text == "0%"
-
-
-def test_the_share_of_infinite_values_is_that_behind_the_mean() -> None:
-    """Eleven of twelve values of the mean are the rule's, though of all items they are 11 of 52."""
-
-    def far(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        return (last if question.value is not None and question.id != "Q1-0" else human)(question, culture, people, rng)
-
-    (cell,) = analyse(rarest_unknown(made(("m", far), spoken=12), spoken=True)).cells
-    assert cell.paper_values.infinite_share == pytest.approx(11 / 12)
-
-
-def test_the_rule_adds_to_the_largest_finite_value_of_the_whole_cell() -> None:
-    """As the authors' code does: an item of no dimension may be that one."""
-    (cell,) = analyse(rarest_unknown(made(("m", last), spoken=12), spoken=True)).cells
-    values = cell.divergences.plug_in_kl
-    assert cell.paper.headline == pytest.approx(values[np.isfinite(values)].max() + 1)
-    assert cell.paper_values.infinite_share == 1.0
-
-
-def test_without_a_headline_there_is_no_share_of_infinite_values() -> None:
-    """A dash, with its reason: there is no mean that the share could be of."""
-    found = of_plain(made(("h", human)))
-    assert np.isnan(found.cells[0].paper_values.infinite_share)
-    shown = model_section(found).tables[1].rows[0].entries[-1]
-    assert (shown.text, shown.why) == (NONE, "no item behind the mean has a value")
 
 
 def test_a_culture_without_a_reference_for_any_dimension_has_no_order() -> None:

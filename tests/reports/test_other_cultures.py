@@ -17,7 +17,7 @@ from defsurvey.reports.page import Section, Table
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import answering, human, last, rare, repeated, results
+from tests.reports.synthetic import human, last, rare, repeated, results
 
 
 def sections(made: Results) -> dict[str, Section]:
@@ -76,36 +76,11 @@ def test_a_mean_of_fewer_cultures_is_compared_with_none() -> None:
     assert "nan" not in render_markdown(page(found))
 
 
-def test_rows_of_the_same_cultures_do_not_name_them() -> None:
-    """Where all rows are alike there is nothing to say."""
-    section = sections(results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")]))["table-2"]
-    for table in section.tables[:2]:
-        assert "Cultures" not in [each.text for each in table.columns]
-        assert not any("compared with none" in note for note in table.notes)
-
-
-def test_a_dimension_lost_in_one_culture_is_lost() -> None:
-    """A mean over cultures of which one has no figure in a dimension is no mean of both."""
-    made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")])
-    of, gone = made.answers, (made.answers.cell == 1) & (made.answers.question == 1)
-    rows = analyse(replace(made, answers=replace(of, state=np.where(gone, 1, of.state)))).figure(model_table)
-    assert [row.sound.lacks(each.sound for each in rows) for row in rows] == [True, False]
-
-
 def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
     """A model asked in one culture only does not move the title of the table."""
     cells = [("b", "us", "def", rare), ("b", "cn", "def", rare), ("a", "us", "def", last)]
     alone, both = (analyse(results(each, tiny=repeated(4))) for each in (cells[:2], cells))
     assert closest_dimension(both) == closest_dimension(alone) != "By value dimension"
-
-
-def test_few_answers_in_another_culture_do_not_move_the_dimensions_named() -> None:
-    """A model whose few answers place it nowhere takes no title from those that have enough."""
-    cells = [(m, "us", "def", rare) for m in "ab"] + [("pilot", culture, "def", rare) for culture in ("us", "cn")]
-    made = results(cells, tiny=repeated(4))
-    few = answering(answering(made, 2, 3), 3, 3)
-    named = sections(keeping(few, {0, 1}))["table-2"].title
-    assert sections(few)["table-2"].title == named != "By value dimension"
 
 
 def test_a_culture_whose_people_are_not_known_takes_no_title() -> None:
@@ -125,14 +100,6 @@ def test_a_culture_whose_people_are_not_known_takes_no_framework() -> None:
     assert found["table-1"].title == "Framework def comes closest for 2 of 2 models"
 
 
-def test_without_a_figure_nothing_is_named() -> None:
-    """A row whose cultures all lack people has answers enough of nothing."""
-    found = analyse(framed(("a", "cn"), ("b", "cn")))
-    assert [(row.sound.cultures, row.comparable) for row in found.figure(model_table)] == [((), False)] * 2
-    assert closest_dimension(found) == ""
-    assert framework_section(found).title == "Probing frameworks"
-
-
 def test_a_framework_is_closest_in_the_cultures_of_its_own_model() -> None:
     """Another model that was asked in one more culture takes no claim away."""
     frames = (("def", human), ("none", last))
@@ -142,17 +109,6 @@ def test_a_framework_is_closest_in_the_cultures_of_its_own_model() -> None:
     assert sections(made)["table-1"].title == "Framework def comes closest for 2 of 2 models"
     assert sections(keeping(made, {0, 1, 2, 4}))["table-1"].title == "Framework def comes closest for a"
     assert sections(keeping(made, {0, 1}))["table-1"].title == "Framework def comes closest for the model"
-
-
-def test_models_are_counted_where_frameworks_could_be_compared() -> None:
-    """A model with too few answers in one of its frameworks is none of those that def is not closest for."""
-    frames = (("def", human), ("none", last))
-    made = results([(model, "us", *frame) for model in "abc" for frame in frames], tiny=repeated(4))
-    section = sections(answering(made, 5, 9))["table-1"]
-    assert section.title == "Framework def comes closest for 2 of 2 models"
-    assert "Models are counted" in section.paragraphs[1]
-    silent = sections(answering(made, 5, 0))["table-1"]
-    assert silent.title == section.title
 
 
 def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
