@@ -106,3 +106,68 @@ def test_a_half_done_run_is_finished_on_another_machine(machine: Machine, expect
         assert (again.returncode, "is here already" in again.stderr) == (2, True)
         missing = other.type("bundle", "import", "nowhere.bundle")
         assert (missing.returncode, "there is no such file" in missing.stderr) == (2, True)
+
+
+def test_a_finished_run_is_not_cancelled(machine: Machine) -> None:
+    """So that what is added to it later is taken by any worker."""
+    machine.done("run", "study.yaml", "--pilot", "1")
+    assert machine.done("cancel", "small") == "small is finished: nothing was cancelled\n"
+    assert machine.done("retry", "small") == "small: nothing to ask again, no answer of it is failed\n"
+    assert machine.done("extend", "small", "--participants", "1") == (
+        "small: nothing added, it has these participants and models already\n"
+    )
+    assert "2 participants added" in machine.done("extend", "small", "--participants", "2")
+    assert machine.rows("SELECT cancelled FROM run") == [(0,)]
+
+
+def test_a_cancelled_run_that_is_finished_is_opened_by_resume(machine: Machine) -> None:
+    """As databases of before may hold one."""
+    machine.done("run", "study.yaml", "--pilot", "1")
+    machine.change("UPDATE run SET cancelled = 1")
+    assert "nothing to do" in machine.type("resume", "small").stderr
+    assert machine.rows("SELECT cancelled FROM run") == [(0,)]
+
+
+def test_resume_says_that_nothing_is_working(machine: Machine) -> None:
+    """Messages alone do nothing where there is no worker."""
+    machine.done("enqueue", "study.yaml")
+    resumed = machine.type("resume", "small")
+    assert resumed.returncode == 0
+    assert resumed.stderr == "nothing is working on it; work on it here: defsurvey resume small --wait\n"
+
+
+def answers_of(machine: Machine, run: str) -> int:
+    """How many answers of a run are committed."""
+    of_run = "SELECT count(*) FROM answer JOIN participant ON participant.id = answer.participant"
+    return int(machine.rows(f"{of_run} WHERE run = '{run}'")[0][0])
+
+
+def test_an_interrupted_run_is_not_gone_on_with_by_another(machine: Machine, expected: list[str]) -> None:
+    """Its messages lie in the queue of the model that both have; it goes on when it is named, and loses nothing."""
+    machine.set_latency(0.3)
+    first = machine.start("run", "study.yaml", "--name", "mistaken", "--concurrency", "2")
+    wait_until(lambda: machine.answers() >= 4 or first.poll() is not None, "the first answers")
+    first.terminate()
+    assert ended(first).returncode == 130
+    before = answers_of(machine, "mistaken")
+    assert 4 <= before < PLANNED
+    machine.set_latency(0.0)
+    machine.done("run", "study.yaml")
+    assert (answers_of(machine, "mistaken"), answers_of(machine, "small")) == (before, PLANNED)
+    machine.done("resume", "mistaken", "--wait")
+    assert machine.export("mistaken") == machine.export("small") == expected
+
+
+def test_a_card_that_is_gone_is_told_before_anything_starts(machine: Machine) -> None:
+    """Of a model that still has work; one that has none is not needed any more."""
+    machine.done("run", "study.yaml")
+    cards = machine.folder / "cards.toml"
+    with_all = cards.read_text()
+    machine.done("extend", "small", "--models", "neighbour")
+    cards.write_text(with_all.replace("[neighbour]", "[moved]"))
+    refused = machine.type("resume", "small", "--wait")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("defsurvey: there is no model 'neighbour'")
+    cards.write_text(with_all.replace("[citizen]", "[moved]"))
+    machine.done("resume", "small", "--wait")
+    assert machine.json("status", "small")["remaining"] == 0

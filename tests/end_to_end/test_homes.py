@@ -94,13 +94,6 @@ def test_a_database_closed_by_another_program_can_be_gone_on_with(machine: Machi
     assert machine.json("status")["run"] == "small"
 
 
-def test_a_finished_run_is_in_the_file_alone(undisturbed: Machine, tmp_path: Path) -> None:
-    """Copied without anything beside it, it holds every answer."""
-    shutil.copy(undisturbed.home / "defsurvey.db", tmp_path)
-    exported = typed(tmp_path, "export", "small", DEFSURVEY_HOME=str(tmp_path))
-    assert exported.stdout == undisturbed.done("export", "small")
-
-
 def test_a_backup_is_a_database(undisturbed: Machine, machine: Machine) -> None:
     """Put into a home, it holds every answer."""
     copy = machine.folder / "copy.db"
@@ -108,13 +101,3 @@ def test_a_backup_is_a_database(undisturbed: Machine, machine: Machine) -> None:
     machine.home.mkdir()
     copy.rename(machine.home / "defsurvey.db")
     assert machine.export() == undisturbed.export()
-
-
-def test_a_database_of_an_older_version_lacks_no_log(machine: Machine) -> None:
-    """It was closed in order, though it says that it is written through a log."""
-    machine.done("enqueue", "study.yaml")
-    with closing(sqlite3.connect(machine.home / "defsurvey.db")) as older:
-        older.execute("PRAGMA user_version = 0")
-        older.execute("PRAGMA journal_mode = WAL")
-        older.execute("SELECT 1 FROM run").fetchall()
-    assert machine.json("status")["run"] == "small"

@@ -58,17 +58,6 @@ def test_the_export_has_one_row_for_each_planned_answer(undisturbed: Machine) ->
     assert [json.loads(line)["completion"] for line in lines] == [row["completion"] for row in found]
 
 
-def test_the_reports_paths_are_printed_again(undisturbed: Machine, tmp_path: Path) -> None:
-    """``report`` builds nothing anew where nothing has changed, and a copy where a folder is named."""
-    path = undisturbed.home / "reports" / "small" / "report.html"
-    before = path.stat().st_mtime_ns
-    assert undisturbed.done("report", "small") == f"{path}\n{path.with_suffix('.md')}\n"
-    assert path.stat().st_mtime_ns == before
-    copy = tmp_path / "copy"
-    assert undisturbed.done("report", "--output", str(copy)) == f"{copy}/report.html\n{copy}/report.md\n"
-    assert (copy / "report.html").read_bytes() == path.read_bytes()
-
-
 def test_a_finished_run_is_not_run_again(undisturbed: Machine) -> None:
     """``resume`` says so and starts nothing; ``run`` prints the same report and commits nothing."""
     before = undisturbed.committed_at()
@@ -185,13 +174,6 @@ def test_a_pilot_grows(machine: Machine) -> None:
     assert len(whole) == 2 * 4 * QUESTIONS * len(CULTURES)
     assert set(pilot) <= set(whole)
     assert {key: after[key] for key in committed} == committed
-
-
-def test_extending_without_saying_by_what_is_a_usage_error(undisturbed: Machine) -> None:
-    """Neither participants nor models: nothing to add."""
-    refused = undisturbed.type("extend", "small")
-    assert refused.returncode == 2
-    assert "extend needs --participants or --models" in refused.stderr
 
 
 def test_an_engine_that_cannot_load_ends_the_run_with_its_reason(machine: Machine) -> None:

@@ -81,14 +81,6 @@ def test_a_port_that_is_taken_is_wrong_usage(machine: Machine) -> None:
     assert not machine.home.exists()
 
 
-@pytest.mark.parametrize("address", ["0", "65536", "host", "1.2.3.4:x"])
-def test_an_address_that_is_none(machine: Machine, address: str) -> None:
-    """What was expected and what was given."""
-    done = machine.type("worker", "--metrics", address)
-    assert done.returncode == 2
-    assert f"expected [HOST:]PORT with a port from 1 to 65535, got '{address}'" in done.stderr
-
-
 def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: Machine) -> None:
     """On a broker that is named; on one machine alone the key has to be there, and nothing is enqueued without it."""
     served = '\n[served]\nengine = "openai"\nmodel = "some"\nbase_url = "http://127.0.0.1:1/v1"\nkey = "MARKED_KEY"\n'
@@ -200,12 +192,3 @@ def test_a_worker_whose_model_cannot_be_loaded_stays_ill_instead_of_ending(machi
         daemon.send_signal(signal.SIGTERM)
         assert ended(daemon).returncode == status
     EmbeddedBroker(machine.home).stop()
-
-
-def test_a_worker_whose_options_are_wrong_stays_ill_too(machine: Machine) -> None:
-    """A model that has no card: named, with the nearest."""
-    worker = machine.start("worker", "--stay", "--models", "citizens")
-    said = _read_until(worker, "stays idle and unhealthy")
-    assert "there is no model 'citizens' (did you mean 'citizen'?)" in said
-    worker.send_signal(signal.SIGINT)
-    assert ended(worker).returncode == 2

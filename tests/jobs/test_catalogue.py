@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.study import catalogue
+from defsurvey.jobs.study.catalogue import validation_notes
+from defsurvey.storage.surveys.folder import find_survey, read_survey
 from defsurvey.storage.surveys.problem import SurveyError
+from defsurvey.storage.surveys.write import exclude_questions, write_survey
 from defsurvey.workers.engines.opening import Checked
 from defsurvey.workers.models import read_cards
+from tests.storage.test_survey_folder import Change, write_tiny
 
 
 def typed(*words: str) -> str:
@@ -123,3 +127,114 @@ def test_a_name_that_does_not_exist_is_refused_with_the_nearest() -> None:
     refused = CliRunner().invoke(main, ("models", "show", "humann"))
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert refused.stderr.startswith("defsurvey: there is no model 'humann' (did you mean 'human'?)")
+
+
+def show(*words: str) -> Result:
+    """A call of the verb."""
+    return CliRunner().invoke(main, ["survey", "show", *words])
+
+
+def test_counts_are_those_of_the_survey() -> None:
+    """Every question is in a topic; every item, options of lists counted one by one, has a dimension or none."""
+    counted = json.loads(show("wvs7", "--topics", "--dimensions", "--json").stdout)
+    survey = find_survey("wvs7")
+    assert sum(row["questions"] for row in counted["topics"]) == counted["questions"] == 89
+    assert sum(row["items"] for row in counted["dimensions"]) == counted["items"]
+    assert [row["dimension"] for row in counted["dimensions"]] == [*survey.dimensions, ""]
+    with_value = {row["dimension"]: row["items"] for row in counted["dimensions"]}
+    assert sum(number for code, number in with_value.items() if code) == 100
+    lists = sum(len(question.options) - 1 for question in survey.questions if question.max_choices > 1)
+    assert counted["items"] == 89 + lists
+    assert sum(row["share"] for row in counted["topics"]) == pytest.approx(1)
+
+
+def test_bars_are_as_long_as_the_counts() -> None:
+    """The largest count has the longest bar, and half of it half the length."""
+    shown = show("wvs7", "--topics").stdout
+    counted = json.loads(show("wvs7", "--topics", "--json").stdout)["topics"]
+    lines = [line for line in shown.splitlines() if "█" in line]
+    assert len(lines) == len(counted)
+    most = max(row["questions"] for row in counted)
+    for line, row in zip(lines, counted, strict=True):
+        assert line.startswith(row["topic"])
+        assert line.count("█") == max(1, round(40 * row["questions"] / most))
+    assert "Items by value dimension" not in shown
+    assert "EVI Emancipative values" in show("wvs7", "--dimensions").stdout
+
+
+def test_excluded_questions_are_not_counted(tmp_path: Path) -> None:
+    """They are told as a number."""
+    write_survey(find_survey("wvs7"), tmp_path / "own")
+    exclude_questions(tmp_path / "own", {"Q1": "unclear", "Q2": "unclear"})
+    assert "(87 questions, 105 items, 2 excluded)" in show(str(tmp_path / "own"), "--topics").stdout
+
+
+def test_one_question_has_no_spread() -> None:
+    """Options that contradict each other are refused."""
+    assert show("wvs7", "--question", "Q1", "--topics").exit_code == 2
+
+
+NO_PROMPT = "there is no prompt in ja, only in en, zh, and a folder cannot add one (docs/importing.md)"
+UNREAD = "a label in Q3 cannot be read (it has no letter, or differs from another in signs alone)"
+Q = "questions.yaml"
+
+
+def run(*words: str) -> Result:
+    """A call of the command line."""
+    return CliRunner().invoke(main, ["survey", *words])
+
+
+def test_nothing_is_told_of_the_bundled_survey() -> None:
+    """It can be asked in its languages, and every label is read as its own option."""
+    assert validation_notes(find_survey("wvs7")) == []
+
+
+def test_a_language_without_a_prompt_is_told(tmp_path: Path) -> None:
+    """A folder that is worded in the people's own language is sound, and no study can ask in it."""
+    (tmp_path / "t.csv").write_text(
+        "question,type,text_ja,code,label_ja,culture,n,percent\n"
+        "A,single,はい?,1,はい,JPN,500,40\nA,,,2,いいえ,JPN,500,60\n",
+        encoding="utf-8",
+    )
+    made = run("import", "table", str(tmp_path / "t.csv"), "-o", str(tmp_path / "mine"))
+    assert f"- {NO_PROMPT}: a study that asks in it is refused\n" in made.stdout
+    checked = run("validate", str(tmp_path / "mine"))
+    assert (checked.exit_code, checked.stdout) == (
+        0,
+        f"{tmp_path / 'mine'} is a valid survey\n- {NO_PROMPT}: a study that asks in it is refused\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        [(Q, "en: Manners", 'en: "Faith."')],
+        [(Q, "en: Manners", 'en: "Cafe\\u0301"'), (Q, "en: Faith", "en: Café")],
+        [(Q, "en: Manners", 'en: "No\\u00a0faith"'), (Q, "en: Faith", "en: No faith")],
+        [(Q, "en: Manners", "en: 🙂")],
+        [(Q, "en: Manners", 'en: "++"'), (Q, "en: Faith", 'en: "--"')],
+    ],
+    ids=["full stop", "accents", "blanks", "emoji", "signs"],
+)
+def test_labels_that_cannot_be_read_are_told(tmp_path: Path, changes: list[Change]) -> None:
+    """A model that answers with one of them, and without its number, has said nothing."""
+    (note,) = validation_notes(read_survey(write_tiny(tmp_path, *changes)))
+    assert note == f"{UNREAD}: a reply of that label without its number is unparsable"
+
+
+def test_a_label_that_is_another_options_number_is_told(tmp_path: Path) -> None:
+    """As importers tell it."""
+    folder = write_tiny(tmp_path, (Q, "en: Manners", 'en: "8"'))
+    told = "- a label in Q3 is the number of another option: a reply of that number alone is read as that option\n"
+    assert run("validate", str(folder)).stdout == f"{folder} is a valid survey\n{told}"
+
+
+def test_an_import_tells_labels_that_cannot_be_read(tmp_path: Path) -> None:
+    """To programs as well."""
+    (tmp_path / "t.csv").write_text(
+        "question,type,text_en,code,label_en,culture,n,percent\n"
+        "Q3,single,Is it?,1,Yes,USA,500,40\nQ3,,,2,Yes.,USA,500,60\n",
+        encoding="utf-8",
+    )
+    made = run("import", "table", str(tmp_path / "t.csv"), "-o", str(tmp_path / "mine"), "--json")
+    assert [note for note in json.loads(made.stdout)["notes"] if note.startswith(UNREAD)]

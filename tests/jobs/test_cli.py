@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
-import click
 import pytest
 import redis
 from celery import Celery
@@ -218,13 +218,6 @@ def test_a_device_that_is_none_is_a_usage_error_of_every_verb(
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:11"])
-def test_a_device_is_taken_as_it_is_written(device: str) -> None:
-    """These are all that there are."""
-    context = main.commands["worker"].make_context("worker", ["--device", device])
-    assert context.params["device"] == device
-
-
 @pytest.fixture
 def without_somebody(database: Database) -> str:
     """The home of a run that was finished, and reported, without one of its two participants."""
@@ -307,12 +300,6 @@ def test_a_program_can_wait_for_the_end_of_a_run(without_somebody: str) -> None:
     assert watched.stderr.startswith("first: 3/6 (3 answered, ")
 
 
-def test_the_program_is_named_as_it_is_installed() -> None:
-    """``defsurvey`` is this group of verbs."""
-    assert isinstance(main, click.Group)
-    assert typed("--version").stdout.endswith(f", version {version('defsurvey')}\n")
-
-
 @pytest.mark.parametrize(
     ("problem", "remedy"),
     [
@@ -329,18 +316,62 @@ def test_what_sqlite_says_names_the_remedy(problem: str, remedy: str, tmp_path: 
     assert remedy in told
 
 
-def test_a_file_that_is_no_database_names_the_remedy(tmp_path: Path) -> None:
-    """And stays as it is."""
-    (tmp_path / "defsurvey.db").write_text("garbage " * 1000)
-    told = typed("status", DEFSURVEY_HOME=str(tmp_path))
-    assert told.exit_code == 1
-    assert "file is not a database; move the file away" in told.stderr
-    assert (tmp_path / "defsurvey.db").read_text() == "garbage " * 1000
+def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """A command as a shell starts it, with its redirections."""
+    program = f"{shlex.quote(sys.executable)} -m defsurvey.jobs.cli.main"
+    line = f"DEFSURVEY_HOME={shlex.quote(str(home))} {program} {command}"
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
 
 
-def test_the_width_that_is_given_counts_in_a_pipe(tmp_path: Path, database: Database) -> None:
-    """Whoever pages or records a narrow terminal says so by COLUMNS."""
+@pytest.fixture
+def home(database: Database) -> Path:
+    """The home of a run that was cancelled."""
     enqueue(database, None, study(models="[human]", participants="1"))
-    narrow = typed("status", DEFSURVEY_HOME=str(tmp_path), COLUMNS="40").stdout
-    wide = typed("status", DEFSURVEY_HOME=str(tmp_path)).stdout
-    assert max(map(len, narrow.splitlines()[:-1])) <= 40 < max(map(len, wide.splitlines()[:-1]))
+    return Path(str(database.url.database)).parent
+
+
+@pytest.mark.parametrize("command", ["status first", "export first"])
+def test_nobody_who_reads_is_no_error(command: str, home: Path) -> None:
+    """What is written to a closed stdout is lost, as it was wanted."""
+    done = shell(f"{command} >&-", home)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_closed_stderr_loses_no_results(home: Path) -> None:
+    """Progress goes there, and nothing else."""
+    shell("cancel first", home)
+    done = shell("status first --watch --json 2>&-", home)
+    assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "cancelled")
+
+
+def test_an_error_that_nobody_reads_keeps_its_code(home: Path) -> None:
+    """Of an option that is none, too."""
+    assert [shell(f"{words} 2>&-", home).returncode for words in ("status other", "--nothing")] == [2, 2]
+
+
+def test_a_review_needs_a_stdin(home: Path) -> None:
+    """A closed one is no terminal."""
+    done = shell("review first <&-", home)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: review is for a person at a terminal: stdin is none" in done.stderr
+
+
+def test_an_export_on_a_terminal_writes_out_what_would_steer_it(database: Database, home: Path) -> None:
+    """A reply may hold escape sequences; in a pipe or a file the bytes are those of the reply."""
+    finish(database, completion="1: \x1b[2J\u202echoice")
+    command = [sys.executable, "-m", "defsurvey", "export", "first"]
+    environment = {**os.environ, "DEFSURVEY_HOME": str(home)}
+    piped = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    assert b"1: \x1b[2J" in piped
+    master, terminal = os.openpty()
+    shown = subprocess.Popen(command, env=environment, stdout=terminal)
+    os.close(terminal)
+    text = b""
+    with contextlib.suppress(OSError):  # which a terminal says at its end
+        while piece := os.read(master, 1 << 16):
+            text += piece
+    os.close(master)
+    assert shown.wait() == 0
+    assert "1: ⟨U+001B⟩[2J⟨U+202E⟩choice" in text.decode()
+    assert text.decode().count("\n") == piped.decode().count("\n")
+    assert not {"\x1b", "\u202e"} & set(text.decode())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +18,15 @@ from sqlalchemy import text
 from defsurvey.jobs import doctor
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.doctor import BAD, NOTE, OK, Finding
+from defsurvey.jobs.doctor import BAD, NOTE, OK
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import HEAD
 from tests.jobs.small_study import CARDS
 from tests.storage.postgres import postgres_server
+
+#: What asks a hub, which most tests put something else in place of.
+ASK_HUB = doctor._hub
 
 
 @pytest.fixture(autouse=True)
@@ -144,14 +149,6 @@ def test_clocks_that_are_off() -> None:
     assert doctor.clock_finding("clock", 60.0).said.startswith("60 s ahead of this machine's")
     behind = doctor.clock_finding("clock", -3600.0)
     assert (behind.state, behind.said.partition(" this")[0]) == (NOTE, "3600 s behind")
-
-
-def test_a_broker_that_does_not_answer(examined: Callable[..., Result]) -> None:
-    """Named without its password."""
-    result = examined("--json", DEFSURVEY_BROKER_URL="redis://:sesame@127.0.0.1:1/0")
-    assert (result.exit_code, findings(result)["broker"]["state"]) == (1, BAD)
-    assert "redis://127.0.0.1:1/0" in findings(result)["broker"]["said"]
-    assert "sesame" not in result.output
 
 
 def test_a_broker_is_asked_how_it_keeps_messages(
@@ -284,7 +281,44 @@ def test_a_model_file_that_cannot_be_read(examined: Callable[..., Result], tmp_p
     assert (result.exit_code, findings(result)["model cards"]["state"]) == (1, BAD)
 
 
-def test_a_finding_is_one_line() -> None:
-    """State, name, what was found, what to do."""
-    line = str(Finding(name="disk", state=BAD, said="full", remedy="make room"))
-    assert line == "bad   disk            full -> make room"
+class _Hub(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:  # the library's name
+        """Open, gated or absent, as the repository is called; anything else is a fault of the hub."""
+        status, code = {
+            "/api/models/here/open/auth-check": (200, ""),
+            "/api/models/here/gated/auth-check": (403, "GatedRepo"),
+            "/api/models/here/absent/auth-check": (404, "RepoNotFound"),
+        }.get(self.path, (500, ""))
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub() -> Iterator[str]:
+    """Address of a hub."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("repository", "answer"),
+    [("here/open", ""), ("here/gated", "gated"), ("here/absent", "absent"), ("here/broken", "silent")],
+)
+def test_what_a_hub_answers(hub: str, repository: str, answer: str) -> None:
+    """An agreement that is missing is not the same as a repository that is."""
+    _token, ask = ASK_HUB(hub)
+    assert ask(repository) == answer
+
+
+def test_a_hub_that_is_not_there() -> None:
+    """Refused at once, and no traceback."""
+    _token, ask = ASK_HUB("http://127.0.0.1:1")
+    assert ask("here/open") == "silent"

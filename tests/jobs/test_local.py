@@ -163,16 +163,6 @@ class Noting(local.Crew):
         """It is noted all the same."""
 
 
-def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path) -> None:
-    """The reporter is given the device, and none of the other options of workers."""
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    crew = Noting(settings, 1, device="cuda:1", concurrency=4, models=["human"], only="first")
-    crew.start()
-    reporter, worker = [process.arguments for process in crew._processes]
-    assert reporter == ["reporter", "--device", "cuda:1", "--only", "first"]
-    assert worker[-6:] == ["--concurrency", "4", "--models", "human", "--only", "first"]
-
-
 @pytest.mark.parametrize(
     ("workers", "device", "given"),
     [(1, "auto", ["auto"]), (3, "auto", ["auto:0", "auto:1", "auto:2"]), (2, "cuda:1", ["cuda:1", "cuda:1"])],
@@ -183,14 +173,6 @@ def test_several_workers_share_the_gpus(tmp_path: Path, workers: int, device: st
     crew.start()
     started = [process.arguments for process in crew._processes if process.name != "reporter"]
     assert [arguments[arguments.index("--device") + 1] for arguments in started] == given
-
-
-def test_workers_are_given_no_empty_list_of_models(tmp_path: Path) -> None:
-    """They would refuse it, although a run whose cards are all gone may still be reported."""
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    crew = Noting(settings, 1)
-    crew.start()
-    assert "--models" not in crew._processes[-1].arguments
 
 
 class Dying(local.Crew):

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import yaml
 from celery import Celery
-from flower.options import options as flower_options
 
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.exits import exit_code
@@ -64,20 +63,6 @@ def test_flower_shows_the_queue_and_counts_its_events(
         finally:
             flower.terminate()
     assert flower.returncode == 0
-
-
-def test_flower_forgets_workers_that_have_gone(
-    tmp_path: Path, running_broker: EmbeddedBroker, app: Celery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each start of a worker has a name of its own, whose series Prometheus would be shown for ever."""
-    asked: list[str] = []
-    monkeypatch.setattr(app, "start", asked.extend)
-    monkeypatch.setattr(serving, "make_app", lambda *_, **__: app)
-    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
-    serving.flower(Settings.from_environment(home), address=("127.0.0.1", 5555))
-    name, _, seconds = next(word for word in asked if "offline" in word).removeprefix("--").partition("=")
-    assert name in flower_options
-    assert 60 <= int(seconds) <= 86400
 
 
 def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -90,14 +90,6 @@ def test_memory_grows() -> None:
     assert made["def"].prompt_tokens.low == made["def-without-memory"].prompt_tokens.low
 
 
-def test_completion_tokens() -> None:
-    """A completion has 3 to max_new_tokens tokens."""
-    made = plan(study(participants="5", decoding="{max_new_tokens: 64}"), cards=CARDS)
-    assert made.completion_tokens == Spread(low=30 * 3, high=30 * 64)
-    short = plan(study(participants="5", decoding="{max_new_tokens: 2}"), cards=CARDS)
-    assert short.completion_tokens == Spread(low=60, high=60)
-
-
 def test_tokens_seen_in_a_pilot_take_the_place_of_rules_of_thumb() -> None:
     """Means per answer give or take a third, never above max_new_tokens; a language not seen stays a guess."""
     changes = {"models": "[paid]", "participants": "10", "decoding": "{max_new_tokens: 60}"}
@@ -119,16 +111,6 @@ def test_tokens_seen_in_a_pilot_take_the_place_of_rules_of_thumb() -> None:
     assert "12 answers of run first, within a third; conditions and languages not seen: at most" in in_words(half)
 
 
-def test_a_range_whose_ends_are_equal_is_one_number() -> None:
-    """Calls of a judge, tokens, dollars and time."""
-    changes = {"cultures": "[us]", "participants": "30", "questions": "[Q1]", "decoding": "{max_new_tokens: 3}"}
-    text = written(**changes, judge="{model: paid, sample: 1}")
-    made = plan(parse_study(text, path=Path("s.yaml"), cards=priced(), survey=SURVEY), cards=priced())
-    told = in_words(replace(made, cost=Spread(low=0.001, high=0.004), seconds=Spread(low=7201, high=7219)))
-    for line in ("105 calls by paid", "90 (at most", "0.00 US dollars", "2 h 00 min (as fast"):
-        assert f"  {line}" in told
-
-
 def test_scripted_respondents_cost_no_tokens() -> None:
     """A respondent that follows a rule reads and writes no tokens, and none are printed."""
     made = plan(study(models="[human]"), cards=CARDS)
@@ -136,13 +118,6 @@ def test_scripted_respondents_cost_no_tokens() -> None:
     both = plan(study(models="[human, tiny-model]"), cards=CARDS)
     assert both.prompt_tokens == plan(study(), cards=CARDS).prompt_tokens
     assert "tokens" not in printed(models="[human]")
-
-
-def test_time() -> None:
-    """90 answers at 1 a second take a minute and a half, give or take a third; without a rate nothing is claimed."""
-    read = study(participants="15")
-    assert plan(read, cards=CARDS).seconds is None
-    assert plan(read, cards=CARDS, earlier=Earlier(paces={"tiny-model": 1.0})).seconds == Spread(low=60, high=120)
 
 
 def test_time_by_the_paces_of_models() -> None:
@@ -218,18 +193,6 @@ def test_the_device_is_said_where_a_model_runs_here(monkeypatch: pytest.MonkeyPa
     assert "NVIDIA" not in printed(models="[human]")
 
 
-def test_printed() -> None:
-    """A person reads what would run, what is left out and why, and that the time is not known."""
-    text = printed(participants="5")
-    assert "first: what would run" in text
-    assert "planned answers" in text
-    assert "30" in text
-    assert "Q3: not known for every culture, so asked in none" in text
-    assert "unknown until a pilot has run" in text
-    assert "tiny-model is asked in zh" in text
-    assert "left out" not in printed(cultures="[us]")
-
-
 def priced() -> dict[str, ModelCard]:
     """The cards, with a model behind a server at 1 and 5 US dollars per million tokens beside them."""
     server = {"model": "m", "base_url": "http://127.0.0.1:9", "input_price": 1.0, "output_price": 5.0}
@@ -301,8 +264,3 @@ def test_too_few_participants_for_a_place_are_told(participants: str, seen: dict
     ]
     assert len(notes) == bool(said)
     assert all("tiny-model would probably not be ranked" in note and said in note for note in notes)
-
-
-def test_one_cell_has_no_place_to_be_told_of() -> None:
-    """Nothing is compared, so that nothing is missed."""
-    assert not [note for note in plan(study(participants="5"), cards=CARDS).notes if "ranked" in note]

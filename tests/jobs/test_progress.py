@@ -95,12 +95,6 @@ def test_the_json_has_the_fields_of_the_contract() -> None:
     }
 
 
-def test_the_time_left_is_unknown_where_nothing_moves() -> None:
-    """Nothing is divided by zero, and a finished run has none left."""
-    assert replace(HALF, rate_per_second=0.0).to_json()["eta_seconds"] is None
-    assert replace(WHOLE, rate_per_second=0.0).eta_seconds == 0.0
-
-
 def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
     """This decides between the exit codes 0 and 3; refusals are answers too."""
     assert WHOLE.complete
@@ -164,12 +158,6 @@ def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:
         Ledger(database, owner=owner).beat("human", {"first": rate, "other": 7.0})
     change(database, "UPDATE worker SET beat_at = beat_at - 60 WHERE owner = 'c:3:x'")
     assert snapshot(database, "first").rate_per_second == 5.0
-
-
-def test_an_unknown_run_has_no_progress(database: Database) -> None:
-    """The error names it."""
-    with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
-        snapshot(database, "nowhere")
 
 
 def _watched(console: Console, shown: list[Snapshot], looks: list[int]) -> Snapshot:
@@ -237,14 +225,6 @@ def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch:
     ]
 
 
-def test_what_has_just_begun_is_as_fast_as_its_workers_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before this process has seen anything itself."""
-    monkeypatch.setattr(progress, "time", Clock())
-    written = io.StringIO()
-    _watched(Console(file=written, width=40), [HALF, WHOLE], [])
-    assert "2.5/s, 6 min 40 s left" in written.getvalue().splitlines()[0]
-
-
 def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names are shown as they are, never as markup."""
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
@@ -283,14 +263,6 @@ def _said(current: Snapshot) -> tuple[str, str]:
     return shown.export_text(), written.getvalue()
 
 
-@pytest.mark.parametrize("state", ["waiting", "running", "judging", "finished", "cancelled", "budget reached"])
-def test_the_state_is_always_told_and_the_time_left_only_where_it_is_used_up(state: str) -> None:
-    """Nothing moves in a run that waits or was cancelled: it has no time left."""
-    for text in _said(replace(HALF, state=state)):
-        assert state in text
-        assert (" left" in text) == (state == "running")
-
-
 def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
     """A run that is finished without some says so; one that has all says nothing of it."""
     without = replace(WHOLE, participants={"waiting": 0, "running": 0, "finished": 2, "quarantined": 3})
@@ -321,29 +293,6 @@ def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:
         watch(lambda: HALF, lambda now: False, Console(file=io.StringIO()), each=fail)
 
 
-def test_a_look_at_a_run_looks_at_no_other(database: Database) -> None:
-    """However many finished runs beside it name a judge, it takes as many statements, none of them theirs."""
-    judged = """{"model": "judge", "sample": 0.02}"""
-    enqueue(database, None, study(models="[human]", participants="1"))
-    finish(database)
-    change(database, f"UPDATE run SET judge = '{judged}'")
-    statements: list[str] = []
-
-    @event.listens_for(database.engine, "before_cursor_execute")
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        statements.append(statement)
-
-    assert snapshot(database, "first").state == "judging"
-    alone = len(statements)
-    for name in ("second", "third", "fourth"):
-        enqueue(database, None, study(name=name, models="[human]", participants="1"))
-        finish(database, name)
-        change(database, f"UPDATE run SET judge = '{judged}'")
-    statements.clear()
-    assert snapshot(database, "first").state == "judging"
-    assert len(statements) == alone
-
-
 def test_counts_and_states_are_of_one_moment(database: Database) -> None:
     """The last answers come between the two: a run that is finished lacks none of them, nor knows a cell no more."""
     enqueue(database, None, study(models="[human]", participants="1"))
@@ -361,25 +310,6 @@ def test_counts_and_states_are_of_one_moment(database: Database) -> None:
     assert (now.progress.remaining, now.participants["waiting"], now.state) == (6, 2, "waiting")
     now = snapshot(database, "first")
     assert (now.progress.remaining, now.participants["finished"], now.complete) == (0, 2, True)
-
-
-def test_a_cell_that_is_added_meanwhile_is_of_the_next_look(database: Database) -> None:
-    """Counts are of those cells that the look knows: all that there were when it began."""
-    enqueue(database, None, study(models="[human]", participants="1"))
-    larger = study(models="[human, plain-model]", participants="1")
-    looking = True
-
-    @event.listens_for(database.engine, "after_cursor_execute")
-    def meanwhile(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
-        nonlocal looking
-        if looking and "FROM cell" in statement:
-            looking = False
-            enqueue(database, None, larger, extend=True)
-
-    for cells in (2, 4):
-        now = snapshot(database, "first")
-        assert len(now.cells) == cells
-        assert sum(cell.progress.planned for cell in now.cells) == now.progress.planned
 
 
 MODELS = ("smollm2-135m-instruct", "own-server-with-a-long-name-of-its-own")

@@ -6,26 +6,26 @@ import csv
 import io
 import json
 import os
-import stat
+import re
 import threading
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from defsurvey.jobs import results
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.study.study_file import parse_study
+from defsurvey.reports.measures import MEASURES
 from defsurvey.storage.database import Database
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.archive import export_bundle
-from defsurvey.storage.runs.export import COLUMNS, TELEMETRY
-from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.export import COLUMNS, PROBABILITIES, TELEMETRY
 from tests.jobs.ledger_rows import change, finish
 from tests.jobs.small_study import CARDS, study
 
@@ -71,14 +71,6 @@ def test_csv_cannot_be_taken_for_a_formula(finished: Database) -> None:
     assert {row["used_num_beams"] for row in parsed(finished)} == {""}
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
-def test_every_beginning_of_a_formula_is_defused(database: Database, start: str) -> None:
-    """The list of dangerous beginnings is the one that OWASP gives."""
-    enqueue(database, None, study(models="[human]", participants="1"))
-    finish(database, completion=start + "1", reason=start, state=AnswerState.UNPARSABLE, choices=())
-    assert {(row["completion"], row["reason"]) for row in parsed(database)} == {("'" + start + "1", "'" + start)}
-
-
 def test_json_lines_hold_the_values_themselves(finished: Database) -> None:
     """Nothing is defused, null is null, and characters are not escaped."""
     raw = exported(finished, "jsonl")
@@ -109,14 +101,6 @@ def test_telemetry_is_there_only_when_it_is_asked_for(finished: Database) -> Non
     told = parsed(finished, telemetry=True)
     assert list(told[0]) == [*COLUMNS, *TELEMETRY]
     assert {(row["worker"], row["seconds"], row["attempt"]) for row in told} == {("other:1:x", "9.0", "0")}
-
-
-def test_an_exported_file_can_be_read_by_others(finished: Database, tmp_path: Path) -> None:
-    """A temporary file is closed to others, a result is not."""
-    path = tmp_path / "answers.csv"
-    export_to(path, finished, "csv")
-    assert path.read_bytes() == exported(finished, "csv")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_a_file_appears_whole_or_not_at_all(
@@ -179,15 +163,6 @@ def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -
     assert {entry.name for entry in pipe.parent.iterdir()} == {"pipe", "link"}
 
 
-def test_an_open_file_that_has_no_name_is_written_into(finished: Database) -> None:
-    """As ``/dev/stdout`` is one: the name that such a link has leads nowhere."""
-    inside, outside = os.pipe()
-    with os.fdopen(inside, "rb") as source:
-        with os.fdopen(outside, "wb"):
-            write_whole(Path(f"/dev/fd/{outside}"), lambda target: target.write(b"all of it") and None)
-        assert source.read() == b"all of it"
-
-
 @pytest.mark.parametrize("mode", ["wb", "ab"])
 def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> None:
     """As standard output that a shell sends to a file, however it was opened, and several exports one after another."""
@@ -213,20 +188,6 @@ def test_nothing_is_said_behind_what_was_written(finished: Database, tmp_path: P
         done = CliRunner().invoke(main, ("export", "first", "--output", place), env=home)
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"{place}\n")
     assert (tmp_path / "out.csv").read_bytes() == exported(finished, "csv")
-
-
-def test_a_pipe_gets_nothing_of_what_fails_half_way(tmp_path: Path) -> None:
-    """It cannot be taken back."""
-    inside, outside = os.pipe()
-
-    def broken(target: IO[bytes]) -> None:
-        target.write(b"half")
-        raise OSError("disk full")
-
-    with os.fdopen(inside, "rb") as source:
-        with os.fdopen(outside, "wb"), pytest.raises(OSError, match="disk full"):
-            write_whole(Path(f"/dev/fd/{outside}"), broken)
-        assert source.read() == b""
 
 
 def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> None:
@@ -272,3 +233,123 @@ def test_a_bundle_of_an_unknown_method_is_refused_by_its_name(tmp_path: Path, da
     assert "did you mean 'def'?" in refused.stderr
     assert refused.stderr.endswith("got deff\n")
     assert "there is no run" in CliRunner().invoke(main, ["status", "first"], env=elsewhere).stderr
+
+
+@pytest.fixture
+def runs(database: Database) -> Database:
+    """Two finished runs of one survey, of two models."""
+    for name, model in (("first", "human"), ("second", "tiny-model")):
+        enqueue(database, None, study(name=name, models=f"[{model}]", participants="2"))
+        finish(database, name)
+    return database
+
+
+def typed(folder: Path, *words: str) -> Result:
+    """The outcome of a command in this process, on the database of the fixture."""
+    return CliRunner().invoke(
+        main,
+        words,
+        env={
+            "DEFSURVEY_HOME": str(folder / "home"),
+            "DEFSURVEY_DATABASE_URL": f"sqlite:///{folder / 'defsurvey.db'}",
+        },
+    )
+
+
+def test_one_report_of_several_runs(runs: Database, tmp_path: Path) -> None:
+    """Both models stand in one report, whose paths are printed and which no run owns."""
+    shown = typed(tmp_path, "report", "first", "second")
+    assert shown.exit_code == 0, shown.output
+    html, markdown = map(Path, shown.stdout.split())
+    assert html.parent == tmp_path / "home" / "reports" / "first+second"
+    text = markdown.read_text(encoding="utf-8")
+    assert "human" in text
+    assert "tiny-model" in text
+    assert "run first + second" in text
+
+
+def test_a_report_of_many_runs_has_a_folder_that_can_be_made(database: Database, tmp_path: Path) -> None:
+    """Their names together are longer than a file's may be."""
+    names = [f"a-model-of-the-eleven-that-the-paper-asked-number-{number}".ljust(64, "x") for number in range(4)]
+    for name in names:
+        enqueue(database, None, study(name=name, models="[human]", participants="1"))
+        finish(database, name)
+    shown = typed(tmp_path, "report", *names)
+    assert shown.exit_code == 0, shown.output
+    folder = Path(shown.stdout.split()[0]).parent
+    assert folder.parent == tmp_path / "home" / "reports"
+    assert re.fullmatch(rf"{names[0]}\+3-[0-9a-f]{{12}}", folder.name)
+
+
+def test_a_joint_folder_is_named_after_its_runs() -> None:
+    """By all of them, as long as these are short enough; else by all that matters of them, their order too."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": "/h"})
+    runs = ["r" * 50, "s" * 50, "t" * 50, "u" * 47]  # and three signs between them: 200 bytes
+    assert results.joint_folder(settings, runs).name == "+".join(runs)
+    longer = [*runs[:3], "u" * 48]
+    others = ([*runs[:3], "v" * 48], [longer[0], *longer[:0:-1]], [*longer, "v"])
+    folders = [results.joint_folder(settings, each).name for each in (longer, *others)]
+    assert len(set(folders)) == 4
+    assert folders[0] == results.joint_folder(settings, tuple(longer)).name
+    assert [name[:53] for name in folders] == ["r" * 50 + sign for sign in ("+3-", "+3-", "+3-", "+4-")]
+
+
+def test_runs_that_differ_are_refused(runs: Database, tmp_path: Path) -> None:
+    """The line names what differs, and nothing is written."""
+    enqueue(runs, None, study(name="third", models="[human]", preset="code"))
+    shown = typed(tmp_path, "report", "first", "third", "--output", str(tmp_path / "out"))
+    assert shown.exit_code == 2
+    assert "runs first and third differ in preset: paper and code" in shown.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_run_is_refused(runs: Database, tmp_path: Path) -> None:
+    """As for a single run."""
+    assert typed(tmp_path, "report", "first", "nowhere").exit_code == 2
+
+
+def test_metrics_are_exported(runs: Database, tmp_path: Path) -> None:
+    """Every figure, to stdout or to a file, in any format."""
+    shown = typed(tmp_path, "export", "first", "--metrics")
+    assert shown.exit_code == 0, shown.output
+    rows = list(csv.DictReader(io.StringIO(shown.stdout)))
+    assert list(rows[0]) == list(MEASURES)
+    assert {row["run"] for row in rows} == {"first"}
+    path = tmp_path / "metrics.jsonl"
+    assert typed(tmp_path, "export", "first", "--metrics", "--format", "jsonl", "--output", str(path)).exit_code == 0
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(rows)
+    assert list(json.loads(lines[0])) == list(MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--metrics", "--telemetry"), "--telemetry is of answers"),
+        (("--probabilities", "--telemetry"), "--telemetry is of answers"),
+        (("--metrics", "--probabilities"), "--metrics and --probabilities: expected one of them"),
+    ],
+)
+def test_a_file_holds_one_kind_of_row(runs: Database, tmp_path: Path, options: tuple[str, ...], told: str) -> None:
+    """Options that ask for different rows exclude each other."""
+    shown = typed(tmp_path, "export", "first", *options)
+    assert shown.exit_code == 2
+    assert told in shown.stderr
+
+
+def test_probabilities_of_a_run_without_any_are_a_header(runs: Database, tmp_path: Path) -> None:
+    """No row, and no error: its conditions read none."""
+    shown = typed(tmp_path, "export", "first", "--probabilities")
+    assert (shown.exit_code, shown.stdout.splitlines()) == (0, [",".join(PROBABILITIES)])
+    assert typed(tmp_path, "export", "nowhere", "--probabilities").exit_code == 2
+
+
+def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:
+    """A file appears whole or not at all."""
+
+    def broken(target: object) -> None:
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(tmp_path / "out" / "x.csv", broken)
+    assert list((tmp_path / "out").iterdir()) == []

@@ -139,14 +139,6 @@ def test_a_cancelled_run_that_is_enqueued_goes_on(settings: Settings, database: 
     assert len(outbox.outgoing(database)) == 4
 
 
-def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, database: Database) -> None:
-    """To go on with it is another verb."""
-    runs.enqueue(settings, database, small(settings))
-    store.cancel(database, "first")
-    assert extend(settings, database, participants=3) == 2
-    assert store.load_run(database, "first").cancelled
-
-
 def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Database) -> None:
     """Looking ahead makes no database, and does without one that does not answer."""
     study = small(settings, participants="10")
@@ -184,15 +176,6 @@ def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, databas
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     change(database, "UPDATE alembic_version SET version_num = '9999'")
     assert read_earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
-
-
-def test_looking_ahead_brings_no_database_up_to_date(settings: Settings, tmp_path: Path) -> None:
-    """Others may be at work on it with an older version."""
-    older = replace(settings, database_url=f"sqlite:///{tmp_path / 'older.db'}")
-    with Database(older.database_url) as database:
-        change(database, "CREATE TABLE alembic_version (version_num VARCHAR)")
-        assert read_earlier(older, small(settings)) == Earlier()
-        assert rows(database, "SELECT name FROM sqlite_master") == [("alembic_version",)]
 
 
 def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: Path) -> None:

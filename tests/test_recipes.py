@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 METHOD = '''
 """A neighbour is asked about."""
 
@@ -89,6 +89,20 @@ down_revision = "0010"
 def upgrade():
     """Answers from before have none."""
     op.add_column("answer", sa.Column("letters", sa.Integer()))
+'''
+VERB = '''
+
+@click.command()
+@RUN
+@JSON
+@click.pass_obj
+def count(settings, run_id, as_json):
+    """How many answers a run has."""
+    from defsurvey.jobs.progress import snapshot
+
+    with opened(settings) as database:
+        done = snapshot(database, run_id).progress.done
+    print_result({"run": run_id, "answers": done}, [f"{run_id}: {done} answers"], as_json=as_json)
 '''
 STUDY = """{name: s, survey: wvs7, questions: [Q1, Q2], cultures: [us], models: [MODEL], conditions: [CONDITION],
   participants: 3}"""
@@ -183,3 +197,16 @@ def test_a_metric_is_a_function_and_a_line(scratch: ScratchCopy) -> None:
     (row,) = [row for row in rows if row["metric"] == "commonest_share"]
     assert (row["model"], row["culture"], row["level"]) == ("uniform", "us", "cell")
     assert 1 / 3 <= float(row["value"]) <= 1
+
+
+def test_a_verb_is_a_function_and_a_name(scratch: ScratchCopy) -> None:
+    """It is in the help, prints lines or JSON, and of a run that is not there says so in one line."""
+    verbs = "jobs/cli/runs.py"
+    scratch.insert(verbs, "    from defsurvey.jobs.progress import Snapshot\n", VERB)
+    scratch.insert(verbs, "VERBS = (", "count, ")
+    scratch.answers("uniform", "none")
+    assert "How many answers a run has." in scratch.run("--help")
+    assert scratch.run("count", "s") == "s: 6 answers\n"
+    assert json.loads(scratch.run("count", "s", "--json")) == {"run": "s", "answers": 6}
+    with pytest.raises(AssertionError, match="defsurvey: there is no run 'other'; known: s "):
+        scratch.run("count", "other")
