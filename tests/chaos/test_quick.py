@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import redis
 
 from defsurvey.jobs import broker as broker_module
 from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker
@@ -45,8 +46,13 @@ def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, recor
 
 def test_a_broker_that_does_not_answer_gets_no_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen, it still holds its folder: a second server on its file is refused, and the first goes on unharmed."""
+
+    def hasty(url: str) -> redis.Redis:
+        return redis.Redis.from_url(url.replace("redis+socket", "unix"), socket_timeout=0.3, retry=None)
+
     monkeypatch.setattr(broker_module, "START_SECONDS", 0.3)
     with broker_elsewhere(tmp_path) as first, first.client() as client:
+        monkeypatch.setattr(broker_module, "client_of", hasty)
         client.rpush("simulate.citizen", "1", "2")
         pid = server_of(first)
         os.kill(pid, signal.SIGSTOP)

@@ -22,8 +22,8 @@ def test_a_packed_layer_computes_what_the_layer_did(
     one_thread: None, dtype: torch.dtype, bias: bool, rows: int
 ) -> None:
     """Any number of rows, with a bias and without; measured against products in float64."""
-    layer = nn.Linear(48, 80, bias=bias, dtype=dtype)
-    asked = torch.randn(1, rows, 48, generator=torch.Generator().manual_seed(rows)).to(dtype)
+    layer = nn.Linear(96, 128, bias=bias, dtype=dtype)
+    asked = torch.randn(1, rows, 96, generator=torch.Generator().manual_seed(rows)).to(dtype)
     with torch.inference_mode():
         truth = nn.functional.linear(asked.double(), layer.weight.double(), layer.bias.double() if bias else None)
         plain = (layer(asked).double() - truth).abs().max()
@@ -31,7 +31,7 @@ def test_a_packed_layer_computes_what_the_layer_did(
         assert pack(model) == can_pack(dtype)
         found = model(asked)
     assert found.dtype is dtype
-    assert found.shape == (1, rows, 80)
+    assert found.shape == (1, rows, 128)
     assert float((found.double() - truth).abs().max()) <= max(2 * float(plain), 1e-6)
     assert torch.equal(model[0].weight, layer.weight)
 
