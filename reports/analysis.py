@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -43,7 +43,6 @@ from defsurvey.reports.metrics.intervals import (
 )
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
-from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.results import STATES, AnswerArrays, DrawArrays, Results
 from defsurvey.storage.runs.run import AnswerState, Cell, Reply
 from defsurvey.storage.surveys.survey import Culture
@@ -100,9 +99,6 @@ def controls(
     return tuple(control(name, source, items, reference, n) for name, source in sources)
 
 
-#: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.
-ON_EXPLANATIONS = ("cv", "ff")
-
 _READ = {
     Reply.FULL: "to their own end",
     Reply.FIRST_SENTENCE: "to the end of the first sentence of the explanation",
@@ -125,15 +121,6 @@ def diversity_of(measured: Diversity, reply: Reply) -> Diversity:
     if reply is Reply.FULL:
         return measured
     return Diversity(replies=measured.replies, reason=why_not(reply))
-
-
-def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:
-    """Verdicts without those on explanations, where replies were cut off."""
-    if reply is Reply.FULL:
-        return verdicts
-    kept = ~np.isin(verdicts.dimension, [DIMENSIONS.index(code) for code in ON_EXPLANATIONS])
-    columns = {field.name: getattr(verdicts, field.name) for field in fields(Verdicts) if field.name != "judge"}
-    return Verdicts(judge=verdicts.judge, **{name: column[kept] for name, column in columns.items()})
 
 
 def placed_only(
@@ -356,15 +343,10 @@ def culture_analysis(
             reference,
             {named[code]: other for code, other in references.items() if code != culture.code},
             people=named[culture.code],
-            n=max(_answering(cell.cell) for cell in cells),
+            n=max(cell.cell.participants * max(cell.cell.condition.slots, 1) for cell in cells),
         ),
         ranking=rank({cell.name: cell.sample for cell in cells}, items, reference),
     )
-
-
-def _answering(cell: Cell) -> int:
-    """How many answers to a question a cell plans: a panel gives those of several participants."""
-    return cell.participants * max(cell.condition.slots, 1)
 
 
 def _cell(

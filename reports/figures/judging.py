@@ -9,7 +9,7 @@ from statistics import fmean
 
 import numpy as np
 
-from defsurvey.reports.analysis import ON_EXPLANATIONS, Analysis, NotRun, why_not
+from defsurvey.reports.analysis import Analysis, NotRun, why_not
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
@@ -18,6 +18,7 @@ from defsurvey.reports.figures.words import MODEL, culture_charts, culture_names
 from defsurvey.reports.metrics.judges import (
     FAIL,
     NAMES,
+    ON_EXPLANATIONS,
     VERDICTS,
     Agreement,
     Audit,

@@ -10,12 +10,12 @@ from math import hypot, isfinite
 import numpy as np
 from scipy.special import ndtri
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun, judgeable
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Bools, Contrast, Floats, Plan, answered, compare, contrasts, uniform_shares
 from defsurvey.reports.figures.projection import Projection, Scoring, project, raw, scaled, scored
 from defsurvey.reports.metrics.aggregate import Means, grouped_sum, mean_known
 from defsurvey.reports.metrics.bias import Matching, matching
-from defsurvey.reports.metrics.judges import Verdicts
+from defsurvey.reports.metrics.judges import Verdicts, judgeable
 from defsurvey.reports.number_format import NONE, fixed
 from defsurvey.reports.page import Entry, Field
 from defsurvey.storage.runs.run import Cell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from scipy.special import bdtr
 
 from defsurvey.reports.metrics.quality import Rate, wilson_rate
 from defsurvey.storage.runs.judgement import DIMENSIONS, Verdict
+from defsurvey.storage.runs.run import Reply
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +28,8 @@ VERDICTS = tuple(Verdict)
 PASS, FAIL, UNSURE = (VERDICTS.index(each) for each in (Verdict.PASS, Verdict.FAIL, Verdict.UNSURE))
 
 
+#: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.
+ON_EXPLANATIONS = ("cv", "ff")
 _EVERY_DIMENSION = np.arange(len(DIMENSIONS))[:, None]
 
 
@@ -68,6 +71,15 @@ class CellRates:
     fail: tuple[Rate, ...]  #: among pass and fail, strata weighted; the interval rests on the effective number
     answers: int  #: judged, those with unsure verdicts only included
     any_fail: Rate  #: answers with at least one failure, among those with a clear verdict on any dimension
+
+
+def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:
+    """Verdicts without those on explanations, where replies were cut off."""
+    if reply is Reply.FULL:
+        return verdicts
+    kept = ~np.isin(verdicts.dimension, [DIMENSIONS.index(code) for code in ON_EXPLANATIONS])
+    columns = {field.name: getattr(verdicts, field.name) for field in fields(Verdicts) if field.name != "judge"}
+    return Verdicts(judge=verdicts.judge, **{name: column[kept] for name, column in columns.items()})
 
 
 def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
