@@ -314,7 +314,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         first("answer", choices=[]),
         "answer.jsonl, line 1: choices: expected some exactly where it is answered, got []",
     ),
-    "a choice twice": (first("answer", choices=[2, 2]), "choices: expected at most 1 of A, each once, got [2, 2]"),
+    "a list's choice twice": (
+        lambda rows: rows["answer"][2].update(choices=[1, 1]),
+        "answer.jsonl, line 3: choices: expected at most 3 of C, each once, got [1, 1]",
+    ),
+    "an option shown twice": (first("answer", shown=[2, 1, 2]), "shown: expected some options of A, each once, got"),
     "more choices than a list allows": (
         lambda rows: rows["answer"][2].update(choices=[1, 2, 3, 4]),
         "answer.jsonl, line 3: choices: expected at most 3 of C, each once, got [1, 2, 3, 4]",

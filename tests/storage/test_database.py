@@ -1,22 +1,30 @@
-"""URLs, transactions, what happens when another one is in the way, and servers that only read."""
+"""URLs, transactions and what is in their way, servers that only read, and the schema."""
 
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, insert, select, text, update
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, insert, inspect, select, text, update
 from sqlalchemy.exc import InternalError, OperationalError
+from sqlmodel import SQLModel
 
 from defsurvey.storage import database as database_module
-from defsurvey.storage.database import BadDatabaseUrl, Database, insert_new
+from defsurvey.storage import schema
+from defsurvey.storage.database import BadDatabaseUrl, Database, Now
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.store import add_run
+from defsurvey.storage.schema import HEAD, OtherSchema, condition, current_revision, migrate
 from tests.storage.postgres import execute
 from tests.storage.small_run import new_run, participant_ids
 
@@ -54,14 +62,6 @@ def test_a_url_that_cannot_be_read_is_told_without_its_password() -> None:
         Database("postgresql://user:secret@host:port/name")
     assert "secret" not in str(refused.value)
     assert "***@host:port/name" in str(refused.value)
-
-
-@pytest.mark.parametrize("url", ["postgres://u@h/n", "postgresql://u@h/n", "postgresql+asyncpg://u@h/n"])
-def test_any_way_to_name_postgresql_leads_to_one_driver(url: str) -> None:
-    """Whatever driver a URL names, the one that is installed is used."""
-    with Database(url) as database:
-        assert database.url.drivername == "postgresql+psycopg"
-        assert not database.sqlite
 
 
 @pytest.mark.parametrize(("setting", "level"), [("off", 0), ("normal", 1), ("full", 2)])
@@ -150,14 +150,6 @@ def test_increments_of_many_threads_are_all_counted(database: Database) -> None:
         thread.join()
     with database.read() as connection:
         assert connection.execute(select(p.failed).where(p.id == who)).scalar_one() == 160
-
-
-def test_a_row_is_inserted_once(database: Database) -> None:
-    """A second row of the same key is left out without an error, and the first stays as it is."""
-    for model in ("first", "second"):
-        database.write(lambda connection, m=model: insert_new(connection, tables.worker, beat("a", m)))
-    with database.read() as connection:
-        assert beats(connection) == [("a", "first")]
 
 
 @pytest.fixture
@@ -310,3 +302,106 @@ def test_of_several_servers_the_one_that_writes_is_taken(
                 pass
             switch("off")
             database.write(note)
+
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+MIGRATE = "import sys; from defsurvey.storage.database import Database; from defsurvey.storage.schema import migrate\n"
+
+
+MIGRATE += "with Database(sys.argv[1]) as database: print(migrate(database))"
+
+
+def test_an_empty_database_is_migrated_once(empty_url: str) -> None:
+    """The first call does the work, the second finds it done."""
+    with Database(empty_url) as database:
+        with database.read() as connection:
+            assert current_revision(connection) is None
+        assert migrate(database)
+        assert not migrate(database)
+        with database.read() as connection:
+            assert current_revision(connection) == HEAD
+            assert {"run", "participant", "answer"} <= set(inspect(connection).get_table_names())
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
+    """Of several processes that open an empty database together one migrates it and none fails."""
+    workers = [
+        subprocess.Popen([sys.executable, "-c", MIGRATE, empty_url], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    told = [worker.communicate(timeout=120)[0].strip() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(told) == ["False", "False", "True"]
+
+
+def test_the_schema_is_what_the_tables_say(database: Database) -> None:
+    """Alembic finds no difference between the migrated database and the models."""
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "remedy"),
+    [("9999", "update defsurvey"), ("0007", "take a new home or database, or the version that made this one")],
+)
+def test_another_schema_is_refused(database: Database, found: str, remedy: str) -> None:
+    """A database of another version is left alone, and the message says what to do."""
+    made_by_other = text(f"UPDATE alembic_version SET version_num = '{found}'")
+    database.write(lambda connection: connection.execute(made_by_other))
+    with pytest.raises(OtherSchema, match=f"^database schema: expected revision {HEAD}, got {found}; {remedy}$"):
+        migrate(database)
+    with database.read() as connection:
+        assert current_revision(connection) == found
+
+
+def test_a_migration_that_is_cut_off_leaves_nothing(empty_url: str) -> None:
+    """Half a schema is never there: the next start begins anew, and succeeds."""
+
+    def cut_off(connection: Connection) -> None:
+        assert schema._upgrade(connection)
+        assert inspect(connection).has_table("answer")
+        raise InterruptedError
+
+    with Database(empty_url) as database:
+        with pytest.raises(InterruptedError):
+            database.write(cut_off)
+        with database.read() as connection:
+            assert inspect(connection).get_table_names() == []
+        assert migrate(database)
+
+
+def test_now_is_the_time_of_day_and_goes_on(database: Database) -> None:
+    """Both clocks tell seconds since the epoch, and tell a later time within the same transaction."""
+    with database.read() as connection:
+        first = float(connection.execute(select(Now())).scalar_one())
+        time.sleep(0.05)
+        second = float(connection.execute(select(Now())).scalar_one())
+    assert abs(first - time.time()) < 5
+    assert 0.03 < second - first < 5
+
+
+def test_an_empty_database_has_no_schema(empty_url: str) -> None:
+    """And asking gives it none."""
+    with Database(empty_url) as database:
+        assert condition(database).revision is None
+        assert condition(database).revision is None
+        migrate(database)
+        assert condition(database).revision == HEAD
+
+
+def test_the_server_is_named_with_its_version(database: Database) -> None:
+    """Kind and number, as a person would look for them in a list of supported ones."""
+    kind, version = condition(database).server.split()
+    assert kind == ("SQLite" if database.sqlite else "PostgreSQL")
+    assert version[0].isdigit()
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_a_clock_that_is_off_is_seen(database: Database, ahead: float) -> None:
+    """In which direction and by how much; what a statement takes is no offset."""
+    offset = condition(database, clock=lambda: time.time() - ahead).clock_offset
+    assert offset == pytest.approx(ahead, abs=2.0)
+    assert ahead or abs(offset) < 0.1

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-
 import pytest
 from sqlalchemy import func, select, text, update
 
@@ -23,7 +20,6 @@ from defsurvey.storage.runs.outbox import (
     record_report,
     remaining,
     reports_due,
-    revision,
     unfinished,
     unfinished_beside,
     waiting,
@@ -119,16 +115,6 @@ def test_messages_are_sent_again_by_age(database: Database) -> None:
     assert [message.participant for message in outgoing(database)] == [old]
 
 
-def test_a_run_counts_what_is_unfinished_and_committed(database: Database, ledger: Ledger) -> None:
-    """The revision grows with every answer, and the unfinished participants become fewer."""
-    first, second = started(database)
-    assert (unfinished(database, "first"), revision(database, "first"), revision(database, "none")) == (2, 0, 0)
-    finish(ledger, first)
-    held = claimed(ledger, second)
-    ledger.checkpoint(held, answer(held, 0), ())
-    assert (unfinished(database, "first"), revision(database, "first")) == (1, 4)
-
-
 def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(database: Database, ledger: Ledger) -> None:
     """Not before the last participant has finished, not again once it was built, and not for what is cancelled."""
     first, second = started(database)
@@ -166,21 +152,6 @@ def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.report)).scalar_one() == 2
     assert latest_report(database, "second") is None
-
-
-def test_a_report_recorded_by_several_at_once_is_there_once(database: Database) -> None:
-    """Building is idempotent and may happen twice at once: no one fails."""
-    started(database)
-    start = Barrier(8)
-
-    def record(number: int) -> None:
-        start.wait()
-        record_report(database, built(folder=str(number)))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(record, range(8)))
-    with database.read() as connection:
-        assert connection.execute(select(func.count()).select_from(tables.report)).scalar_one() == 1
 
 
 def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:

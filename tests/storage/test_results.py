@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import event, insert
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import outbox, store, tables
+from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.export import COLUMNS, TELEMETRY, answer_rows
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.results import STATES, AnswerArrays, TokenCount, read_draws, read_results
+from defsurvey.storage.runs.results import AnswerArrays, TokenCount, read_draws, read_results
 from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import (
     AnswerState,
@@ -21,7 +21,6 @@ from defsurvey.storage.runs.run import (
     DrawsPer,
     OptionProbabilities,
     Participant,
-    Progress,
     Protocol,
 )
 from defsurvey.storage.runs.steps import commit_probabilities
@@ -131,16 +130,6 @@ def test_telemetry_is_given_when_asked_for(database: Database, ledger: Ledger) -
     assert {name: row[name] for name in COLUMNS} == plain
 
 
-def test_a_state_without_choices_is_a_row_too(database: Database, ledger: Ledger) -> None:
-    """Nothing is left out for being no answer."""
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    for item, state in enumerate((AnswerState.REFUSED, AnswerState.UNPARSABLE, AnswerState.FAILED)):
-        ledger.checkpoint(held, answer(held, item, state=state, reason="so"), ())
-    rows = [(row["state"], row["choices"], row["reason"]) for row in answer_rows(database, "first")]
-    assert rows == [("refused", "", "so"), ("unparsable", "", "so"), ("failed", "", "so")]
-
-
 def test_rows_of_one_state_of_the_run(database: Database, ledger: Ledger) -> None:
     """Answers that are committed while rows are being read do not appear half way."""
     cells = [new_cell("model-a", participants=1), new_cell("model-b", participants=1)]
@@ -212,17 +201,6 @@ def test_choices_are_bits_in_the_order_of_the_survey(
     assert answers.shown.tolist() == [5]
 
 
-def test_states_are_positions(database: Database, ledger: Ledger) -> None:
-    """Every state is read as its place in ``STATES``, and none but the first has choices."""
-    add_run(database, new_run(new_cell(participants=4)))
-    for who, state in zip(participant_ids(database), STATES, strict=True):
-        held = claimed(ledger, who)
-        ledger.checkpoint(held, answer(held, 0, state=state), ())
-    answers = read_results(database, "first").answers
-    assert [STATES[code] for code in answers.state] == list(STATES)
-    assert answers.choices.tolist() == [0b10, 0, 0, 0]
-
-
 def test_samples_are_spread_over_states_and_cells(database: Database, ledger: Ledger) -> None:
     """A rare state is shown before a common one is shown twice; the same seed shows the same answers."""
     cells = [new_cell("model-a", participants=8), new_cell("model-b", participants=8)]
@@ -269,19 +247,6 @@ def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Led
     assert results.answers.slot.tolist() == [0, 1]
     assert results.answers.choices.tolist() == [0b10, 0b1000]
     assert [sample.answer.completion for sample in results.samples] == ["2: option 2", "the second"]
-
-
-def test_an_unfinished_run_is_read_as_far_as_it_is(database: Database, ledger: Ledger) -> None:
-    """With its progress, its revision, and nothing of any other run."""
-    finish(ledger, started(database, id="second")[0])
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0, state=AnswerState.UNPARSABLE), ())
-    results = read_results(database, "first")
-    assert results.progress == Progress(planned=6, unparsable=1)
-    assert results.revision == outbox.revision(database, "first") == 1
-    assert results.answers.state.size == 1
-    assert (results.run, results.survey) == (store.load_run(database, "first"), SURVEY)
 
 
 def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, ledger: Ledger) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -16,9 +14,8 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.budget import change_budget, halt_if_spent, spent
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.rows import answer_columns, digest, flat
+from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import (
-    AnswerState,
     Condition,
     DrawsPer,
     MemoryOrder,
@@ -26,7 +23,6 @@ from defsurvey.storage.runs.run import (
     Progress,
     Protocol,
     QuestionOrder,
-    UsedDecoding,
 )
 from defsurvey.storage.runs.store import (
     NewRun,
@@ -38,12 +34,9 @@ from defsurvey.storage.runs.store import (
     record_served,
 )
 from defsurvey.storage.surveys.folder import find_survey
-from defsurvey.storage.text import storable
 from tests.jobs.ledger_rows import change, rows
 from tests.storage.small_run import (
-    DRAWS,
     SURVEY,
-    USED,
     answer,
     claimed,
     finish,
@@ -209,15 +202,6 @@ def test_participants_are_counted_by_state(database: Database, ledger: Ledger) -
     assert sum(participants_by_state(database, "none").values()) == 0
 
 
-def test_the_rate_is_that_of_the_living(database: Database) -> None:
-    """Workers that beat lately are summed, for the run asked about alone."""
-    Ledger(database, owner="host:1:a").beat("model-a", {"first": 2.0, "second": 5.0})
-    Ledger(database, owner="host:2:b").beat("model-b", {"first": 0.5})
-    assert (store.rate(database, "first"), store.rate(database, "second")) == (2.5, 5.0)
-    assert store.rate(database, "third") == 0.0
-    assert store.rate(database, "first", alive_within=-60.0) == 0.0
-
-
 def test_memory_is_recalled_as_it_was_kept(database: Database, ledger: Ledger) -> None:
     """The items named, of this participant alone, without those that are not remembered."""
     first, second = started(database)
@@ -229,20 +213,6 @@ def test_memory_is_recalled_as_it_was_kept(database: Database, ledger: Ledger) -
     database.write(lambda connection: connection.execute(insert(tables.answer).values(slot)))
     assert store.recall(database, first, (2, 0, 1)) == {0: "1: yes", 2: "3: no"}
     assert store.recall(database, first, ()) == {}
-
-
-def test_answers_come_back_whole_and_in_order(database: Database, ledger: Ledger) -> None:
-    """Every field of an answer survives, the empty and the unknown ones too."""
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    said = [
-        answer(held, 0, choices=(1, 3), shown=(4, 3, 2, 1)),
-        answer(held, 1, state=AnswerState.REFUSED, memory=(0,), remembered=None),
-        answer(held, 2, completion="", memory=(1, 0), reason="empty", choices=()),
-    ]
-    for one in said:
-        ledger.checkpoint(held, one, ())
-    assert answers_of(database, first) == said
 
 
 MODE = {"engine": "scripted", "respondent": "mode"}
@@ -269,21 +239,6 @@ def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
         s = tables.served.c
         kept = connection.execute(select(s.description, s.versions).where(s.model == "model-a")).one()
     assert tuple(kept) == ({"weights": "aa", "device": "cpu"}, {"torch": "2"})
-
-
-def test_a_model_recorded_by_several_workers_at_once_is_kept_once(database: Database) -> None:
-    """Workers that start together on one model do not fail."""
-    started(database)
-    start = Barrier(8)
-
-    def record(_: int) -> None:
-        start.wait()
-        record_served(database, "first", "model-a", {"weights": "aa"}, {})
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(record, range(8)))
-    with database.read() as connection:
-        assert len(connection.execute(select(tables.served.c.model)).all()) == 1
 
 
 @pytest.mark.parametrize(
@@ -368,20 +323,6 @@ def test_a_model_with_prices_of_0_is_not_halted(database: Database, ledger: Ledg
 NUL, LONE = "before\x00after", "half \ud83d of a sign"
 
 
-@pytest.mark.parametrize(
-    "noun",
-    [
-        Condition(name="mine", prompt=False, config=False, memory=True, option_order=None),
-        replace(DRAWS, region=None),
-        USED,
-        UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None),
-    ],
-)
-def test_plain_nouns_survive_json(noun: Condition | UsedDecoding) -> None:
-    """What is unknown stays unknown."""
-    assert type(noun)(**json.loads(json.dumps(flat(noun)))) == noun
-
-
 def test_equal_replies_have_equal_digests() -> None:
     """White space at the ends does not count, everything else does; a digest fits 64 bits with a sign."""
     texts = ["yes", "Yes", "yes.", "y es", "", "是", NUL, LONE]
@@ -389,15 +330,6 @@ def test_equal_replies_have_equal_digests() -> None:
     assert digest("  yes\n") == digests[0] == -3336744714449159534  # digests are stored: they must not change
     assert len(set(digests)) == len(texts)
     assert all(-(2**63) <= value < 2**63 for value in digests)
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [("plain", "plain"), ("是 🙂\n", "是 🙂\n"), (NUL, "before␀after"), (LONE, "half ? of a sign"), ("", "")],
-)
-def test_text_is_kept_as_far_as_any_database_can(text: str, kept: str) -> None:
-    """Nothing that can be kept is changed; what cannot is shown to have been there."""
-    assert storable(text) == kept
 
 
 def test_a_reply_that_no_database_can_keep_does_not_stop_the_run(database: Database, ledger: Ledger) -> None:
