@@ -139,7 +139,7 @@ class ScratchCopy:
 def scratch(tmp_path: Path) -> ScratchCopy:
     """The program as it is."""
     for name in ("defsurvey", "jobs", "workers", "storage", "reports"):
-        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("*.nb?"))
     return ScratchCopy(tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_a_method_is_one_file_and_a_name(scratch: ScratchCopy) -> None:
     """A study names it, a preview shows its prompt, and a run asks by it and reports."""
     methods = "workers/simulation/methods"
     (scratch.folder / methods / "neighbour.py").write_text(METHOD)
-    base = "from defsurvey.workers.simulation.methods.method import Method\n"
+    base = "from defsurvey.workers.simulation.methods.first_token import FirstToken\n"
     made = "from defsurvey.workers.simulation.methods.neighbour import Neighbour\n"
     scratch.insert(f"{methods}/__init__.py", base, made)
     scratch.insert(f"{methods}/__init__.py", "FirstToken()", ", Neighbour()")
