@@ -13,12 +13,14 @@ import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.build import build_report
+from defsurvey.reports.cards import sample_cards
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.words import CITATION
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.untrusted import html_text, markdown_text
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.surveys.survey import Paraphrase
 from tests.reports.reading import Element, read
 from tests.reports.synthetic import (
     human,
@@ -132,16 +134,6 @@ def test_tables_can_be_read_aloud(document: tuple[str, Element]) -> None:
         for body in table.find("tbody"):
             for row in body.find("tr"):
                 assert len(row.children) == width or row.attributes.get("class") == "group"
-
-
-def test_headings_do_not_skip(document: tuple[str, Element]) -> None:
-    """One first heading, and every chart says what it is."""
-    _, root = document
-    assert len(root.find("h1")) == 1
-    assert root.find("h1")[0].text.strip()
-    for chart in root.find("svg"):
-        assert chart.attributes["role"] == "group"
-        assert chart.attributes["aria-label"]
 
 
 def test_hostile_text_is_text_in_html() -> None:
@@ -262,21 +254,6 @@ def test_printed_figures_are_folded_beside_another_survey() -> None:
     assert all("not a replication" in fold.find("summary")[0].text for fold in folds)
 
 
-def test_printed_figures_stand_beside_the_papers_own_survey() -> None:
-    """For the authors' own survey the printed table is in the open."""
-    own = replace(survey(), citation=CITATION)
-    root = read(html(results(tiny=own)))
-    assert not [found for found in root.find("details") if found.attributes["id"].startswith("published-")]
-    assert "printed-table2" in [table.attributes["id"] for table in section(root, "table-2").find("table")]
-
-
-def test_an_unfinished_run_says_how_far_it_is() -> None:
-    """A tile counts what has ended."""
-    text = read(html(CASES["unfinished"])).text
-    assert "of them ended" in text
-    assert "unfinished" in text
-
-
 @pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
 def test_markdown_tables_are_rectangular(made: Results) -> None:
     """Every row of a table has as many cells as its head."""
@@ -330,3 +307,22 @@ def test_reports_are_as_private_as_other_files(tmp_path: Path, umask: int, mode:
         assert build_report(FIXED, tmp_path).html.stat().st_mode & 0o777 == mode
     finally:
         os.umask(before)
+
+
+def test_a_sample_is_shown_in_the_wording_that_was_drawn() -> None:
+    """Question and number of the paraphrase; one in the question's own words says nothing of it."""
+    other = Paraphrase(question="Q1", number=2, language="en", text="Does family matter?", model="m")
+    asked = sample("Answer: 2: Rather")
+    drawn = replace(asked, answer=replace(asked.answer, draws=replace(asked.answer.draws, paraphrase=2)))
+    known = replace(survey(), paraphrases=(other,))
+    plain, paraphrased = sample_cards(analyse(results(tiny=known, samples=(asked, drawn))), [0, 1])
+    assert (plain.question, paraphrased.question) == ("How important is family in your life?", "Does family matter?")
+    assert paraphrased.chips == (*plain.chips, "paraphrase 2")
+
+
+def test_both_forms_leave_a_word_as_it_is_spelt() -> None:
+    """A joiner between Persian letters is no hidden character; one in a Latin name is."""
+    persian = "می\u200cخواهم"
+    assert html_text(persian) == markdown_text(persian) == persian
+    assert html_text("mo\u200cdel") == 'mo<span class="control">U+200C</span>del'
+    assert markdown_text("mo\u200cdel") == "mo⟨U+200C⟩del"

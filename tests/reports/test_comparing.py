@@ -126,17 +126,6 @@ def test_the_variance_over_participants_is_the_jackknifes() -> None:
     assert participants_apart(left_out, [[1.0, -1.0]], differences)[0] == pytest.approx(expected, abs=1e-12)
 
 
-def test_who_answered_nothing_is_no_participant() -> None:
-    """A run of which most participants are still to come has the degrees of freedom of those who were there."""
-    rng = np.random.default_rng(4)
-    given = (rng.random((12, QUESTIONS, 1)) > np.cumsum(PEOPLE, axis=-1)).sum(axis=-1).clip(max=OPTIONS - 1)
-    few = np.eye(OPTIONS)[given]
-    planned = np.concatenate([few, np.zeros((300, QUESTIONS, OPTIONS))])
-    other = answers(PEOPLE, rng)
-    alone, among = (paired(sample_of(each, ITEMS, REFERENCE), other).p[0, 1] for each in (few, planned))
-    assert among == pytest.approx(alone, abs=1e-12)
-
-
 def test_people_are_told_from_who_exaggerates_them() -> None:
     """By themselves too, and not only beside a model that answers as they do; people are, by chance, in 1 of 20."""
     rng = np.random.default_rng(11)
@@ -149,14 +138,6 @@ def test_people_are_told_from_who_exaggerates_them() -> None:
     assert told[1] >= 0.9
     few = Sample(counts=np.zeros((QUESTIONS, OPTIONS)), left_out=np.full((2, QUESTIONS), np.nan))
     assert np.isnan(told_from_people(few, ITEMS, REFERENCE))
-
-
-def test_a_panel_says_nothing_of_other_participants() -> None:
-    """One participant who lists all answers: what is left is the variance over questions, with as many degrees."""
-    differences = np.array([[0.6], [0.2]])
-    panel = [np.array([[0.3, 0.3]]), np.array([[0.2, 0.1]])]
-    found = participants_apart(panel, [[1.0, -1.0]], differences)[0]
-    assert found == pytest.approx(2 * student.sf(0.8 / np.sqrt((differences**2).sum()), 2), abs=1e-12)
 
 
 def test_many_cells_are_ranked_on_what_every_two_share() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from math import isclose, isnan
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -109,15 +109,6 @@ def test_question_cards_show_the_floor_beneath_the_distance() -> None:
             of = rows(level="item", model=cell.cell.model, culture=cell.cell.culture, question=card.id, metric=metric)
             assert entry.beneath == f"{np.mean([row['floor'] for row in of]):.2f}"
             assert entry.text == f"{np.mean([row['value'] for row in of]):.2f}"
-
-
-def test_shares_add_up() -> None:
-    """Shares of an ordinary question sum to 1, of people and of a model; of a list each option has its own."""
-    for model in ("", "a"):
-        shares = [row["value"] for row in rows(level="option", model=model, culture="us", question="Q1")]
-        assert len(shares) == 4
-        assert isclose(sum(shares), 1.0)
-    assert [row["option"] for row in rows(level="option", model="a", culture="cn", question="Q4")] == [1, 2, 3]
 
 
 def test_places_are_there_where_cells_are_ranked() -> None:

@@ -8,11 +8,10 @@ import pytest
 from defsurvey.reports.analysis import Analysis, analyse, answer_weights
 from defsurvey.reports.cells import item_table, rank, reference_table, sample_of
 from defsurvey.reports.figures.configured import configuration_section, configured
-from defsurvey.reports.figures.matching import rank_agreement
 from defsurvey.reports.figures.profiles import profiles
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series, training
-from defsurvey.reports.figures.shared import cultural_map, matching_figure
+from defsurvey.reports.figures.shared import cultural_map
 from defsurvey.storage.surveys.folder import find_survey
 from tests.reports.planted import MODELS, Planted, planted, wide_survey, without
 
@@ -155,14 +154,6 @@ def test_configurations_that_do_nothing_are_not_found(wide: Analysis) -> None:
         assert cell.extremes[0].value.value < cell.extremes[1].value.value
 
 
-def test_matching_follows_divergence(wide: Analysis) -> None:
-    """The planted order shows in both, and no model matches less than the chance level by more than noise."""
-    agreements = wide.figure(rank_agreement)
-    assert all(found.rho > 0.9 and found.p < 0.01 for found in agreements)
-    for row in wide.figure(matching_figure):
-        assert row.matching.share > row.matching.expected - 0.05
-
-
 def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> None:
     """Its arrow points as people's does; the first-shown model does not move at all."""
     mapped = wide.figure(cultural_map)
@@ -172,18 +163,6 @@ def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> 
     arrows = {row.subject: row.arrow for row in mapped.sound.arrows}
     assert arrows["honest"].cosine > 0.7
     assert arrows["first"].length_ratio == pytest.approx(0, abs=1e-9)
-
-
-def test_groups_missing_in_a_culture_are_said(wvs: Analysis) -> None:
-    """China's references name groups for 29 questions, of too few people."""
-    figure = wvs.figure(profiles)
-    us, cn = figure.coverage
-    assert us.genders == us.ages
-    assert cn.genders < us.genders
-    assert cn.low_n == cn.genders
-    for row in figure.sound:
-        if row.culture == "cn":
-            assert row.mismatching.gender_items + row.matching.gender_items <= cn.genders
 
 
 def claims(made: Planted, culture: str) -> dict[str, int]:

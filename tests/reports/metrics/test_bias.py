@@ -6,8 +6,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from defsurvey.reports.metrics.bias import (
     Profile,
@@ -57,18 +55,6 @@ def test_ties_match_if_any_mode_is_shared() -> None:
     assert (found.items, found.share, found.low_n) == (2, 0.5, 1)
     assert found.by(np.array([0, 0, 1, 1]), 2).tolist() == pytest.approx([0.5, np.nan], nan_ok=True)
     assert found.uniform_by(np.array([0, 1, 0, 0]), 2)[1] == found.uniform[1]
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 10_000))
-def test_relabelling_options_leaves_matches(seed: int) -> None:
-    """Matching is nominal: the order of options does not matter."""
-    rng = np.random.default_rng(seed)
-    counts, shares, order = rng.integers(0, 6, (5, 4)), rng.dirichlet(np.ones(4), 5), rng.permutation(4)
-    random = np.full((5, 4), 0.25)
-    one, two = matching(counts, shares, random), matching(counts[:, order], shares[:, order], random)
-    assert one.match.tolist() == pytest.approx(two.match.tolist(), nan_ok=True)
-    assert one.uniform.tolist() == pytest.approx(two.uniform.tolist(), nan_ok=True)
 
 
 def groups(male: list[float], female: list[float], ages: list[list[float]]) -> np.ndarray:

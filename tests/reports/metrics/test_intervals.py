@@ -114,22 +114,6 @@ def test_two_ways_are_wider_than_one() -> None:
     assert (two.high - two.low) / 2 == pytest.approx(1.96 * points.std() / np.sqrt(QUESTIONS), rel=0.1)
 
 
-def test_without_dimensions_questions_weigh_alike() -> None:
-    """No item speaks to a dimension: every interval is of the mean over questions, of which a list is one."""
-    speaks = np.full(3, -1)
-    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=0, by_dimension=False)
-    intervals = intervals_of_means(np.array([1.0, 3.0, 4.0]), np.full(3, 1e-9), np.zeros((5, 3)), none)
-    assert (intervals.headline.low, intervals.headline.high) == pytest.approx((3, 3), abs=1e-3)
-    assert intervals.two_way.low < 2 < 4 < intervals.two_way.high
-    assert intervals.by_dimension == ()
-
-
-def test_participants_without_an_answer_do_not_count() -> None:
-    """Empty participants change nothing."""
-    answers = answers_of(2)
-    assert found(np.concatenate([answers, np.zeros((5, QUESTIONS, K))])) == found(answers)
-
-
 def test_one_participant_has_no_interval() -> None:
     """Nothing tells of others: a reason instead; so too where nothing has a value."""
     alone = found(answers_of(2)[:1])
