@@ -38,15 +38,10 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
     return study if pilot is None else study.pilot(pilot)
 
 
-def _models_of(study: Study) -> tuple[str, ...]:
-    """The models that a study asks, its judge among them."""
-    return tuple(dict.fromkeys((*study.models, *([study.judge.model] if study.judge else ()))))
-
-
 def check_retired(settings: Settings, study: Study) -> None:
     """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued."""
     cards = read_cards(settings.models)
-    for card in (find_card(model, cards) for model in _models_of(study)):
+    for card in (find_card(model, cards) for model in study.asked):
         if card.retired:
             check_card(card, cache=settings.cache)
 
@@ -67,10 +62,10 @@ def enqueue(settings: Settings, database: Database, study: Study, *, extend: boo
 
 
 def _check_models(settings: Settings, study: Study, *, keys: bool = True) -> None:
-    cards, models = read_cards(settings.models), _models_of(study)
+    cards = read_cards(settings.models)
     check_conditions(study.conditions, study.models, cards, study.protocol)
-    check_prices(study.budget, models, cards)
-    for model in models:
+    check_prices(study.budget, study.asked, cards)
+    for model in study.asked:
         check_card(find_card(model, cards), cache=settings.cache, key=keys)
 
 
@@ -172,5 +167,5 @@ def set_budget(settings: Settings, database: Database, run_id: str, budget: floa
 def keyless(settings: Settings, study: Study) -> str:
     """Which models of a study have no key here, so that others have to have it; nothing where none needs one."""
     cards = read_cards(settings.models)
-    without = [model for model in _models_of(study) if missing_key(find_card(model, cards))]
+    without = [model for model in study.asked if missing_key(find_card(model, cards))]
     return f"no key here for {', '.join(without)}: the workers that ask them need one" if without else ""

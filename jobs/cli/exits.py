@@ -15,27 +15,16 @@ from defsurvey.storage.text import visible
 from defsurvey.workers.runner.faults import OUTAGE
 
 
-def exit_code(error: BaseException) -> int | None:
-    """2 for bad input, 1 for what went wrong although the input was good, None for a defect of ours."""
-    if isinstance(error, BadInput):
-        return USAGE
-    if isinstance(error, (Failure, redis.RedisError)) or _of_database(error):
-        return ERROR
-    # A file or folder that cannot be read or written.
-    return ERROR if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK) else None
-
-
-def in_words(error: BaseException, settings: Settings | None) -> str:
-    """The line that tells of an expected error; ``settings`` are None where they are not known yet."""
+def told(error: BaseException, settings: Settings | None) -> tuple[int, str] | None:
+    """The exit code and the line of an expected error; None for a defect. ``settings`` may not be known yet."""
     if isinstance(error, redis.RedisError):
-        return f"broker: {error}"
-    if settings is not None and _of_database(error):
-        return str(unavailable(settings, error))
-    if settings is not None and isinstance(error, UnknownRun):
-        return f"{visible(str(error))} (in {shown(settings.database_url)})"
-    return visible(str(error))
-
-
-def _of_database(error: BaseException) -> bool:
-    """Whether the database, or its disk, is at fault: of its errors those that are not about what it was given."""
-    return isinstance(error, OUTAGE) or type(error) is DatabaseError
+        return ERROR, f"broker: {error}"
+    # Of the database's errors those that are not about what it was given: it, or its disk, is at fault.
+    if settings and (isinstance(error, OUTAGE) or type(error) is DatabaseError):
+        return ERROR, str(unavailable(settings, error))
+    where = f" (in {shown(settings.database_url)})" if settings and isinstance(error, UnknownRun) else ""
+    line = visible(str(error)) + where
+    if isinstance(error, BadInput):
+        return USAGE, line
+    of_file = isinstance(error, OSError) and (error.filename is not None or error.errno in DISK)
+    return (ERROR, line) if of_file or isinstance(error, Failure) else None

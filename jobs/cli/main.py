@@ -37,12 +37,13 @@ class Verbs(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from defsurvey.jobs.cli.exits import exit_code, in_words
+            from defsurvey.jobs.cli.exits import told
 
-            code = exit_code(error)
-            if code is None:
+            expected = told(error, ctx.obj)
+            if expected is None:
                 raise
-            click.echo(f"defsurvey: {in_words(error, ctx.obj)}", err=True)
+            code, line = expected
+            click.echo(f"defsurvey: {line}", err=True)
             ctx.exit(code)
 
 

@@ -151,8 +151,7 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     tokens = [_tokens(study, cell, seen[_key(cell)]) for cell in reading]
     judging = _judging(study, cards, earlier.judge)
     costs = [_cost(cards[cell.model], *both) for cell, both in zip(reading, tokens, strict=True)]
-    costs += [judging.cost] if judging else []
-    priced = [cost for cost in costs if cost is not None]
+    priced = [cost for cost in (*costs, judging.cost if judging else None) if cost is not None]
     answers_seen: Counter[str] = Counter()
     for each in filter(None, seen.values()):
         answers_seen[each.run] += each.answers
@@ -200,7 +199,9 @@ def _prompt_tokens(study: Study, cell: Cell) -> Spread:
         for order in method_of(cell.condition).option_orders(question, question.codes)
     ]
     request = fmean(len(request_text(question, question.codes, cell.language)) for question in questions)
-    entries = _remembered(study) if cell.condition.memory else 0.0
+    # how many answers a participant is shown on average over all its questions, every answer valid
+    capacities = range(PRESETS[study.protocol.preset].max_capacity + 1) if cell.condition.memory else (0,)
+    entries = sum(fmean(min(item, capacity) for capacity in capacities) for item in range(len(questions)))
     low, high = TOKENS_PER_CHARACTER.get(cell.language, ANY_LANGUAGE)
     fewest = sum(prompts) * low + len(prompts) * TEMPLATE_TOKENS[0]  # nothing remembered: no answer could be read
     entry = (request + REMEMBERED_CHARACTERS.get(cell.language, REMEMBERED_CHARACTERS["en"])[1]) * high
@@ -209,12 +210,6 @@ def _prompt_tokens(study: Study, cell: Cell) -> Spread:
     times = study.completions(cell) / len(questions) or cell.participants
     said = max(0, study.completions(cell) - cell.participants * len(questions)) * study.protocol.max_new_tokens
     return Spread(low=round(fewest * times), high=round(most * times) + 2 * said)
-
-
-def _remembered(study: Study) -> float:
-    """How many remembered answers a participant is shown on average over all its questions, every answer valid."""
-    capacities = range(PRESETS[study.protocol.preset].max_capacity + 1)
-    return sum(fmean(min(item, capacity) for capacity in capacities) for item in range(len(study.questions)))
 
 
 def _cost(card: ModelCard, read: Spread, written: Spread) -> Spread | None:

@@ -69,8 +69,9 @@ class Study:
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Every model that the study names, its judge last."""
-        return self.models if self.judge is None else (*self.models, self.judge.model)
+        """Every model that the study names once, its judge last."""
+        judge = () if self.judge is None else (self.judge.model,)
+        return tuple(dict.fromkeys((*self.models, *judge)))
 
     def languages_of(self, culture: str) -> tuple[str, ...]:
         """Language codes in which a culture's participants are asked, each once."""

@@ -76,16 +76,6 @@ def test_a_rewound_run_is_asked_anew_in_sequence(machine: Machine) -> None:
     assert {(row["item"], row["attempt"]) for row in found} == {("0", "1"), *((str(n), "0") for n in range(1, 8))}
 
 
-def test_nothing_is_asked_again_where_nothing_ended_so(undisturbed: Machine) -> None:
-    """Retrying a run without failed answers changes nothing; a state that does not exist is a usage error."""
-    assert undisturbed.done("retry", "small") == "small: nothing to ask again, no answer of it is failed\n"
-    assert "nothing to do" in undisturbed.type("resume", "small").stderr
-    wrong = undisturbed.type("retry", "small", "--state", "lost")
-    assert wrong.returncode == 2
-    assert "expected one or more of failed, unparsable, refused, missing, got lost" in wrong.stderr
-    assert undisturbed.type("retry", "elsewhere").returncode == 2
-
-
 def test_a_half_done_run_is_finished_on_another_machine(machine: Machine, expected: list[str], tmp_path: Path) -> None:
     """A bundle holds all that is needed to go on elsewhere, and the answers are the same in the end."""
     machine.set_latency(SLOW)

@@ -83,17 +83,6 @@ def test_a_database_without_its_log_is_not_taken_for_a_new_one(machine: Machine,
     assert [path.name for path in copied.iterdir()] == ["defsurvey.db"]  # closed in order, it needs no log
 
 
-def test_a_database_closed_by_another_program_can_be_gone_on_with(machine: Machine) -> None:
-    """Which is said where the log is missing: migrate opens it all the same."""
-    machine.done("enqueue", "study.yaml")
-    with closing(sqlite3.connect(machine.home / "defsurvey.db")) as other:
-        other.execute("PRAGMA journal_mode = WAL")
-        other.execute("SELECT 1 FROM run").fetchall()
-    assert "go on with defsurvey migrate" in machine.type("status").stderr
-    machine.done("migrate")
-    assert machine.json("status")["run"] == "small"
-
-
 def test_a_backup_is_a_database(undisturbed: Machine, machine: Machine) -> None:
     """Put into a home, it holds every answer."""
     copy = machine.folder / "copy.db"

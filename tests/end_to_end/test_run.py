@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 from collections import Counter
@@ -66,22 +65,6 @@ def test_a_finished_run_is_not_run_again(undisturbed: Machine) -> None:
     assert resumed.stderr == "small is finished; nothing to do\n"
     assert undisturbed.done("run", "study.yaml") == undisturbed.first_output
     assert undisturbed.committed_at() == before
-
-
-def test_a_report_that_is_gone_is_written_again(undisturbed: Machine) -> None:
-    """``status`` names what writes it; ``run`` and ``resume`` do so themselves, and print a path where there is one."""
-    reports = undisturbed.home / "reports"
-    path = reports / "small" / "report.html"
-    before = path.read_bytes()
-    shutil.rmtree(reports)
-    told = undisturbed.done("status").splitlines()[-1]
-    assert told == f"report: {path} is not there any more; write it again: defsurvey report small"
-    assert undisturbed.json("status")["report"] is None
-    for words in (("run", "study.yaml"), ("resume", "small")):
-        shutil.rmtree(reports, ignore_errors=True)
-        assert undisturbed.done(*words) == undisturbed.first_output
-        assert path.read_bytes() == before
-    assert undisturbed.json("status")["report"] == str(path)
 
 
 def test_three_workers_answer_as_one_does(machine: Machine, expected: list[str]) -> None:

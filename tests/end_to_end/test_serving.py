@@ -7,12 +7,10 @@ import resource
 import signal
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-import pytest
 import yaml
 
 from defsurvey.jobs.broker import EmbeddedBroker
@@ -69,18 +67,6 @@ def test_prometheus_sees_a_real_worker_at_work(machine: Machine) -> None:
     EmbeddedBroker(machine.home).stop()
 
 
-def test_a_port_that_is_taken_is_wrong_usage(machine: Machine) -> None:
-    """Said before anything is opened."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = machine.type("worker", "--metrics", str(port))
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == f"defsurvey: --metrics 127.0.0.1:{port}: Address already in use"
-    assert not machine.home.exists()
-
-
 def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: Machine) -> None:
     """On a broker that is named; on one machine alone the key has to be there, and nothing is enqueued without it."""
     served = '\n[served]\nengine = "openai"\nmodel = "some"\nbase_url = "http://127.0.0.1:1/v1"\nkey = "MARKED_KEY"\n'
@@ -134,35 +120,6 @@ def test_a_container_s_check_is_cheap_and_sees_a_daemon_that_is_stopped(machine:
     worker.send_signal(signal.SIGTERM)
     assert ended(worker).returncode == 0
     assert not well()
-    EmbeddedBroker(machine.home).stop()
-
-
-@pytest.mark.slow
-def test_a_busy_machine_makes_nobody_ill(machine: Machine) -> None:
-    """A load of 24 beside a worker: no look finds it ill, in a fifth of the time that Compose gives it."""
-    machine.set_latency(0.01)
-    check, environment = _check(), machine.environment()
-    worker = machine.start("worker")
-    reconciler = machine.start("reconciler")
-    wait_until(lambda: subprocess.run(check, env=environment, capture_output=True).returncode == 0, "a sign of life")
-    loops = [subprocess.Popen(["sh", "-c", "while :; do :; done"]) for _ in range(24)]
-    try:
-        enqueued = machine.start("enqueue", "study.yaml")
-        until = time.monotonic() + 45
-        looks = 0
-        while time.monotonic() < until:
-            assert subprocess.run(check, env=environment, capture_output=True).returncode == 0
-            looks += 1
-            time.sleep(1)
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
-    assert ended(enqueued).returncode == 0
-    assert looks > 10
-    for daemon in (worker, reconciler):
-        daemon.send_signal(signal.SIGTERM)
-        assert ended(daemon).returncode == 0
     EmbeddedBroker(machine.home).stop()
 
 

@@ -72,12 +72,3 @@ def test_two_resumes_at_once_are_harmless(machine: Machine, expected: list[str])
     assert machine.export() == expected
     assert machine.rows("SELECT sum(commits) FROM participant") == [(PLANNED,)]
     EmbeddedBroker(machine.home).stop()
-
-
-def test_the_status_of_a_run_can_be_watched_to_its_end(undisturbed: Machine) -> None:
-    """A finished run is shown once; names and counts are in the lines for a person as well."""
-    watched = undisturbed.done("status", "--watch")
-    assert f"small: {PLANNED}/{PLANNED}" in watched
-    shown = undisturbed.done("status", "small")
-    assert f"{PLANNED}/{PLANNED}" in shown
-    assert shown.splitlines()[-1] == f"report: {undisturbed.home}/reports/small/report.html"

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shlex
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.cli.exits import exit_code, in_words
+from defsurvey.jobs.cli.exits import told
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.local import RunFailed
 from defsurvey.jobs.settings import Settings
@@ -126,7 +124,8 @@ def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
 )
 def test_expected_errors_have_a_code_and_defects_have_none(error: Exception, code: int | None) -> None:
     """What the user can mend is a line; what we have to mend is a traceback."""
-    assert exit_code(error) == code
+    expected = told(error, Settings.from_environment({}))
+    assert (expected and expected[0]) == code
 
 
 @pytest.mark.parametrize(
@@ -265,31 +264,8 @@ def test_what_an_error_says_cannot_write_on_the_terminal() -> None:
     """A name that was typed, a file's, a server's word: whatever it is about."""
     told = typed("models", "show", "a\x1b[2J\u202e")
     assert told.exit_code == 2
-    assert in_words(RunFailed("a\x1b[2J"), None) == "a⟨U+001B⟩[2J"
+    assert told(RunFailed("a\x1b[2J"), None) == (1, "a⟨U+001B⟩[2J")
     assert not {"\x1b", "\u202e"} & set(told.stderr)
-
-
-def test_a_broker_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
-    """Nothing is lost: the run is written, and the line says what sends its messages, which no worker does."""
-    where = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": "redis://:sesame@127.0.0.1:1/0"}
-    demo = str(EXAMPLES / "demo.yaml")
-    for words, messages in (
-        (("enqueue", demo), 16),
-        (("resume", "demo"), 16),
-        (("extend", "demo", "--participants", "9"), 18),
-        (("retry", "demo"), 18),
-    ):
-        told = typed(*words, **where)
-        assert told.exit_code == 0
-        assert re.fullmatch(
-            rf"broker redis://127\.0\.0\.1:1/0 \(DEFSURVEY_BROKER_URL\): .+; {messages} messages wait in the outbox "
-            r"until it answers and defsurvey reconciler runs\n",
-            told.stderr,
-        )
-    without = typed("enqueue", str(EXAMPLES / "demo.yaml"), DEFSURVEY_HOME=str(tmp_path / "other"))
-    assert (
-        without.stderr == "no broker: 16 messages wait in the outbox until defsurvey reconciler runs beside a worker\n"
-    )
 
 
 def test_a_program_can_wait_for_the_end_of_a_run(without_somebody: str) -> None:
@@ -298,22 +274,6 @@ def test_a_program_can_wait_for_the_end_of_a_run(without_somebody: str) -> None:
     assert watched.exit_code == 0
     assert json.loads(watched.stdout)["state"] == "finished"
     assert watched.stderr.startswith("first: 3/6 (3 answered, ")
-
-
-@pytest.mark.parametrize(
-    ("problem", "remedy"),
-    [
-        ("attempt to write a readonly database", "make the file and its folder writable"),
-        ("unable to open database file", "set DEFSURVEY_HOME to a folder that is"),
-        ("database disk image is malformed", "put a copy by defsurvey backup in its place"),
-    ],
-)
-def test_what_sqlite_says_names_the_remedy(problem: str, remedy: str, tmp_path: Path) -> None:
-    """A home that cannot be written to, or a file that is damaged."""
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    told = in_words(OperationalError("SELECT 1", None, sqlite3.OperationalError(problem)), settings)
-    assert problem in told
-    assert remedy in told
 
 
 def shell(command: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -342,11 +302,6 @@ def test_a_closed_stderr_loses_no_results(home: Path) -> None:
     shell("cancel first", home)
     done = shell("status first --watch --json 2>&-", home)
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "cancelled")
-
-
-def test_an_error_that_nobody_reads_keeps_its_code(home: Path) -> None:
-    """Of an option that is none, too."""
-    assert [shell(f"{words} 2>&-", home).returncode for words in ("status other", "--nothing")] == [2, 2]
 
 
 def test_a_review_needs_a_stdin(home: Path) -> None:

@@ -150,19 +150,6 @@ def test_a_text_export_in_doubt_is_refused(here: Path, changed: dict[str, list[s
     assert not (here / "eg").exists()
 
 
-def test_interviews_are_told_apart_by_country(here: Path) -> None:
-    """Two countries may count their interviews alike; without ids, repeated rows cannot be noticed, which is told."""
-    both = {"B_COUNTRY_ALPHA": ["EGY", "COL", "EGY", "COL"], "D_INTERVIEW": ["1", "1", "2", "2"], "Q260": []}
-    (here / "both.csv").write_text(text_export(**both), encoding="utf-8")
-    made = run("import", "wvs", "both.csv", "-o", "both")
-    assert "respondents: eg 2, co 2" in made.stdout
-    assert "no distributions by sex for eg, co: there is no column Q260" in made.stdout
-    (here / "none.csv").write_text(text_export(D_INTERVIEW=[]), encoding="utf-8")
-    assert "rows that stand twice are not noticed: there is no column D_INTERVIEW" in run(
-        "import", "wvs", "none.csv", "-o", "none"
-    ).stdout  # fmt: skip
-
-
 def test_the_template_is_imported(here: Path) -> None:
     """From nothing to a survey in two commands."""
     assert run("template", "mine.csv").exit_code == 0

@@ -41,19 +41,6 @@ def test_keys_of_providers_are_where_a_provider_is_asked_and_nowhere_else() -> N
     }
 
 
-def test_reports_are_built_and_answers_judged_by_different_services() -> None:
-    """Each serves the queue that the other does not."""
-    assert "--tasks reports" in " ".join(SERVICES["reporter"]["command"])
-    assert "--tasks judging" in " ".join(SERVICES["judge"]["command"])
-
-
-@pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_limited_and_can_be_given_more(name: str) -> None:
-    """Memory and processes, each by a variable with a default."""
-    for limit in ("mem_limit", "pids_limit"):
-        assert re.fullmatch(r"\$\{[A-Z_]+:-\d+g?\}", SERVICES[name][limit]), limit
-
-
 def test_every_image_of_others_is_named_by_its_digest() -> None:
     """In compose.yaml, in the Dockerfile, and as the default that .env.example tells."""
     dockerfile, example = (ROOT / "Dockerfile").read_text(), (ROOT / ".env.example").read_text()

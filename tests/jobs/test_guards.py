@@ -8,7 +8,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import ContentDisallowed
 
-from defsurvey.jobs.broker import IDLE_QUEUE, REPORTS_QUEUE, SIMULATE, make_app, simulate_queue
+from defsurvey.jobs.broker import IDLE_QUEUE, SIMULATE, make_app, simulate_queue
 from defsurvey.jobs.daemons.tasks import register_simulation
 from defsurvey.workers.runner.daemon import serve
 from tests.jobs.stages import stage_that_is_never_asked
@@ -116,9 +116,3 @@ def test_a_message_carries_an_id_and_nothing_else(app: Celery, client: redis.Red
     assert message["content-type"] == "application/json"
     assert message["headers"]["argsrepr"] == "[42]"
     assert message["headers"]["kwargsrepr"] == "{}"
-
-
-def test_every_model_has_a_queue_of_its_own() -> None:
-    """A model named like another queue does not listen to it."""
-    assert simulate_queue("reports") != REPORTS_QUEUE
-    assert simulate_queue("idle") != IDLE_QUEUE

@@ -193,6 +193,18 @@ def test_the_device_is_said_where_a_model_runs_here(monkeypatch: pytest.MonkeyPa
     assert "NVIDIA" not in printed(models="[human]")
 
 
+def test_printed() -> None:
+    """A person reads what would run, what is left out and why, and that the time is not known."""
+    text = printed(participants="5")
+    assert "first: what would run" in text
+    assert "planned answers" in text
+    assert "30" in text
+    assert "Q3: not known for every culture, so asked in none" in text
+    assert "unknown until a pilot has run" in text
+    assert "tiny-model is asked in zh" in text
+    assert "left out" not in printed(cultures="[us]")
+
+
 def priced() -> dict[str, ModelCard]:
     """The cards, with a model behind a server at 1 and 5 US dollars per million tokens beside them."""
     server = {"model": "m", "base_url": "http://127.0.0.1:9", "input_price": 1.0, "output_price": 5.0}

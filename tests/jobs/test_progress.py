@@ -95,6 +95,12 @@ def test_the_json_has_the_fields_of_the_contract() -> None:
     }
 
 
+def test_the_time_left_is_unknown_where_nothing_moves() -> None:
+    """Nothing is divided by zero, and a finished run has none left."""
+    assert replace(HALF, rate_per_second=0.0).to_json()["eta_seconds"] is None
+    assert replace(WHOLE, rate_per_second=0.0).eta_seconds == 0.0
+
+
 def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
     """This decides between the exit codes 0 and 3; refusals are answers too."""
     assert WHOLE.complete
@@ -149,6 +155,7 @@ def test_a_run_waits_runs_and_finishes(database: Database) -> None:
     outbox.record_report(database, outbox.BuiltReport(run="first", revision=6, html="r.html", markdown="r.md"))
     after = snapshot(database, "first")
     assert (after.state, after.progress.remaining, after.report, after.reported) == ("finished", 0, "r.html", True)
+    assert after.eta_seconds == 0.0
 
 
 def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:

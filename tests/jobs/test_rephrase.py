@@ -149,13 +149,3 @@ def test_a_bundled_survey_is_copied_to_work_on(here: Path) -> None:
     assert read_survey(here / "own") == find_survey("wvs7")
     assert run("survey", "copy", "wvs7", "-o", "own").exit_code == 2
     assert len(read_survey(here / "own").questions) == 89
-
-
-def test_a_folder_of_ones_own_is_copied(here: Path) -> None:
-    """What was excluded is excluded in the copy too, and can be restored there."""
-    assert run("survey", "copy", "wvs7", "-o", "own").exit_code == 0
-    assert run("survey", "exclude", "own", "Q57", "--reason", "a fact").exit_code == 0
-    copied = run("survey", "copy", "own", "-o", "again")
-    assert copied.exit_code == 0, copied.stderr
-    assert read_survey(here / "again") == read_survey(here / "own")
-    assert run("survey", "exclude", "again", "--restore", "Q57").exit_code == 0

@@ -82,19 +82,6 @@ def test_an_extended_run_keeps_a_judge_that_it_was_given_later(settings: Setting
     assert budget_of(database, "first") == 7.0
 
 
-def test_an_extension_takes_back_nothing_that_the_run_was_given_meanwhile(
-    settings: Settings, database: Database
-) -> None:
-    """Between its reading of the run and its writing: neither a budget that was raised, nor another judge."""
-    runs.enqueue(settings, database, small(settings, budget="5"))
-    wanted = runs.extended(settings, database, "first", participants=3, models=())
-    runs.enqueue(settings, database, small(settings, judge="{model: priced, sample: 0.5}", budget="5"))
-    runs.set_budget(settings, database, "first", 50.0)
-    assert runs.enqueue(settings, database, wanted, extend=True).added == 2
-    assert budget_of(database, "first") == 50.0
-    assert judgements.wanted(database, "first") == Judge(model="priced", sample=0.5)
-
-
 @pytest.mark.parametrize("later", [False, True])
 def test_a_budget_holds_for_models_that_come_later(settings: Settings, database: Database, *, later: bool) -> None:
     """A model without a price is refused as in a study file, whoever gave the budget; nothing is written."""

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from defsurvey.jobs.daemons.startup import open_database
 from defsurvey.jobs.settings import BadSetting, Settings
 
 
@@ -60,15 +59,6 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
     """Compose files set variables to nothing where a user leaves them out."""
     names = ("HOME", "DATABASE_URL", "BROKER_URL", "CACHE", "MODELS", "SYNCHRONOUS", "LEASE_SECONDS")
     assert Settings.from_environment({f"DEFSURVEY_{name}": "" for name in names}) == Settings.from_environment({})
-
-
-@pytest.mark.parametrize("variable", ["HOME", "CACHE", "MODELS"])
-def test_a_path_in_the_home_of_nobody_is_no_path(variable: str) -> None:
-    """A user who is not known has no folder that ``~`` could stand for."""
-    with pytest.raises(BadSetting) as caught:
-        Settings.from_environment({f"DEFSURVEY_{variable}": "~nouser12/x"})
-    expected = f"environment variable DEFSURVEY_{variable}: expected a path, got '~nouser12/x': there is no such user"
-    assert str(caught.value) == expected
 
 
 def test_a_path_from_a_working_folder_that_is_gone_leads_nowhere(
@@ -210,17 +200,6 @@ def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None
             settings.make_home()
     Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "a" / "b")}).make_home()
     assert (tmp_path / "a" / "b").is_dir()
-
-
-@pytest.mark.parametrize("name", ["what?x=1", "ha#sh", "per%41cent", "ho me ünï", "调查"])
-def test_any_home_has_its_database_in_it(tmp_path: Path, name: str) -> None:
-    """A URL gives some signs a meaning; in the path of a home they have none."""
-    home = tmp_path / name
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(home)})
-    assert make_url(settings.database_url).database == str(home / "defsurvey.db")
-    open_database(settings).close()
-    assert [file.name for file in tmp_path.iterdir()] == [name]
-    assert (home / "defsurvey.db").is_file()
 
 
 def test_a_home_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:

@@ -261,6 +261,7 @@ WRONG_VALUES = [
     ({"cultures": "[us, xx]"}, "line 4, cultures[2]", "expected one of us, cn, no, got 'xx'"),
     ({"cultures": "[US]"}, "line 4, cultures[1]", "did you mean 'us'?"),
     ({"cultures": "us"}, "line 4, cultures", "a list, got 'us'"),
+    ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again"),
     ({"cultures": "[[us]]"}, "line 4, cultures[1]", "got a list"),
     ({"models": "[tiny-modle]"}, "line 5, models[1]", "got 'tiny-modle' (did you mean 'tiny-model'?)"),
     ({"models": "[]"}, "line 5, models", "tiny-model, plain-model, human, got an empty list"),

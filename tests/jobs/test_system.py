@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,24 +45,6 @@ def test_a_log_that_grew_long_is_begun_anew_under_whoever_writes_it(
     assert path.with_name("worker.log.1").read_text() == "old" * 100 + "\n" + "older" * 200 + "\n"
 
 
-@pytest.mark.parametrize("why", [errno.ENOSPC, errno.ENOENT])
-def test_a_log_that_cannot_be_copied_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
-) -> None:
-    """A full disk, or a log that is gone, is no reason to end a run."""
-    monkeypatch.setattr(system, "MOST_LOG_BYTES", 1)
-    path = tmp_path / "worker.log"
-    path.write_text("all of it")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(why, "refused")
-
-    monkeypatch.setattr(shutil, "copyfile", refuse)
-    keep_short(path)
-    keep_short(tmp_path / "another.log")
-    assert path.read_text() == "all of it"
-
-
 def test_only_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much lies before it, even where it begins amid a character."""
     monkeypatch.setattr(system, "_END_BYTES", 100)
@@ -87,15 +68,6 @@ def test_a_place_at_fault_is_named_as_it_was_typed(file: str, tmp_path: Path, mo
     expected = r"^--output: expected a place that can be written to, got out/report: Permission denied$"
     with pytest.raises(BadOutput, match=expected), written_to("--output", Path("out/report")):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / file))
-
-
-def test_a_link_to_a_place_at_fault_is_named_as_it_was_typed(tmp_path: Path) -> None:
-    """What the system names lies where the link leads."""
-    link = tmp_path / "here" / "link"
-    link.parent.mkdir()
-    link.symlink_to(tmp_path / "there" / "report")
-    with pytest.raises(BadOutput, match=r"got .*/here/link: Permission denied$"), written_to("-o", link):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "there" / ".report.x"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from defsurvey.jobs.cli.exits import exit_code
+from defsurvey.jobs.cli.exits import told
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import archive, judgements, outbox, store, tables
 from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
@@ -70,7 +70,7 @@ def refused(elsewhere: Database, file: Path) -> str:
     """The message with which a bundle is refused: wrong input, one line that can be seen, and nothing was written."""
     with pytest.raises(BadBundle) as error:
         import_bundle(elsewhere, file)
-    assert exit_code(error.value) == 2
+    assert told(error.value, None) == (2, str(error.value))
     assert store.run_ids(elsewhere) == ["other"]
     with elsewhere.read() as connection:
         assert connection.execute(select(tables.judge)).all() == []
