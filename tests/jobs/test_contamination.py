@@ -133,30 +133,19 @@ def test_what_is_wrong_is_one_error(here: Path, models: str, words: tuple[str, .
     assert told in made.stderr
 
 
-def test_a_model_with_prices_of_0_is_asked_when_the_budget_is_spent(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It costs nothing: a server of one's own, which fails here since it is not there."""
-    free = 'engine = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\ninput_price = 0\noutput_price = 0\n'
-    (here / "cards.toml").write_text(f"{CARDS}[free]\n{free}attempts = 1\n", encoding="utf-8")
-    monkeypatch.setattr("defsurvey.jobs.judging.contamination.budget.is_spent", lambda database, run: True)
-    enqueued(here, "free")
-    made = run("contamination", "known")
-    assert made.exit_code == 3
-    assert "failed: " in made.stdout
-    assert "the budget of run known is spent" not in made.stdout
-
-
 def test_a_spent_budget_is_not_overdrawn(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model with a price is asked nothing more; it is told which, and one without goes on."""
-    priced = 'engine = "anthropic"\nmodel = "m"\nbase_url = "http://127.0.0.1:9"\ninput_price = 1\noutput_price = 1\n'
-    (here / "cards.toml").write_text(f"{CARDS}[priced]\n{priced}", encoding="utf-8")
+    """A model with a price is asked nothing more; it is told which. One without, or with 0, goes on."""
+    card = 'engine = "openai"\nmodel = "m"\nbase_url = "http://127.0.0.1:9/v1"\nattempts = 1\n'
+    prices = {"priced": "input_price = 1\noutput_price = 1\n", "free": "input_price = 0\noutput_price = 0\n"}
+    cards = "".join(f"[{name}]\n{card}{price}" for name, price in prices.items())
+    (here / "cards.toml").write_text(CARDS + cards, encoding="utf-8")
     monkeypatch.setattr("defsurvey.jobs.judging.contamination.budget.is_spent", lambda database, run: True)
-    enqueued(here, "priced, memorised")
+    enqueued(here, "priced, free, memorised")
     made = run("contamination", "known")
     assert made.exit_code == 3
     assert "failed: model priced: the budget of run known is spent" in made.stdout
-    assert "known: 96 of 192 probes, 96 of them new" in made.stdout
+    assert "failed: model free, question " in made.stdout
+    assert "known: 96 of 288 probes, 96 of them new" in made.stdout
 
 
 def test_a_model_that_cannot_say_what_it_is_is_asked_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,9 +145,8 @@ def test_errors_are_told_and_asked_again_later(here: JudgedRun) -> None:
     assert done.told == "the server says invalid_request_error: it went wrong"
     assert total <= done.judged + 6 < done.sampled + 6
     assert len(here.server.batches) == 2
-    assert (
-        max((here.server.paid() - Counter(here.server.asked)).values()) <= 2
-    )  # a second time only where it is a repeat
+    in_batches = here.server.paid() - Counter(here.server.asked)
+    assert max(in_batches.values()) <= 2  # a second time only where it is a repeat
     here.server.outcome = lambda prompt, batch: "succeeded"
     finished = here.judge(batch=False)
     assert (finished.ended, finished.judged) == (Ended.DONE, finished.sampled)

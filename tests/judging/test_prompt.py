@@ -136,6 +136,10 @@ def test_who_sees_too_few_failures_does_not() -> None:
     assert (blind.right, blind.passed) == (66, False)
     lenient = [item.name for item in calibration_set() if item.label is Verdict.FAIL][::3]
     assert score(judged(lambda item: Verdict.PASS if item.name in lenient else item.label)).passed
+    quarter = [item.name for item in calibration_set()][::4]
+    flip = {Verdict.PASS: Verdict.FAIL, Verdict.FAIL: Verdict.PASS}
+    three_of_four = score(judged(lambda item: flip[item.label] if item.name in quarter else item.label))
+    assert (three_of_four.passed, str(three_of_four)) == (False, "right on 54 of 72 calibration answers")
     halves = [item.name for item in calibration_set() if item.label is Verdict.FAIL][::2]
     assert not score(judged(lambda item: Verdict.PASS if item.name in halves else item.label)).passed
 
@@ -164,3 +168,18 @@ def test_a_reply_is_asked_for_with_evidence_first() -> None:
         assert tuple(words) == DIMENSIONS
         assert all(text.index("pass:") < text.index("fail:") for text in words.values())
     assert calibration_set()[0].request.schema is SCHEMA
+
+
+def test_a_mark_that_the_response_holds_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a response could foresee it; one that it does not hold hangs on all of it."""
+    assert mark("a") != mark("b")
+
+    class Hash:
+        def __init__(self, text: bytes) -> None:
+            self.text = text
+
+        def hexdigest(self) -> str:
+            return f"mark-{self.text[:1].decode()}".ljust(16, ".")
+
+    monkeypatch.setattr("defsurvey.workers.judging.prompt.hashlib.sha256", Hash)
+    assert mark("mark-0.......... mark-1..........") == "mark-2.........."
