@@ -52,19 +52,6 @@ def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return call
 
 
-def test_a_pulse_is_as_old_as_its_last_beat(settings: Settings) -> None:
-    """No beat, a beat now, a beat a minute ago."""
-    pulse = Pulse(settings, "reporter")
-    assert pulse.age() is None
-    pulse.beat()
-    assert Pulse(settings, "reporter").is_well()
-    assert not Pulse(settings, "judge").is_well()
-    minute_ago = time.time() - 60
-    os.utime(pulse.path, (minute_ago, minute_ago))
-    assert pulse.age() == pytest.approx(60, abs=5)
-    assert not pulse.is_well()
-
-
 def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[..., tuple[int, str]]) -> None:
     """0 while the file is fresh; 1, with one line that says why, before and after."""
     pulse = Pulse(settings, "worker")

@@ -12,7 +12,7 @@ import pytest
 import redis
 from celery import Celery
 
-from defsurvey.jobs.broker import JUDGE_QUEUE, REPORTS_QUEUE, EmbeddedBroker, client_of, make_app, simulate_queue
+from defsurvey.jobs.broker import REPORTS_QUEUE, EmbeddedBroker, client_of, make_app, simulate_queue
 from defsurvey.jobs.daemons.reconciler import (
     LOST_SECONDS,
     PASS_SECONDS,
@@ -66,29 +66,6 @@ def enqueue_small(database: Database, app: Celery | None) -> None:
 def age_messages(database: Database, seconds: float) -> None:
     """Let every message have been sent earlier."""
     change(database, f"UPDATE participant SET published_at = published_at - {seconds}")
-
-
-def test_what_waits_in_the_outbox_is_published(database: Database, client: redis.Redis, reconciler: Reconciler) -> None:
-    """Messages that were enqueued without a broker reach it with the next pass, once."""
-    enqueue_small(database, None)
-    reconciler.reconcile()
-    reconciler.reconcile()
-    assert queued(client) == EVERYONE
-
-
-def test_only_one_run_is_published_and_judged_where_it_is_the_only_one(
-    database: Database, app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """``defsurvey run``: another one that was interrupted stays where it is, though it is older."""
-    enqueue(database, None, study(name="older", models="[human]", participants="3"))
-    enqueue(database, None, study(models="[human]", participants="1"))
-    monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.judging_due", lambda _database: ["older", "first"])
-    Reconciler(database=database, app=app, broker=client, only="first").reconcile()
-    assert queued(client) == [7, 8]
-    assert client.llen(JUDGE_QUEUE) == 1
-    Reconciler(database=database, app=app, broker=client).reconcile()
-    assert queued(client) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert client.llen(JUDGE_QUEUE) == 3
 
 
 @pytest.mark.parametrize("why", [OSError(28, "No space left on device"), redis.ResponseError("MISCONF")])
@@ -148,20 +125,6 @@ def test_what_is_held_or_finished_is_not_published_again(
     assert queued(client) == [1, 3, 4, 6]
 
 
-def test_messages_that_vanished_from_their_queue_come_back_after_a_while(
-    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler, clock: Clock
-) -> None:
-    """An empty queue beside unclaimed participants: not at once, since they may just be on their way to a worker."""
-    enqueue_small(database, app)
-    client.delete(simulate_queue("human"))
-    reconciler.reconcile()
-    assert queued(client) == []
-    age_messages(database, LOST_SECONDS + 1)
-    clock.seconds += LOST_SECONDS + 1
-    reconciler.reconcile()
-    assert queued(client) == EVERYONE
-
-
 def test_messages_that_have_just_left_their_queue_are_not_doubled_however_long_they_were_in_it(
     database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler, clock: Clock
 ) -> None:
@@ -178,21 +141,6 @@ def test_messages_that_have_just_left_their_queue_are_not_doubled_however_long_t
     clock.seconds += 1
     reconciler.reconcile()
     assert queued(client) == EVERYONE
-
-
-def test_an_expired_lease_is_taken_back(
-    database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
-) -> None:
-    """A worker elsewhere that fell silent loses its participant, which goes back to the queue."""
-    enqueue_small(database, app)
-    client.delete(simulate_queue("human"))
-    assert Ledger(database, owner="elsewhere:1:token").claim(4) is not None
-    reconciler.reconcile()
-    assert queued(client) == []
-    change(database, "UPDATE participant SET lease_until = 1 WHERE id = 4")
-    reconciler.reconcile()
-    assert queued(client) == [4]
-    assert rows(database, "SELECT lease_until, lease_owner FROM participant WHERE id = 4") == [(None, None)]
 
 
 def test_two_reconcilers_at_once_publish_one_message_each_or_two_but_none_less(

@@ -17,8 +17,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric
 from defsurvey.workers.judging.prompt import calibration_set
+from tests.workers.api.server import message
 
-CREATED = "2026-01-01T00:00:00Z"
+
+def prompt_of(params: Mapping[str, Any]) -> str:
+    """The last turn of a call."""
+    return str(params["messages"][-1]["content"])
 
 
 def response_in(prompt: str) -> str:
@@ -56,7 +60,6 @@ class JudgeServer:
     def __init__(self, judge: Callable[[str], str]) -> None:
         self.judge = judge
         self.asked: Counter[str] = Counter()  #: prompt -> how often it was asked alone
-        self.batched: Counter[str] = Counter()  #: prompt -> how often it was in a batch and succeeded
         self.batches: dict[str, dict[str, Any]] = {}
         self.outcome: Callable[[str, int], str] = lambda prompt, batch: "succeeded"  #: of a call, in the n-th batch
         self.looks_until_ended = 2
@@ -88,17 +91,9 @@ class JudgeServer:
 
     def message(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The reply to one call."""
-        prompt = str(params["messages"][-1]["content"])
-        return {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "model": params["model"],
-            "content": [{"type": "text", "text": self.judge(response_in(prompt))}],
-            "stop_reason": "end_turn",
-            "stop_sequence": None,
-            "usage": {"input_tokens": 1000, "output_tokens": 200},
-        }
+        said = self.judge(response_in(prompt_of(params)))
+        reply: dict[str, Any] = json.loads(message(said, prompt=1000, completion=200).body)
+        return reply
 
     def make(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
         """Take a batch."""
@@ -112,16 +107,13 @@ class JudgeServer:
         batch = self.batches[name]
         ended = batch["looks"] >= self.looks_until_ended and self.held.is_set()
         counts = dict.fromkeys(("canceled", "errored", "expired", "succeeded"), 0)
+        times = {"created_at": batch["made"], "expires_at": batch["made"], "ended_at": batch["made"] if ended else None}
         return {
             "id": name,
             "type": "message_batch",
             "processing_status": "ended" if ended else "in_progress",
             "request_counts": {**counts, "processing": len(batch["calls"])},
-            "created_at": batch["made"],
-            "expires_at": batch["made"],
-            "ended_at": batch["made"] if ended else None,
-            "archived_at": None,
-            "cancel_initiated_at": None,
+            **times,
             "results_url": f"{self.url}/{name}/results" if ended and name not in self.archived else None,
         }
 
@@ -139,8 +131,7 @@ class JudgeServer:
         number = list(self.batches).index(name)
         lines = []
         for call in reversed(self.batches[name]["calls"]):
-            prompt = str(call["params"]["messages"][-1]["content"])
-            kind = self.outcome(prompt, number)
+            kind = self.outcome(prompt_of(call["params"]), number)
             result: dict[str, Any] = {"type": kind}
             if kind == "succeeded":
                 result["message"] = self.message(call["params"])
@@ -154,10 +145,8 @@ class JudgeServer:
         """Prompt -> how often a reply to it was paid for, alone or in a batch."""
         counted = Counter(self.asked)
         for number, batch in enumerate(self.batches.values()):
-            for call in batch["calls"]:
-                prompt = str(call["params"]["messages"][-1]["content"])
-                if self.outcome(prompt, number) == "succeeded":
-                    counted[prompt] += 1
+            prompts = [prompt_of(call["params"]) for call in batch["calls"]]
+            counted.update(prompt for prompt in prompts if self.outcome(prompt, number) == "succeeded")
         return counted
 
 
@@ -178,7 +167,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.path == "/v1/messages/batches":
             reply = self.local.make(body["requests"])
         else:
-            prompt = str(body["messages"][-1]["content"])
+            prompt = prompt_of(body)
             with self.local.lock:
                 self.local.asked[prompt] += 1
             if self.local.refused(prompt):

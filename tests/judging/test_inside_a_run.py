@@ -28,9 +28,11 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def judge() -> Iterator[JudgeServer]:
-    """A fair judge behind a server."""
-    with judging() as local:
+def judge(machine: Machine) -> Iterator[JudgeServer]:
+    """A fair judge behind a server, which has a card."""
+    with judging() as local, (machine.folder / "cards.toml").open("a") as cards:
+        cards.write(local.cards())
+        cards.flush()
         yield local
 
 
@@ -77,7 +79,6 @@ def test_a_study_judges_itself_and_no_key_is_left_anywhere(machine: Machine, jud
 
 def test_killed_while_judging_it_goes_on(machine: Machine, judge: JudgeServer) -> None:
     """What was committed when the process was killed is not asked again; at most what was under way is."""
-    (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
     machine.done("run", "study.yaml")
     process = machine.start("judge", "small", "--model", "judge", "--sample", "all", JUDGE_KEY=KEY)
     wait_until(lambda: judged(machine) > 10, "some judgements")
@@ -101,7 +102,6 @@ def judged(machine: Machine) -> int:
 @pytest.mark.parametrize("moment", ["made", "waiting", "reading"])
 def test_killed_during_a_batch_it_pays_for_nothing_twice(machine: Machine, judge: JudgeServer, moment: str) -> None:
     """Right after the batch was made and before its name is known here; while it is waited for; among its results."""
-    (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
     machine.done("run", "study.yaml")
     words = ("judge", "small", "--model", "judge", "--sample", "all", "--batch", "--json")
     killed: list[int] = []

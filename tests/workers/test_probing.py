@@ -84,13 +84,10 @@ def test_what_the_engine_gives_up_is_no_probe() -> None:
         ),
         ("1: 90\n2: 7\n3: 2", None),
         ("1: 190\n2: 7\n3: 2\n4: 1", None),
-        ("About 90% of them.", None),
         ("1: 90\n1: 80\n2: 7\n3: 2\n4: 1\n9: 3", {1: 90, 2: 7, 3: 2, 4: 1}),
-        ("", None),
         ("1: 0.9114\n2: 0.0706\n3: 0.0165\n4: 0.0016", {1: 91.14, 2: 7.06, 3: 1.65, 4: 0.16}),
         ("1: 0,9\n2: 0,07\n3: 0,02\n4: 0,01", {1: 90, 2: 7, 3: 2, 4: 1}),
         ("1: 0.9114%\n2: 0.0706\n3: 0.0165\n4: 0.0016", None),
-        ("1: 90%\n2: 90%\n3: 90%\n4: 90%", None),
         ("1: 9\n2: 1\n3: 0\n4: 0", None),
         ("1: 88%\n2: 7%\n3: 2%\n4: 1%", {1: 88, 2: 7, 3: 2, 4: 1}),
     ],
@@ -106,12 +103,10 @@ def test_percentages_are_read_or_not(text: str, expected: dict[int, float] | Non
     [
         "1: 5" + " " * 200_000 + "x",
         "1: " + "1" * 200_000 + "x",
-        "1: " + "1 " * 100_000 + "x",
         "1" * 200_000 + ": 5",
-        "1" + " " * 200_000 + "x",
         "." * 200_000 + "1: " + "1.1" * 60_000 + "x",
     ],
-    ids=["blanks", "digits", "numbers", "a code", "blanks behind a code", "points"],
+    ids=["blanks", "digits", "a code", "points"],
 )
 def test_a_line_of_whatever_length_is_read_at_once(line: str) -> None:
     """Time grows with its length alone; a model that repeats itself would keep its worker for hours."""
