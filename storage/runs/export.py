@@ -7,44 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any, cast, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from sqlalchemy import Connection, Row, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.rows import answer_from, flat
 from defsurvey.storage.runs.run import Answer, Cell
 from defsurvey.storage.runs.steps import read_probabilities
 
 _OF_CELL = dict.fromkeys(("run", "model", "culture", "condition", "language"), str)
 
 
-def _kinds(noun: type, *, telemetry: bool) -> dict[str, type]:
-    """The columns that fields of a noun are exported as -> the type of their values."""
-    hints = get_type_hints(noun)
-    columns: dict[str, type] = {}
-    for field in fields(noun):
-        kind, _ = tables.kind_of(hints[field.name])
-        if bool(field.metadata) is not telemetry:
-            continue
+class _Column(NamedTuple):
+    """A column of exported answers, and where its value is in the row of the table."""
+
+    name: str
+    kind: type
+    telemetry: bool
+    field: str
+    within: str = ""  #: the field of the noun that the column of the table holds; empty: it holds none
+    otherwise: Any = None  #: where an older answer does not have it
+
+
+def _columns() -> Iterator[_Column]:
+    hints = get_type_hints(Answer)
+    for field in fields(Answer):
+        kind, telemetry = tables.kind_of(hints[field.name])[0], bool(field.metadata)
         if is_dataclass(kind):
-            inner = _kinds(cast(type, kind), telemetry=False)
-            columns |= {_within(field.name, name): each for name, each in inner.items()}
+            inner = get_type_hints(kind)
+            for each in fields(kind):
+                name = each.name if field.name == "draws" else f"{field.name}_{each.name}"
+                yield _Column(name, _plain(inner[each.name]), telemetry, field.name, each.name, each.default)
         else:
-            columns[field.name] = kind if kind in (int, float, bool) else str
-    return columns
+            yield _Column(field.name, _plain(kind), telemetry, field.name)
 
 
-def _within(field: str, name: str) -> str:
-    """The column of a noun within an answer: of its draws, or of what was used."""
-    return name if field == "draws" else f"{field}_{name}"
+def _plain(hint: Any) -> type:
+    kind: type = tables.kind_of(hint)[0]
+    return kind if kind in (int, float, bool) else str
 
 
+_ALL = [*_columns(), _Column("worker", str, True, "worker"), _Column("committed_at", float, True, "committed_at")]
 #: Columns of every row, in order: those of its cell, then the fields of ``Answer``.
-COLUMNS: dict[str, type] = _OF_CELL | _kinds(Answer, telemetry=False)
+COLUMNS: dict[str, type] = _OF_CELL | {each.name: each.kind for each in _ALL if not each.telemetry}
 #: Columns that depend on when, where and how often an answer was computed.
-TELEMETRY: dict[str, type] = _kinds(Answer, telemetry=True) | {"worker": str, "committed_at": float}
+TELEMETRY: dict[str, type] = {each.name: each.kind for each in _ALL if each.telemetry}
 #: Columns of every row of option probabilities, in order.
 PROBABILITIES: dict[str, type] = {
     **_OF_CELL,
@@ -93,11 +101,10 @@ def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -
 
 
 def _flat(run_id: str, cell: Cell, row: Row[Any], telemetry: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"run": run_id, **cell.names, "worker": row.worker, "committed_at": row.committed_at}
-    for name, value in flat(answer_from(row)).items():
-        if isinstance(value, dict):
-            found |= {_within(name, inner): each for inner, each in value.items()}
-        else:
-            found[name] = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    found["participant"] = row.number
-    return {name: found[name] for name in (COLUMNS | TELEMETRY if telemetry else COLUMNS)}
+    flat = {"run": run_id, **cell.names}
+    for name, _, apart, field, within, otherwise in _ALL:
+        if telemetry or not apart:
+            value = getattr(row, field)
+            value = value.get(within, otherwise) if within else value
+            flat[name] = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return flat | {"participant": row.number}

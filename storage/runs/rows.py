@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -21,14 +22,17 @@ _CELL, _RUN, _PARTICIPANT = TypeAdapter(Cell), TypeAdapter(Run), TypeAdapter(Par
 
 def flat(noun: Any) -> dict[str, Any]:
     """A dataclass as columns, and those within it as JSON objects."""
-    return {field.name: _plain(getattr(noun, field.name)) for field in fields(noun)}
+    return {name: _plain(getattr(noun, name)) for name in _names(type(noun))}
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, StrEnum):
-        return value.value
     if isinstance(value, str):
-        return storable(value)
+        return value.value if isinstance(value, StrEnum) else storable(value)
     return flat(value) if is_dataclass(value) else value
 
 
