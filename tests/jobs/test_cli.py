@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.cli.exits import told
+from defsurvey.jobs.cli.exits import told as expected_of
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.local import RunFailed
 from defsurvey.jobs.settings import Settings
@@ -124,7 +124,7 @@ def test_a_preview_shows_the_prompt(tmp_path: Path) -> None:
 )
 def test_expected_errors_have_a_code_and_defects_have_none(error: Exception, code: int | None) -> None:
     """What the user can mend is a line; what we have to mend is a traceback."""
-    expected = told(error, Settings.from_environment({}))
+    expected = expected_of(error, Settings.from_environment({}))
     assert (expected and expected[0]) == code
 
 
@@ -264,7 +264,7 @@ def test_what_an_error_says_cannot_write_on_the_terminal() -> None:
     """A name that was typed, a file's, a server's word: whatever it is about."""
     told = typed("models", "show", "a\x1b[2J\u202e")
     assert told.exit_code == 2
-    assert told(RunFailed("a\x1b[2J"), None) == (1, "a⟨U+001B⟩[2J")
+    assert expected_of(RunFailed("a\x1b[2J"), None) == (1, "a⟨U+001B⟩[2J")
     assert not {"\x1b", "\u202e"} & set(told.stderr)
 
 

@@ -359,3 +359,13 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     assert [60 <= when < 90 or 180 <= when < 210 for when, _ in shown] == [True, True]
     assert all("The run is unfinished: 1 of 12 planned answers" in html for _, html in shown)
     assert written.getvalue().count("report so far (1 of 12 answers): ") == 1  # the second is the same report
+
+
+def test_a_judge_runs_where_the_models_of_its_run_do(tmp_path: Path) -> None:
+    """The reporter is given the device, and none of the other options of workers."""
+    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+    crew = Noting(settings, 1, device="cuda:1", concurrency=4, models=["human"], only="first")
+    crew.start()
+    reporter, worker = [process.arguments for process in crew._processes]
+    assert reporter == ["reporter", "--device", "cuda:1", "--only", "first"]
+    assert worker[-6:] == ["--concurrency", "4", "--models", "human", "--only", "first"]

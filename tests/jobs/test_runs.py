@@ -175,3 +175,11 @@ def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: P
         read_earlier(replace(settings, database_url="mysql://here/x"), small(settings))
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
         read_earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
+
+
+def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, database: Database) -> None:
+    """To go on with it is another verb."""
+    runs.enqueue(settings, database, small(settings))
+    store.cancel(database, "first")
+    assert extend(settings, database, participants=3) == 2
+    assert store.load_run(database, "first").cancelled
