@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -22,12 +21,7 @@ _CELL, _RUN, _PARTICIPANT = TypeAdapter(Cell), TypeAdapter(Run), TypeAdapter(Par
 
 def flat(noun: Any) -> dict[str, Any]:
     """A dataclass as columns, and those within it as JSON objects."""
-    return {name: _plain(getattr(noun, name)) for name in _names(type(noun))}
-
-
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+    return {name: _plain(getattr(noun, name)) for name in noun.__dataclass_fields__}
 
 
 def _plain(value: Any) -> Any:

@@ -126,6 +126,8 @@ def test_an_answer_clears_a_participant_of_everything(database: Database) -> Non
         gone = worker(database, number)
         on_trial(gone, first)
         free_owned(database, gone.owner)
+    claimed(gone, first)  # held, and not asked alone
+    assert free_owned(database, gone.owner).quarantined == ()
     alive = worker(database, 8)
     held = on_trial(alive, first)
     alive.checkpoint(held, answer(held, 0), (0,))

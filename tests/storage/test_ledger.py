@@ -197,6 +197,14 @@ def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) ->
     assert participants_by_state(database, "first") == expected
 
 
+def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> None:
+    """A lease that has nearly run out holds again after a heartbeat of its owner."""
+    first, _ = started(database)
+    held = claimed(Ledger(database, owner=ledger.owner, ttl=-1.0), first)
+    assert ledger.heartbeat([held]) == set()
+    assert Ledger(database, owner="host:3:other").claim(first) is None
+
+
 def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger: Ledger) -> None:
     """Taken by another, let go, or of a cancelled run: each is named; the rest is kept."""
     taken, kept, let_go = started(database, new_cell(participants=3))

@@ -262,6 +262,19 @@ def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) 
     assert standing(database, first)[3] == {"0": 1, "2": 2}
 
 
+def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, ledger: Ledger) -> None:
+    """The holder's next answer is refused and its lease is lost; another may claim at once."""
+    (first,) = started(database, new_cell(participants=1))
+    held = claimed(ledger, first)
+    ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
+    assert rewind(database, "first", [FAILED]) == 1
+    for item in (0, 1):
+        with pytest.raises(StaleLease):
+            ledger.checkpoint(held, answer(held, item), ())
+    assert ledger.heartbeat([held]) == {first}
+    assert claimed(Ledger(database, owner="host:2:other"), first).next_item == 0
+
+
 def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: Database, ledger: Ledger) -> None:
     """They are not taken back: each is still asked from the memory that it was shown, after the last question."""
     (first,) = started(database, new_cell(participants=1))
