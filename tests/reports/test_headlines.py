@@ -1,4 +1,4 @@
-"""What headings claim: of whom they speak, on how many answers, and nothing where nothing was tested."""
+"""What headings claim: of whom they speak, on how many answers, and nothing of a handful or of what chance does."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.analysis import Analysis, CellAnalysis, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.configured import configuration_section
-from defsurvey.reports.figures.frameworks import closest_dimension
+from defsurvey.reports.figures.cultural_map import map_section
+from defsurvey.reports.figures.dimensions import furthest, mean_section, spread_section
+from defsurvey.reports.figures.frameworks import closest_dimension, model_section
 from defsurvey.reports.figures.landscape import near_question
-from defsurvey.reports.figures.matching import rank_agreement
+from defsurvey.reports.figures.matching import RankAgreement, matching_section, rank_agreement, rank_section
 from defsurvey.reports.figures.profiles import profiles
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series
-from defsurvey.reports.figures.shared import cultural_map
+from defsurvey.reports.figures.shared import apart, cultural_map, excess
 from defsurvey.reports.finding import find
+from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.judges import PASS, Verdicts
 from defsurvey.reports.metrics.quality import wilson
 from defsurvey.storage.runs.results import Results
@@ -30,6 +33,7 @@ from tests.reports.synthetic import (
     last,
     one_question,
     rare,
+    refusing,
     repeated,
     results,
     survey,
@@ -133,14 +137,6 @@ def test_items_and_answers_stand_behind_the_mean_of_each_dimension() -> None:
     entries = {row.group: [(entry.text, entry.beneath) for entry in row.entries] for row in table.rows}
     assert entries["United States"] == [("1", "20"), ("1", "20"), ("1", "20"), ("2", "40")]
     assert entries["China"] == [("1", "3"), ("1", "3"), ("1", "3"), ("2", "6")]
-
-
-def test_the_dimensions_named_are_of_the_table_beneath() -> None:
-    """Other conditions do not move the title of a table of the main one."""
-    cells = [("m", "us", "def", rare), *(("m", "us", f"other-{n}", last) for n in range(4))]
-    alone, all_of_them = (analyse(results(each, tiny=repeated(4))) for each in (cells[:1], cells))
-    assert closest_dimension(alone).endswith("furthest on emancipative values")
-    assert title(all_of_them, "table-2") == closest_dimension(alone)
 
 
 def test_no_axis_was_tested_is_not_no_effect() -> None:
@@ -258,3 +254,202 @@ def test_ranks_follow_the_order_of_closeness() -> None:
     assert ranks[0].divergence_rank[-2] <= ranks[0].divergence_rank[-1]
     three = analyse(answering(results([*cells[1:], ("thin", "us", "def", last)]), 2, 5))
     assert three.figure_if_run(rank_agreement) is None
+
+
+NEUTRAL = {
+    "table-2": "By value dimension",
+    "figure-5": "Mean divergence by dimension",
+    "figure-6": "Spread of the divergence within a dimension",
+    "figure-8": "Commonest answers that match people's",
+}
+WIDE = wide_survey(60)
+
+
+def titles(analysis: Analysis) -> dict[str, str]:
+    """Anchor -> heading."""
+    makers = (model_section, mean_section, spread_section, matching_section, rank_section)
+    return {section.anchor: section.title for section in (make(analysis) for make in makers)}
+
+
+@pytest.mark.parametrize("participants", [2, 5, 9])
+def test_fewer_than_ten_answers_to_a_question_place_nobody(participants: int) -> None:
+    """Uniform answers are not called anything else by luck, nor people's, in any of twenty runs."""
+    made = [
+        results([("m", "us", "def", respondent)], participants=participants, tiny=tiny, seed=seed)
+        for seed in range(5)
+        for respondent in (uniform, human)
+        for tiny in (one_question(), None)
+    ]
+    said = {find(analyse(each)).headline for each in made}
+    assert said == {"m gave too few answers to tell it from people of the United States, or from uniform answers"}
+
+
+def test_a_hundred_answers_are_enough_for_a_verdict_however_few_there_are_to_each_question() -> None:
+    """Eight participants and sixteen questions: what is far from people is said to be."""
+    said = find(analyse(results([("m", "us", "def", last)], participants=8, tiny=repeated(4)))).headline
+    assert said == "m is further from people of the United States than uniform answers are"
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        results(participants=40),
+        results(participants=3, tiny=one_question()),
+        results([(m, c, "def", r) for m, r in (("a", human), ("b", last)) for c in ("us", "cn")]),
+        planted(WIDE, models=("beta-base",), participants=9).results,
+    ],
+    ids=["few items", "one item", "few items of two models", "few answers"],
+)
+def test_few_items_or_answers_name_no_dimension_and_no_share(made: Results) -> None:
+    """Four questions, or nine answers to each of sixty: figures, and no finding."""
+    found = titles(analyse(made))
+    assert {anchor: found[anchor] for anchor in NEUTRAL} == NEUTRAL
+
+
+def test_enough_of_both_is_a_finding() -> None:
+    """With six questions of each dimension and twenty answers to each, the headings say what was found."""
+    found = titles(analyse(planted(WIDE, models=("beta-base",)).results))
+    assert found["table-2"].startswith("Closest on ")
+    assert found["figure-6"].startswith("Items differ most within ")
+    assert found["figure-8"].startswith("The commonest answer is people's on ")
+
+
+@pytest.mark.parametrize("participants", [1, 9])
+def test_few_answers_go_no_way_on_the_map(participants: int) -> None:
+    """One participant may lie anywhere: the heading is neutral, and others' ways are told without it."""
+    cells = [(m, c, "def", human) for m in "ab" for c in ("us", "cn")]
+    made = results(cells, tiny=repeated(4))
+    few = answering(answering(made, 0, participants), 1, participants)
+    assert map_section(analyse(answering(answering(few, 2, participants), 3, participants))).title == (
+        "Cultural variation map"
+    )
+    assert map_section(analyse(few)).title.startswith("Between cultures b moves as people do")
+
+
+def test_nobody_is_the_best_of_a_few_answers() -> None:
+    """A participant with one answer of eighteen is no best or worst; where nobody has more, the row says why."""
+    made = planted(wide_survey(18), models=("honest",))
+    of = made.results.answers
+    one = refusing(made.results, (of.participant == 0) & (of.question > 0))
+    for given, picked in ((one, 2), (refusing(made.results, of.participant != of.question), 1)):
+        found = analyse(given, draws=made.draws)
+        rows = [row for row in configuration_section(found).tables[0].rows if row.group == "United States"]
+        assert len(rows) == picked
+        assert "0" not in {row.entries[0].text for row in rows}
+    assert {entry.why for entry in rows[0].entries} == {"no participant has answered half of the questions"}
+
+
+def test_a_model_of_one_culture_makes_no_culture_further() -> None:
+    """Only models that answered for both cultures say which lies further: the others would bring their own distance."""
+    cells = [("a", "us", "def", human), ("a", "cn", "def", human), ("b", "cn", "def", last)]
+    both = analyse(results([*cells, ("b", "us", "def", human)], tiny=repeated(4)))
+    assert titles(both)["figure-5"] == "Furthest from people of China on 4 of 4 dimensions"
+    alone = analyse(results(cells, tiny=repeated(4)))
+    paired = analyse(results(cells[:2], tiny=repeated(4)))
+    assert titles(alone)["figure-5"] == titles(paired)["figure-5"]
+
+
+def agreement(culture: str, rho: float, p: float, models: int = 6) -> RankAgreement:
+    """So many models with that correlation of their ranks."""
+    ranks = tuple(float(place) for place in range(1, models + 1))
+    names = tuple(f"m{place}" for place in range(models))
+    return RankAgreement(culture=culture, models=names, divergence_rank=ranks, matching_rank=ranks, rho=rho, p=p)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ([agreement("us", 0.94, 0.01)], "Rank by matching follows rank by divergence in the United States (0.94)"),
+        (
+            [agreement("us", -0.94, 0.01), agreement("cn", 0.2, 0.7)],
+            "Rank by matching runs against rank by divergence in the United States (−0.94)",
+        ),
+        (
+            [agreement("us", 0.94, 0.01), agreement("cn", -0.9, 0.02)],
+            (
+                "Rank by matching follows rank by divergence in the United States (0.94), "
+                "and runs against rank by divergence in China (−0.90)"
+            ),
+        ),
+        (
+            [agreement("us", 0.94, 0.03), agreement("cn", 0.2, 0.7)],
+            "Rank by matching follows rank by divergence no more than chance would",
+        ),
+        (
+            [agreement("us", 0.94, 0.03), agreement("cn", 1.0, 0.03, models=4)],
+            "Rank by matching follows rank by divergence in the United States (0.94)",
+        ),
+        ([agreement("us", 0.6, 0.2)], "Rank by matching follows rank by divergence no more than chance would"),
+        ([agreement("us", 0.87, 0.661, models=3)], "Rank by matching against rank by divergence"),
+        ([agreement("us", np.nan, np.nan)], "Rank by matching against rank by divergence"),
+    ],
+)
+def test_ranks_follow_only_where_they_are_told_to(part: list[RankAgreement], said: str) -> None:
+    """Sign and p decide; three models in any order, or all of one rank, say nothing."""
+    found = analyse(results())
+    assert titles(replace(found, figures={rank_agreement: tuple(part)}))["ranks"] == said
+
+
+@pytest.fixture(scope="module")
+def known() -> Analysis:
+    """Nine dimensions with six items each, in two cultures."""
+    return analyse(planted(wide_survey(54), models=("honest",)).results)
+
+
+def made_up(known: Analysis, values: np.ndarray, error: float, culture: int = 0) -> CellAnalysis:
+    """A cell with that excess on each dimension, and intervals of that standard error."""
+    cell = known.cells[culture]
+    between = tuple(Interval(low=v - 1.96 * error, high=v + 1.96 * error) for v in values)
+    return replace(
+        cell,
+        sound=replace(cell.sound, by_dimension=values),
+        sound_floor=replace(cell.sound_floor, by_dimension=np.zeros(len(values))),
+        intervals=replace(cell.intervals, by_dimension=between),
+    )
+
+
+def test_the_ends_of_nine_that_are_alike_are_seldom_told_apart(known: Analysis) -> None:
+    """Nine dimensions, two cultures, no difference: told apart in under 5 of 100; overlap alone would pass 12."""
+    rng = np.random.default_rng(1)
+    ends, cultures = 0, 0
+    for _ in range(1_000):
+        us, cn = rng.normal(0, 0.1, (2, 9))
+        ends += apart(float(np.ptp(us)), (0.1, 0.1), 36)
+        cultures += furthest(known, [[made_up(known, us, 0.1)], [made_up(known, cn, 0.1, 1)]]) is not None
+    assert ends < 50
+    assert cultures < 50
+
+
+def test_a_mean_of_several_cells_is_known_better(known: Analysis) -> None:
+    """Four cells halve the standard error; a cell without an interval leaves none."""
+    cells = [made_up(known, np.array([0.0, 1.0]), 0.2) for _ in range(4)]
+    means, errors = excess(cells)
+    assert means.tolist() == [0.0, 1.0]
+    assert errors == pytest.approx([0.1, 0.1], rel=1e-3)
+    assert np.isnan(excess([*cells, made_up(known, np.array([0.0, 1.0]), np.nan)])[1]).all()
+
+
+def test_only_dimensions_that_tell_cultures_apart_are_counted(known: Analysis) -> None:
+    """Further on all nine, and told apart on two of them."""
+    us, cn = np.zeros(9), np.full(9, 0.1)
+    cn[:2] = 2.0
+    assert furthest(known, [[made_up(known, us, 0.1)], [made_up(known, cn, 0.1, 1)]]) == (1, 2, 9)
+    assert furthest(known, [[made_up(known, us, 0.1)], [made_up(known, us, 0.1, 1)]]) is None
+
+
+def headings(analysis: Analysis) -> tuple[str, str]:
+    """Those of Table 2 and Figure 5."""
+    return closest_dimension(analysis), mean_section(analysis).title
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_models_that_answer_as_people_do_have_no_extremes(seed: int) -> None:
+    """Whatever lies furthest does so by chance, and no heading names it."""
+    found = analyse(planted(wide_survey(60), models=("honest",), seed=seed).results)
+    assert headings(found) == ("", "Mean divergence by dimension")
+
+
+def test_a_dimension_that_is_further_is_named() -> None:
+    """Always the same goal: what lies furthest is what goals speak to."""
+    found = analyse(results([("m", "us", "def", rare)], tiny=repeated(4)))
+    assert closest_dimension(found).endswith("furthest on emancipative values")

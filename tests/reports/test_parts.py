@@ -14,18 +14,15 @@ from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.cells import item_table, reference_table
 from defsurvey.reports.figures.ablation import ablation, languages
 from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
-from defsurvey.reports.figures.dimensions import QUANTILES, quantiles_of
 from defsurvey.reports.figures.frameworks import frameworks, model_table
 from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.landscape import cases, landscape, landscape_section, near_question
 from defsurvey.reports.figures.matching import rank_agreement
 from defsurvey.reports.figures.profiles import profiles
-from defsurvey.reports.figures.provenance import throughput
-from defsurvey.reports.figures.questions import distinguish, placement
+from defsurvey.reports.figures.questions import placement
 from defsurvey.reports.figures.series import parameters, series, series_section, training
-from defsurvey.reports.figures.shared import CulturalMap, cultural_map, items_behind, matching_figure, paper_map
+from defsurvey.reports.figures.shared import CulturalMap, cultural_map, matching_figure, paper_map
 from defsurvey.reports.metrics.divergence import smoothed_kl
-from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
@@ -99,37 +96,6 @@ def test_the_main_condition_alone_is_in_figures_of_models(conditions: Analysis) 
     assert {row.name for row in conditions.figure(matching_figure)} == {"m · def"}
 
 
-def test_languages_are_compared_with_the_native_one() -> None:
-    """Figure 10: the same model asked in two languages, closer in its own; the map has both."""
-    known = replace(
-        WIDE,
-        languages=("en", "zh"),
-        cultures=tuple(replace(each, language="zh" if each.code == "cn" else "en") for each in WIDE.cultures),
-    )
-    made = planted(known, models=("alpha-instruct", "beta-base"))
-    cells = tuple(
-        replace(cell, model="m", language=cell.language if cell.model.startswith("alpha") else other[cell.language])
-        for other in ({"en": "zh", "zh": "en"},)
-        for cell in made.results.run.cells
-    )
-    found = analyse(replace(made.results, run=replace(made.results.run, cells=cells)))
-    table = found.figure(languages)
-    assert sorted((row.cell.cell.culture, row.native) for row in table) == [
-        ("cn", False), ("cn", True), ("us", False), ("us", True),
-    ]  # fmt: skip
-    for row in table:
-        if row.native:
-            assert row.contrast is None
-        else:
-            assert row.contrast is not None
-            assert row.contrast.difference > 0
-            assert row.contrast.p_holm < 0.05
-    assert {row.subject for row in found.figure(cultural_map).sound.rows} == {
-        "people", "m · native language", "m · other language",
-    }  # fmt: skip
-    assert [row.model for row in found.figure(model_table)] == ["m"]
-
-
 def test_one_condition_one_language_no_cards_say_why() -> None:
     """Every part that a small run lacks names what is missing."""
     found = analyse(results())
@@ -160,27 +126,6 @@ def test_one_culture_has_no_map() -> None:
     assert parts.figure_if_run(paper_map) is None
 
 
-@pytest.mark.parametrize(
-    "made",
-    [
-        results(states=(0, 1, 0, 0)),
-        results(done=0),
-        results(participants=1),
-        results(tiny=without_reference("us", "Q1")),
-    ],
-    ids=["none valid", "none done", "one participant", "gap"],
-)
-def test_little_gives_parts_too(made: Results) -> None:
-    """A run with next to nothing is analysed, and no figure is made up."""
-    parts = analyse(made)
-    for row in parts.figure(matching_figure):
-        assert row.matching.items > 0 or np.isnan(row.matching.share)
-    for cell in parts.figure(distinguish):
-        assert (cell.questions == 0) == np.isnan(cell.share_alike)
-    for row in parts.figure(throughput):
-        assert row.answers > 0 or np.isnan(row.seconds_per_answer)
-
-
 def test_cultures_asked_different_questions_have_the_papers_map_only() -> None:
     """As in the paper's own dataset: no item in common, yet both cultures are asked about every dimension."""
     split = replace(
@@ -204,26 +149,6 @@ def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
     )
     for one, other in zip(plain.paper, weighted.paper, strict=True):
         assert np.array_equal(one.tensor, other.tensor)
-
-
-def test_a_judge_is_reported_by_name_and_never_pooled() -> None:
-    """Two judges, two tables; a judge that said nothing is none."""
-    made = results([("m", "us", "def", human), ("m", "cn", "def", human)])
-
-    def said(judge: str, verdict: int, n: int = 30) -> Verdicts:
-        return Verdicts(
-            judge=judge,
-            cell=np.zeros(n, dtype=np.int32),
-            answer=np.arange(n, dtype=np.int64),
-            dimension=np.full(n, 5, dtype=np.int8),
-            verdict=np.full(n, verdict, dtype=np.int8),
-            weight=np.ones(n),
-        )
-
-    part = analyse(made, verdicts=[said("a 1", 1), said("b 2", 0), said("c", 0, n=0)]).figure(insensitivity)
-    assert [judged.judge for judged in part.judges] == ["a 1", "b 2"]
-    assert [judged.rows[0].rates.fail[5].share for judged in part.judges] == [1.0, 0.0]
-    assert part.judges[0].rows[1].rates.answers == 0
 
 
 def test_draws_are_counted_and_named() -> None:
@@ -367,22 +292,6 @@ def test_the_question_from_near_is_the_most_varied() -> None:
     assert near.effective > 2
     assert 1 <= near.distinct <= 5
     assert analyse(results(states=(0, 1, 0, 0))).figure_if_run(near_question) is None
-
-
-def test_quantiles_are_of_the_items_of_a_dimension() -> None:
-    """Figure 6: the median of a dimension's items, infinite ones counted."""
-    found = analyse(results([("last", "cn", "def", last)]))
-    (cell,) = found.cells
-    tdi = list(found.results.survey.dimensions).index("TDI")
-    values = cell.divergences.smoothed_kl[found.items.grouping.dimension == tdi]
-    quantiles = quantiles_of(found, cell.divergences.smoothed_kl)[tdi]
-    assert quantiles[QUANTILES.index(0.5)] == pytest.approx(np.median(values))
-    assert (quantiles[0], quantiles[-1]) == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
-    assert items_behind(found, cell)[tdi] == 2
-    assert cell.sound.by_dimension[tdi] == pytest.approx(values.mean())
-    # every participant says the same, which so few would often do if one of twenty did otherwise
-    between = cell.intervals.by_dimension[tdi]
-    assert between.low < cell.sound.by_dimension[tdi] < between.high
 
 
 def test_a_single_answer_scores_as_the_formula_says() -> None:

@@ -1,7 +1,8 @@
-"""A dash has its reason on hover, and figures are written alike wherever they stand."""
+"""Questions one by one, and dashes: where there is no figure, its reason is there on hover."""
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,25 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.matching import matching_section
-from defsurvey.reports.figures.provenance import provenance_section
 from defsurvey.reports.figures.questions import PlacementRow, distinguish, placement, position_section, question_cards
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Entry, Table
 from defsurvey.storage.runs.results import Results
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.reading import read
-from tests.reports.synthetic import human, last, refusing, results, sample, without_reference
+from tests.reports.synthetic import (
+    QUESTIONS,
+    human,
+    last,
+    refusing,
+    results,
+    sample,
+    survey,
+    uniform,
+    without_reference,
+)
 
 
 def dashes(table: Table) -> list[Entry]:
@@ -87,12 +98,6 @@ def test_the_map_is_pointed_to_where_there_is_one() -> None:
     assert "Fig. 7" not in language_section(analyse(alone)).chart_note
 
 
-def test_without_a_judge_provenance_says_so() -> None:
-    """None was asked."""
-    terms = {term.name: term.value for term in provenance_section(analyse(results())).terms}
-    assert terms["Judge"] == "none was asked"
-
-
 def test_texts_run_the_way_their_letters_do() -> None:
     """Question, options and reply of a sample and the question of a card, whatever their script."""
     root = read(render_html(page(analyse(replace(results(), samples=(sample("می‌خواهم بگویم: 1"),))))))
@@ -101,3 +106,66 @@ def test_texts_run_the_way_their_letters_do() -> None:
     ]
     kinds = {part.attributes.get("class", part.tag) for part in marked}
     assert kinds == {"asked", "options", "reply", "span"}
+
+
+def published(*codes: int) -> Survey:
+    """The survey with the shares of only these options of its list, for the United States."""
+    known = survey()
+    return replace(
+        known,
+        references=tuple(
+            replace(r, shares={code: share for code, share in r.shares.items() if code in codes}, low_n=1 not in codes)
+            if (r.question, r.culture) == ("Q4", "us")
+            else r
+            for r in known.references
+        ),
+    )
+
+
+def card(tiny: Survey) -> Table:
+    """The table of the list."""
+    return next(card.table for card in question_cards(analyse(results(tiny=tiny))) if card.id == "Q4")
+
+
+@pytest.mark.parametrize("codes", [(2, 3), (1, 3), (3,)], ids=str)
+def test_a_list_has_a_reference_where_any_option_has(codes: tuple[int, ...]) -> None:
+    """Which option has no share does not matter: people are counted, and only the gap is named."""
+    table = card(published(*codes))
+    people = [entry.text for entry in table.rows[0].entries]
+    assert [text != "–" for text in people[:3]] == [code in codes for code in (1, 2, 3)]
+    assert people[3] == "2,593"
+    assert not any("no reference" in note for note in table.notes)
+    assert any(note.startswith("United States: not published for every option") for note in table.notes)
+    assert any("too few people" in note for note in table.notes) == (1 not in codes)
+
+
+def test_a_whole_list_has_no_note() -> None:
+    """Nothing is missing where every option has a share."""
+    assert card(survey()).notes == ()
+
+
+def shown_in_turn(made: Results) -> Results:
+    """The run where participants were shown the options of a question in turn."""
+    answers, questions = made.answers, made.survey.questions
+    pairs = zip(answers.question.tolist(), answers.participant.tolist(), strict=True)
+    shown = [questions[place].codes[person % len(questions[place].codes)] for place, person in pairs]
+    return replace(made, answers=replace(answers, shown=np.array(shown)))
+
+
+@pytest.mark.parametrize("codes", [(1, 2, 3), (999_999_999, 7, 12)])
+def test_a_code_may_be_as_large_as_it_likes(codes: tuple[int, ...]) -> None:
+    """Nine digits are valid: no table is as large as a code, and positions are those of small ones, in any order."""
+    options = tuple(replace(known, code=code) for known, code in zip(QUESTIONS[1].options, codes, strict=True))
+    tiny = survey(questions=(QUESTIONS[0], replace(QUESTIONS[1], options=options), QUESTIONS[2]))
+    made = shown_in_turn(results([("a", "us", "def", uniform)], tiny=tiny))
+    analysis = analyse(made)
+    tracemalloc.start()
+    found, (_, peak) = placement(analysis), tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    (row,) = found
+    of = made.answers
+    rows = zip(of.question.tolist(), of.choices.tolist(), of.shown.tolist(), strict=True)
+    met = [tiny.questions[place].codes.index(code) == choices.bit_length() - 1 for place, choices, code in rows]
+    assert (row.bias.answers, row.bias.questions) == (60, 3)
+    assert row.bias.first == pytest.approx(sum(met) / 60, abs=1e-12)
