@@ -72,6 +72,30 @@ def commonest_share(counts):
     """Share of the commonest answer, mean over items; (I, K) -> a number."""
     return float(np.mean(counts.max(axis=-1) / counts.sum(axis=-1)))
 '''
+FIGURE = '''
+"""How many questions nobody refused."""
+
+from dataclasses import replace
+
+from defsurvey.reports.analysis import NotRun
+from defsurvey.reports.figures.words import MODEL, culture_table, section
+from defsurvey.reports.page import Field
+
+
+def unrefused(analysis):
+    """Refused answers of every cell."""
+    if not analysis.overall.done:
+        raise NotRun("nothing was answered")
+    return analysis.cells
+
+
+@section("unrefused", "Unrefused", "Who refused nothing")
+def unrefused_section(analysis, section):
+    """A table of it."""
+    fields = [MODEL, Field("Refusals", lambda cell: str(cell.quality.refused.count))]
+    shown = culture_table(analysis, analysis.figure(unrefused), fields, anchor="u", caption="Refusals by model")
+    return replace(section, tables=(shown,))
+'''
 LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
 COLUMN = "    letters: int | None = None  #: of the completion\n"
@@ -210,3 +234,18 @@ def test_a_verb_is_a_function_and_a_name(scratch: ScratchCopy) -> None:
     assert json.loads(scratch.run("count", "s", "--json")) == {"run": "s", "answers": 6}
     with pytest.raises(AssertionError, match="defsurvey: there is no run 'other'; known: s "):
         scratch.run("count", "other")
+
+
+def test_a_figure_is_a_file_and_a_name(scratch: ScratchCopy) -> None:
+    """HTML and Markdown have its section and its table, or say why it is not run."""
+    (scratch.folder / "reports" / "figures" / "unrefused.py").write_text(FIGURE)
+    before = "from defsurvey.reports.figures.series import series_section, training_section\n"
+    made = "from defsurvey.reports.figures.unrefused import unrefused_section\n"
+    scratch.insert("reports/contents.py", before, made)
+    scratch.insert("reports/contents.py", "    throughput_section,\n", "    unrefused_section,\n")
+    scratch.answers("uniform", "none")
+    scratch.run("report", "s", "--output", "report")
+    page, text = ((scratch.folder / "report" / f"report.{kind}").read_text() for kind in ("html", "md"))
+    assert '<section id="unrefused"' in page
+    assert "Who refused nothing" in text
+    assert "Refusals by model" in text
