@@ -30,7 +30,6 @@ from tests.reports.synthetic import (
     sample,
     survey,
     uniform,
-    without_reference,
 )
 
 HOSTILE = (
@@ -52,14 +51,9 @@ CASES = {
     "usual": FIXED,
     "hostile": results(samples=(sample(HOSTILE),), study="name: '</pre><script>x</script>'\n"),
     "hostile name": results([('a|b<script>alert(1)</script>"\n# c `d`\x00', "us", "def", human)]),
-    "many": results([(f"m{i}", c, k, human) for i in range(3) for c in ("us", "cn") for k in ("def", "none")]),
-    "one culture": results([("human", "us", "def", human)]),
-    "one participant": results(participants=1),
     "one question": results(tiny=one_question()),
     "none valid": results(states=(0, 0.5, 0.3, 0.2)),
     "nothing done": results(done=0),
-    "unfinished": results(done=0.3),
-    "gap": results(tiny=without_reference("us", "Q2")),
 }
 
 

@@ -23,10 +23,9 @@ from defsurvey.reports.page import Section
 from defsurvey.storage.runs.results import AnswerArrays, ProbabilityRow, Results
 from defsurvey.storage.runs.run import Cell, Condition
 from defsurvey.storage.surveys.survey import Survey
-from tests.reports.planted import planted
+from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
 from tests.reports.synthetic import answering, human, last, results, survey
-from tests.reports.wide import wide_survey
 
 DEF = (
     Condition(name="def"),

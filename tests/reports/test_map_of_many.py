@@ -12,9 +12,8 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.shared import CulturalMap, cultural_map
 from defsurvey.reports.html import render_html
 from defsurvey.storage.surveys.survey import Culture, Survey
-from tests.reports.planted import planted
+from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
-from tests.reports.wide import wide_survey
 
 CODES = ("us", "cn", "de", "br", "jp")
 NAMES = ("United States", "China", "Germany", "Brazil", "Japan")

@@ -123,9 +123,9 @@ def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis,
                 assert test.by_question.p_holm < 0.05
             else:
                 assert test.by_question.p_holm > 0.05
-                assert test.sound.welch.p > 0.05
-            for units in (test.sound_units, test.paper_units):
-                assert units[0] == f"{test.first}: 18 = 2 models x 9 dimensions, not independent"
+                assert test.sound.test.welch.p > 0.05
+            for way in (test.sound, test.paper):
+                assert way.units[0] == f"{test.first}: 18 = 2 models x 9 dimensions, not independent"
 
 
 def test_the_training_stage_is_found(wide: Analysis) -> None:
