@@ -21,9 +21,8 @@ from defsurvey.storage.runs.results import Results, TokenCount
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.importers.def_dataset import CITATION
 from defsurvey.storage.surveys.survey import Paraphrase
-from tests.reports.planted import planted
+from tests.reports.planted import planted, wide_survey
 from tests.reports.synthetic import human, results, sample, survey
-from tests.reports.wide import wide_survey
 
 PRICED = {"input_price": "2", "output_price": "10", "priced": "2026-10"}
 
