@@ -2,6 +2,11 @@
 
 import gc
 import os
+import shutil
+import tempfile
+from functools import partial
+
+import pytest
 
 os.environ.pop("COLUMNS", None)  # the width that a command prints in is that of a pipe, wherever the tests are started
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would compile every test and module anew
@@ -14,6 +19,13 @@ def pytest_xdist_auto_num_workers() -> int:
     """Half as many processes again as there are cores: many tests wait for processes that they started."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + cores // 2
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where lines are counted, loops are compiled in this run: what an earlier one kept would leave lines untouched."""
+    if getattr(config.option, "cov_source", None) and "NUMBA_CACHE_DIR" not in os.environ:
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="loops-")
+        config.add_cleanup(partial(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:
