@@ -125,6 +125,8 @@ class Backlog:
     model: str
     claimable: int
     workers: int
+    answers: int = 0  #: they still have to give
+    seconds: float = 0.0  #: since the message of the longest waiting one was sent; 0 where none was sent yet
 
 
 _CLAIM = (
@@ -277,27 +279,36 @@ def owners(database: Database) -> set[str]:
         return {owner for (owner,) in connection.execute(holding.union(listed))}
 
 
+#: Answers that participants still have to give.
+ANSWERS_LEFT: Any = func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed)
+
+
 def backlogs(
     database: Database, *, models: Sequence[str] = (), run: str | None = None, alive_within: float = LEASE_SECONDS
 ) -> list[Backlog]:
     """Models with claimable participants, the largest backlog first; all models, and all runs, where none is named."""
-    claimable: Any = func.count()
-    query = (
-        select(tables.cell.c.model, claimable)
-        .select_from(tables.IN_CELLS)
-        .where(CLAIMABLE)
-        .group_by(tables.cell.c.model)
-    )
+    model, worker = tables.cell.c.model, tables.worker.c
+    query = select(model, func.count(), ANSWERS_LEFT, func.max(Now() - _P.published_at)).select_from(tables.IN_CELLS)
+    query = query.where(CLAIMABLE).group_by(model)
     if models:
-        query = query.where(tables.cell.c.model.in_(models))
+        query = query.where(model.in_(models))
     if run is not None:
         query = query.where(_P.run == run)
     living = (
-        select(tables.worker.c.model, func.count().label("living"))
-        .where(tables.worker.c.beat_at > Now() - alive_within)
-        .group_by(tables.worker.c.model)
+        select(worker.model, func.count().label("living"))
+        .where(worker.beat_at > Now() - alive_within)
+        .group_by(worker.model)
     )
     with database.read() as connection:
         workers: dict[str, int] = {row.model: row.living for row in connection.execute(living)}
-        found = [Backlog(model=m, claimable=n, workers=workers.get(m, 0)) for m, n in connection.execute(query)]
+        found = [
+            Backlog(
+                model=name,
+                claimable=count,
+                workers=workers.get(name, 0),
+                answers=int(answers),
+                seconds=max(float(seconds or 0), 0.0),
+            )
+            for name, count, answers, seconds in connection.execute(query)
+        ]
     return sorted(found, key=lambda backlog: (-backlog.claimable, backlog.workers, backlog.model))

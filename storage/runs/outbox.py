@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select, tuple_, update
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import tables
-from defsurvey.storage.runs.ledger import ACTIVE_RUN, CLAIMABLE, OPEN, TO_BE_ASKED
+from defsurvey.storage.runs.ledger import ACTIVE_RUN, ANSWERS_LEFT, CLAIMABLE, OPEN, TO_BE_ASKED
 
 _P = tables.participant.c
 
@@ -187,40 +187,10 @@ def is_current(database: Database, report: BuiltReport) -> bool:
     return now == (report.revision, report.judgements)
 
 
-#: Answers that participants still have to give.
-_ANSWERS = func.sum(_P.planned - _P.answered - _P.refused - _P.unparsable - _P.failed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """A model's participants that nobody holds."""
-
-    model: str
-    participants: int
-    answers: int  #: they still have to give
-    seconds: float  #: since the message of the longest waiting one was sent; 0 where none was sent yet
-
-
-def waiting_by_model(database: Database) -> list[Waiting]:
-    """Models with participants that could be claimed now, by name."""
-    query = (
-        select(tables.cell.c.model, func.count(), _ANSWERS, func.max(Now() - _P.published_at))
-        .select_from(tables.IN_CELLS)
-        .where(CLAIMABLE)
-        .group_by(tables.cell.c.model)
-        .order_by(tables.cell.c.model)
-    )
-    with database.read() as connection:
-        return [
-            Waiting(model=model, participants=count, answers=int(answers), seconds=max(float(seconds or 0), 0.0))
-            for model, count, answers, seconds in connection.execute(query)
-        ]
-
-
 def remaining(database: Database) -> dict[str, int]:
     """Model -> answers that its participants still have to give, whether or not somebody holds them."""
     query = (
-        select(tables.cell.c.model, _ANSWERS)
+        select(tables.cell.c.model, ANSWERS_LEFT)
         .select_from(tables.IN_CELLS)
         .where(TO_BE_ASKED)
         .group_by(tables.cell.c.model)

@@ -22,7 +22,7 @@ from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.export import PROBABILITIES, probability_rows
 from defsurvey.storage.runs.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
-from defsurvey.storage.runs.outbox import mark_published, outgoing, waiting, waiting_by_model
+from defsurvey.storage.runs.outbox import mark_published, outgoing, waiting
 from defsurvey.storage.runs.recovery import free_owned, rewind
 from defsurvey.storage.runs.rows import answer_columns
 from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, OptionProbabilities, Participant, Progress
@@ -268,7 +268,7 @@ def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) ->
     ledger.beat("model-c", {})
     by_model = [(backlog.model, backlog.claimable, backlog.workers) for backlog in backlogs(database)]
     assert by_model == [("model-c", 3, 1), ("model-b", 1, 0), ("model-d", 1, 0), ("model-a", 1, 2)]
-    assert backlogs(database, models=["model-a"]) == [Backlog(model="model-a", claimable=1, workers=2)]
+    assert backlogs(database, models=["model-a"]) == [Backlog(model="model-a", claimable=1, workers=2, answers=3)]
     claimed(ledger, ids[1])
     finish(ledger, ids[0])
     assert [(b.model, b.claimable) for b in backlogs(database, models=["model-b", "model-c"])] == [("model-c", 2)]
@@ -403,7 +403,7 @@ def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Databa
         ledger.checkpoint(held, ended[0], (), ended[1:])  # the word of the first was lost
         if item == 0:
             ledger.release(held)
-            assert [entry.answers for entry in waiting_by_model(database)] == [40]
+            assert [entry.answers for entry in backlogs(database)] == [40]
             held = claimed(ledger, who)
     progress = progress_of(database, "first")
     assert (progress.planned, progress.answered, progress.refused, progress.remaining) == (60, 30, 30, 0)

@@ -7,7 +7,7 @@ from sqlalchemy import func, select, text, update
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
-from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.ledger import Ledger, backlogs
 from defsurvey.storage.runs.outbox import (
     BuiltReport,
     Outgoing,
@@ -23,7 +23,6 @@ from defsurvey.storage.runs.outbox import (
     unfinished,
     unfinished_beside,
     waiting,
-    waiting_by_model,
 )
 from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
@@ -156,19 +155,19 @@ def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
 
 def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:
     """Held participants and given answers do not wait; a model without any is not listed."""
-    assert waiting_by_model(database) == []
+    assert backlogs(database) == []
     store.add_run(database, new_run())
     first, _second = participant_ids(database)
-    (all_,) = waiting_by_model(database)
-    assert (all_.participants, all_.answers, all_.seconds) == (2, 6, 0.0)
+    (all_,) = backlogs(database)
+    assert (all_.claimable, all_.answers, all_.seconds) == (2, 6, 0.0)
     ledger = Ledger(database, owner="here:1:a")
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0), ())
-    (other,) = waiting_by_model(database)
-    assert (other.model, other.participants, other.answers) == (all_.model, 1, 3)
+    (other,) = backlogs(database)
+    assert (other.model, other.claimable, other.answers) == (all_.model, 1, 3)
     ledger.release(held)
-    (both,) = waiting_by_model(database)
-    assert (both.participants, both.answers) == (2, 5)
+    (both,) = backlogs(database)
+    assert (both.claimable, both.answers) == (2, 5)
 
 
 def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> None:
@@ -177,7 +176,7 @@ def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> Non
     store.add_run(database, new_run(new_cell("b"), new_cell("a")))
     ledger = Ledger(database, owner="here:1:a")
     held = [claimed(ledger, who) for who in participant_ids(database)]
-    assert (waiting_by_model(database), remaining(database)) == ([], {"a": 6, "b": 6})
+    assert (backlogs(database), remaining(database)) == ([], {"a": 6, "b": 6})
     ledger.checkpoint(held[0], answer(held[0], 0), ())
     assert remaining(database) == {"a": 6, "b": 5}
     with database.engine.begin() as connection:
@@ -191,11 +190,11 @@ def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
     """By the database's clock; the oldest counts."""
     store.add_run(database, new_run())
     outbox.mark_published(database, participant_ids(database)[:1])
-    (found,) = waiting_by_model(database)
+    (found,) = backlogs(database)
     assert 0 <= found.seconds < 60
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE participant SET published_at = published_at - 3600")
-    (found,) = waiting_by_model(database)
+    (found,) = backlogs(database)
     assert 3600 <= found.seconds < 3660
 
 

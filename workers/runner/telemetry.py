@@ -25,8 +25,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
-from defsurvey.storage.runs.ledger import LEASE_SECONDS, Ledger, StaleLease
-from defsurvey.storage.runs.outbox import Waiting, remaining, waiting_by_model
+from defsurvey.storage.runs.ledger import LEASE_SECONDS, Backlog, Ledger, StaleLease, backlogs
+from defsurvey.storage.runs.outbox import remaining
 from defsurvey.storage.runs.run import Answer, Participant
 from defsurvey.workers.engines.base import Counting, Engine
 from defsurvey.workers.engines.machine import resolved
@@ -129,9 +129,9 @@ def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], 
 
 
 _COUNTER = CounterMetricFamily
-#: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.outbox.Waiting``.
+#: Metrics of what waits for each model: name, what it is, attribute of ``storage.runs.ledger.Backlog``.
 _BACKLOG = (
-    ("backlog_participants", "Participants that nobody holds.", "participants"),
+    ("backlog_participants", "Participants that nobody holds.", "claimable"),
     ("backlog_answers", "Answers that participants whom nobody holds still have to give.", "answers"),
     ("queue_wait_seconds", "Seconds for which the oldest message waits.", "seconds"),
 )
@@ -182,11 +182,12 @@ class Gauges(Collector):
         yield _family("dead_letters", what, {(queue,): n for queue, n in letters.items()}, ("queue",), _COUNTER)
 
     def _backlog(self) -> Iterator[Metric]:
-        found: Sequence[Waiting] = ()
+        found: Sequence[Backlog] = ()
         to_come: Mapping[str, int] = {}
         up = 1
         try:
-            found, to_come = waiting_by_model(self._database), remaining(self._database)
+            found = sorted(backlogs(self._database), key=lambda backlog: backlog.model)
+            to_come = remaining(self._database)
         except SQLAlchemyError as error:
             log.warning("metrics: backlog: %s", getattr(error, "orig", None) or error)
             up = 0
