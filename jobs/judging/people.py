@@ -22,7 +22,6 @@ from defsurvey.storage.errors import BadInput
 from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import judgements, store
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
-from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.verdicts import (
     Label,
     Reading,
@@ -163,8 +162,7 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
             elif pressed == SKIP:
                 past.append(None)
             else:
-                state = AnswerState.ANSWERED if codes else AnswerState.REFUSED
-                read = Reading(key=given.key, reader=reader, state=state, choices=codes)
+                read = Reading(key=given.key, reader=reader, choices=codes)
                 record_reading(database, read)
                 past.append(read)
     done = sum(read is not None for read in past)

@@ -244,12 +244,7 @@ class Reading:
 
     key: AnswerKey
     reader: str
-    state: AnswerState  #: answered or refused
-    choices: tuple[int, ...] = ()  #: option codes, ascending; empty unless answered
-
-    def __post_init__(self) -> None:
-        if self.state is not (AnswerState.ANSWERED if self.choices else AnswerState.REFUSED):
-            raise ValueError(f"reading: expected options or a refusal, got {self.state.value} with {self.choices}")
+    choices: tuple[int, ...] = ()  #: option codes, ascending; empty: as a refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +275,8 @@ def record_reading(database: Database, reading: Reading) -> None:
 
     def work(connection: Connection) -> None:
         _delete(connection, tables.reading, key)
-        columns = {**key, "state": reading.state.value, "choices": reading.choices, "read_at": Now()}
+        state = AnswerState.ANSWERED if reading.choices else AnswerState.REFUSED
+        columns = {**key, "state": state.value, "choices": reading.choices, "read_at": Now()}
         insert_new(connection, tables.reading, columns)
 
     database.write(work)
