@@ -6,7 +6,7 @@ What is best and what is worst is picked after the fact, and says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import isnan
 
@@ -88,18 +88,10 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DrawnAxis:
-    """How often each level of an axis was drawn."""
-
-    name: str
-    levels: tuple[tuple[str, int], ...]  #: label, how often
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
     """The distribution of draws; equal participants of different models share those of one seed and count once."""
 
-    by_culture: tuple[tuple[str, tuple[DrawnAxis, ...]], ...]
+    levels: tuple[tuple[str, str, str, int], ...]  #: culture, axis, label of a level, how often
     per_question: bool  #: drawn anew for every question
 
 
@@ -117,12 +109,11 @@ def drawn(analysis: Analysis) -> Drawn:
     for culture in analysis.cultures:
         mine = [cell.place for cell in main_cells_of(analysis, culture)]
         here = _distinct(draws, seed, np.flatnonzero(np.isin(draws.cell, mine)))
-        axes = tuple(
-            DrawnAxis(name=name, levels=_counted(labels[place] for place in level[level >= 0].tolist()))
-            for name, level, labels in _axes(draws, here)
-        )
-        found.append((culture.culture.code, axes))
-    return Drawn(by_culture=tuple(found), per_question=bool((draws.question >= 0).any()))
+        for name, level, labels in _axes(draws, here):
+            counts = Counter(labels[place] for place in level[level >= 0].tolist())
+            ordered = sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0]))
+            found += [(culture.culture.code, name, label, count) for label, count in ordered]
+    return Drawn(levels=tuple(found), per_question=bool((draws.question >= 0).any()))
 
 
 def _distinct(draws: DrawArrays, seed: Ints, here: Ints) -> Ints:
@@ -142,11 +133,6 @@ def _distinct(draws: DrawArrays, seed: Ints, here: Ints) -> Ints:
             others.append(decoded)
             kept.append(place)
     return np.array(sorted(kept), dtype=np.int64)
-
-
-def _counted(labels: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    counts = Counter(labels)
-    return tuple(sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0])))
 
 
 def configured(analysis: Analysis) -> Configured:
@@ -344,14 +330,14 @@ def _levels(analysis: Analysis, part: Configured) -> Table:
 @section("draws", "Draws", "What participants drew")
 def draw_section(analysis: Analysis, section: Section) -> Section:
     """How often each level of each axis was drawn."""
-    part = analysis.figure(drawn)
+    part, totals = analysis.figure(drawn), Counter[tuple[str, str]]()
+    for code, axis, _, count in part.levels:
+        totals[code, axis] += count
     shown = culture_table(
         analysis,
         [
-            (code, f"{axis.name}: {_region(analysis, code, label)}", count, count / sum(of for _, of in axis.levels))
-            for code, axes in part.by_culture
-            for axis in axes
-            for label, count in axis.levels
+            (code, f"{axis}: {_region(analysis, code, label)}", n, n / totals[code, axis])
+            for code, axis, label, n in part.levels
         ],
         [
             Field("Level", lambda row: row[1], words=True),

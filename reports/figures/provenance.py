@@ -21,50 +21,44 @@ from defsurvey.storage.runs.run import EngineDescription, Run
 METRICS, ANSWERS = "metrics.csv", "answers.csv"
 
 
-def _settings(run: Run) -> tuple[Term, ...]:
+def _settings(run: Run) -> dict[str, str]:
     protocol = run.protocol
-    return (
-        Term(name="Created", value=run.created_at.isoformat(timespec="seconds")),
-        Term(name="Seed", value=str(protocol.seed)),
-        Term(name="Preset", value=protocol.preset.value),
-        Term(name="Draws per", value=protocol.draws.value),
-        Term(name="Question order", value=protocol.question_order.value),
-        Term(name="Memory order", value=protocol.memory_order.value),
-        Term(
-            name="Temperature, top-p, top-k",
-            value=f"{protocol.temperature:g}, {protocol.top_p:g}, {protocol.top_k or 'no limit'}",
-        ),
-        Term(
-            name="Sampling",
-            value={None: "as preset and condition say", True: "always", False: "never"}[protocol.do_sample],
-        ),
-        Term(name="New tokens at most", value=str(protocol.max_new_tokens)),
-        Term(name="Replies", value=f"{protocol.reply.value}: read {read_how_far(protocol.reply)}"),
-    )
+    sampling = {None: "as preset and condition say", True: "always", False: "never"}
+    return {
+        "Created": run.created_at.isoformat(timespec="seconds"),
+        "Seed": str(protocol.seed),
+        "Preset": protocol.preset.value,
+        "Draws per": protocol.draws.value,
+        "Question order": protocol.question_order.value,
+        "Memory order": protocol.memory_order.value,
+        "Temperature, top-p, top-k": f"{protocol.temperature:g}, {protocol.top_p:g}, {protocol.top_k or 'no limit'}",
+        "Sampling": sampling[protocol.do_sample],
+        "New tokens at most": str(protocol.max_new_tokens),
+        "Replies": f"{protocol.reply.value}: read {read_how_far(protocol.reply)}",
+    }
 
 
-def _of_each(run: Run) -> tuple[Term, ...]:
+def _of_each(run: Run) -> dict[str, str]:
     """The settings of a run; of several in one report each run's own, where they differ."""
-    parts = runs_of(run)
-    return tuple(
-        terms[0]
-        if len({term.value for term in terms}) == 1
-        else Term(
-            name=terms[0].name,
-            value="; ".join(f"{term.value} in {part.id}" for term, part in zip(terms, parts, strict=True)),
-        )
-        for terms in zip(*(_settings(part) for part in parts), strict=True)
-    )
+    parts = {part.id: _settings(part) for part in runs_of(run)}
+    said = {}
+    for name in _settings(run):
+        values = {part: settings[name] for part, settings in parts.items()}
+        several = len(set(values.values())) > 1
+        each = [f"{value} in {part}" if several else value for part, value in values.items()]
+        said[name] = "; ".join(dict.fromkeys(each))
+    return said
 
 
-def _served(model: str, served: EngineDescription) -> tuple[Term, ...]:
+def _served(model: str, served: EngineDescription) -> dict[str, str]:
     """How an engine described itself; what it says of quantisation stands in a term by itself, in words."""
     loaded = weights_loaded(served)
     shown = {name: value for name, value in served.items() if not loaded or name not in SAID_OF_WEIGHTS}
-    return (
-        Term(name=f"Model {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(shown.items()))),
-        *((Term(name=f"Weights of {model}", value=loaded),) if loaded else ()),
-    )
+    return {f"Model {model}": _facts(shown), **({f"Weights of {model}": loaded} if loaded else {})}
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    return "; ".join(f"{name}: {value}" for name, value in sorted(facts.items()))
 
 
 def _languages(culture: CultureAnalysis) -> str:
@@ -76,69 +70,62 @@ def provenance_section(analysis: Analysis) -> Section:
     """Versions, models, survey, seeds, judge, failures and the study file."""
     results = analysis.results
     survey, run, progress = results.survey, results.run, results.progress
-    engines = tuple(term for model, served in sorted(results.engines.items()) for term in _served(model, served))
-    facts = tuple(
-        Term(name=f"Card of {model}", value="; ".join(f"{name}: {value}" for name, value in sorted(said.items())))
-        for model, said in sorted(results.model_facts.items())
-        if said
+    again, versions = (
+        results.out_of_sequence,
+        ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items())),
     )
-    versions = ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items()))
-    again = results.out_of_sequence
-    created, *settings = _of_each(run)
-    terms = (
-        Term(name="Run", value=run.id),
-        created,
-        Term(name="Ledger revision", value=str(results.revision)),
-        *settings,
-        Term(name="Languages", value="; ".join(f"{each.name}: {_languages(each)}" for each in analysis.cultures)),
-        Term(name="Survey", value=f"{survey.title} ({survey.id}), version {survey.version}"),
-        Term(name="Survey fingerprint", value=survey.fingerprint or run.survey),
-        Term(name="Citation", value=survey.citation),
-        Term(name="Terms", value=survey.terms),
-        Term(
-            name="Answers",
-            value=f"{progress.planned:,} planned, {progress.answered:,} answered, {progress.refused:,} refused, "
-            f"{progress.unparsable:,} unparsable, {progress.failed:,} failed, {progress.remaining:,} missing",
-        ),
-        Term(
-            name="Asked again",
-            value=f"{again:,} of {results.progress.done:,} answers were asked again later, out of sequence",
-        ),
-        Term(name="Judge", value=", ".join(given.judge for given in usable_verdicts(analysis)) or "none was asked"),
-        *engines,
-        *facts,
-        Term(name="Software", value=versions or "not known"),
-        Term(name="Method", value=f"Diversity-Enhanced Framework of {CITATION}"),
-    )
+    settings = _of_each(run)
+    terms = {
+        "Run": run.id,
+        "Created": settings.pop("Created"),
+        "Ledger revision": str(results.revision),
+        **settings,
+        "Languages": "; ".join(f"{each.name}: {_languages(each)}" for each in analysis.cultures),
+        "Survey": f"{survey.title} ({survey.id}), version {survey.version}",
+        "Survey fingerprint": survey.fingerprint or run.survey,
+        "Citation": survey.citation,
+        "Terms": survey.terms,
+        "Answers": f"{progress.planned:,} planned, {progress.answered:,} answered, {progress.refused:,} refused, "
+        f"{progress.unparsable:,} unparsable, {progress.failed:,} failed, {progress.remaining:,} missing",
+        "Asked again": f"{again:,} of {progress.done:,} answers were asked again later, out of sequence",
+        "Judge": ", ".join(given.judge for given in usable_verdicts(analysis)) or "none was asked",
+    }
+    for model, served in sorted(results.engines.items()):
+        terms |= _served(model, served)
+    terms |= {f"Card of {model}": _facts(said) for model, said in sorted(results.model_facts.items()) if said}
+    terms |= {"Software": versions or "not known", "Method": f"Diversity-Enhanced Framework of {CITATION}"}
     return Section(
-        anchor="provenance", contents="Provenance", title="Where it comes from", terms=terms, study=run.study
+        anchor="provenance",
+        contents="Provenance",
+        title="Where it comes from",
+        terms=tuple(Term(name=name, value=value) for name, value in terms.items()),
+        study=run.study,
     )
 
 
 def download_section(analysis: Analysis) -> Section:
     """The files beside the report."""
     runs = run_ids(analysis.results.run)
-    exported = [(run, run if len(runs) > 1 else "answers") for run in runs]
+    exported = "; ".join(
+        f"defsurvey export {run} --format parquet --output {run if len(runs) > 1 else 'answers'}.parquet"
+        for run in runs
+    )
+    beside = (
+        "The files lie beside this report; every table above, also of comparisons and tests, can be had as CSV by "
+        f"itself. Replies in full: {exported}"
+    )
+    metrics = (
+        "of every cell divergence, diversity, answer quality, matching, position bias and place, and divergence by "
+        "dimension and question, distances by item, shares by option; simple respondents; one a line, unrounded, each "
+        "way of measuring by itself"
+    )
     return Section(
         anchor="downloads",
         contents="Downloads",
         title="The data behind it",
-        paragraphs=(
-            (
-                "The files lie beside this report; every table above, also of comparisons and tests, can be had as CSV "
-                "by itself. Replies in full: "
-                + "; ".join(
-                    f"defsurvey export {run} --format parquet --output {file}.parquet" for run, file in exported
-                )
-            ),
-        ),
+        paragraphs=(beside,),
         downloads=(
-            Download(
-                file=METRICS,
-                text="of every cell divergence, diversity, answer quality, matching, position bias and place, and "
-                "divergence by dimension and question, distances by item, shares by option; simple respondents; one a "
-                "line, unrounded, each way of measuring by itself",
-            ),
+            Download(file=METRICS, text=metrics),
             Download(file=ANSWERS, text="every answer, one a line, without the text of the reply"),
         ),
     )
@@ -221,6 +208,11 @@ _NOT_COUNTED = "the engine counted no tokens"
 def throughput_section(analysis: Analysis) -> Section:
     """How long each model took, how many tokens, what they cost."""
     rows = analysis.figure(throughput)
+
+    def rate(row: ThroughputRow) -> Entry:
+        text = f"{row.tokens_per_second:,.1f}".replace("nan", NONE)
+        return Entry(text=text, why="" if row.tokens else _NOT_COUNTED)
+
     fields: list[Field[ThroughputRow]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Engine", lambda row: Entry(text=row.engine, words=True), words=True),
@@ -229,35 +221,21 @@ def throughput_section(analysis: Analysis) -> Section:
         Field("Seconds per answer", lambda row: f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
         Field("Prompt tokens", lambda row: _tokens(row, lambda tokens: tokens.prompt)),
         Field("Completion tokens", lambda row: _tokens(row, lambda tokens: tokens.completion)),
-        Field(
-            "Tokens/s",
-            lambda row: Entry(
-                text=f"{row.tokens_per_second:,.1f}".replace("nan", NONE), why="" if row.tokens else _NOT_COUNTED
-            ),
-            "completion tokens per second of an answer; answers overlap",
-        ),
+        Field("Tokens/s", rate, "completion tokens per second of an answer; answers overlap"),
         Field("Cost", _cost, "US dollars, at the prices beneath the table"),
     ]
+    how = (
+        "Seconds are summed over answers; answers overlap, so that a run takes less. Tokens are those that the engine "
+        "counted; of an answer that was asked again only the last attempt is in them, and a panel's stand with the "
+        "first of its answers."
+    )
+    caption = "Time, tokens and cost by model"
     return Section(
         anchor="throughput",
         contents="Throughput",
         title=_cost_of_all(rows),
-        paragraphs=(
-            (
-                "Seconds are summed over answers; answers overlap, so that a run takes less. Tokens are those that the "
-                "engine counted; of an answer that was asked again only the last attempt is in them, and a panel's "
-                "stand with the first of its answers."
-            ),
-        ),
-        tables=(
-            table(
-                rows,
-                fields,
-                anchor="table-throughput",
-                caption="Time, tokens and cost by model",
-                notes=_notes(rows),
-            ),
-        ),
+        paragraphs=(how,),
+        tables=(table(rows, fields, anchor="table-throughput", caption=caption, notes=_notes(rows)),),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -112,34 +112,27 @@ def _diversity(analysis: Analysis) -> Table:
     return culture_table(analysis, analysis.cells, fields, anchor="table-diversity", caption=caption, notes=(note,))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecalledRow:
-    """What one model recalls of the options, asked in one language."""
-
-    model: str
-    language: str
-    questions: tuple[str, ...]  #: whose options have words
-    test: Recalled
+Test = TypeVar("Test", Recalled, Guessed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuessedRow:
-    """How near one model comes to the published percentages of one culture, asked in one language."""
+class ProbedRow(Generic[Test]):
+    """What one model knows, asked in one language: the options, or the percentages of one culture."""
 
     model: str
-    culture: str
+    culture: str  #: empty of options
     language: str
-    questions: tuple[str, ...]  #: whose percentages could be read
+    questions: tuple[str, ...]  #: whose options have words, or whose percentages could be read
     asked: int
-    test: Guessed
+    test: Test
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contamination:
     """Both checks, in the order of models, cultures and languages."""
 
-    recalled: tuple[RecalledRow, ...]
-    guessed: tuple[GuessedRow, ...]
+    recalled: tuple[ProbedRow[Recalled], ...]
+    guessed: tuple[ProbedRow[Guessed], ...]
 
 
 def contamination(analysis: Analysis) -> Contamination:
@@ -167,15 +160,17 @@ def _in_order(results: Results) -> list[Probe]:
     return sorted(results.probes, key=lambda p: (models.index(p.model), p.culture, p.language, questions[p.question]))
 
 
-def _recalled(survey: Survey, probes: list[Probe], seed: int) -> RecalledRow:
+def _recalled(survey: Survey, probes: list[Probe], seed: int) -> ProbedRow[Recalled]:
     """Nothing is compared with a question whose options are all numbers: any reply is as near to them as any other."""
     language = probes[0].language
     offered = [(probe, _labels(survey.question(probe.question), language)) for probe in probes]
     worded = [(probe, labels) for probe, labels in offered if labels]
     labels, size = [each for _, each in worded], len(worded)
     near = {each: [similarity(probe.completion, each) for probe, _ in worded] for each in dict.fromkeys(labels)}
-    return RecalledRow(
+    return ProbedRow(
         model=probes[0].model,
+        culture="",
+        asked=len(probes),
         language=language,
         questions=tuple(probe.question for probe, _ in worded),
         test=recalled(
@@ -192,7 +187,7 @@ def _labels(question: Question, language: str) -> tuple[str, ...]:
     return tuple(label for label in labels if not label.strip().isdecimal())
 
 
-def _guessed(survey: Survey, probes: list[Probe], seed: int) -> GuessedRow:
+def _guessed(survey: Survey, probes: list[Probe], seed: int) -> ProbedRow[Guessed]:
     """Of the replies with percentages, against those published of the options whose share is known."""
     first, questions, given, published = probes[0], [], [], []
     for probe in probes:
@@ -201,7 +196,7 @@ def _guessed(survey: Survey, probes: list[Probe], seed: int) -> GuessedRow:
             questions.append(probe.question)
             given.append([probe.percent[code] for code in reference.shares])
             published.append([100 * share for share in reference.shares.values()])
-    return GuessedRow(
+    return ProbedRow(
         model=first.model,
         culture=first.culture,
         language=first.language,

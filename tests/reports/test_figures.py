@@ -12,7 +12,7 @@ from defsurvey.reports.cards import sample_cards
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.profiles import Profiles, heatmap_section, profiles
 from defsurvey.reports.figures.provenance import download_section, throughput
-from defsurvey.reports.figures.quality import RecalledRow, contamination, quality_section
+from defsurvey.reports.figures.quality import ProbedRow, contamination, quality_section
 from defsurvey.reports.figures.words import TABLES, meanings, published, replicates
 from defsurvey.reports.merge import merge
 from defsurvey.reports.page import Fold, Section
@@ -91,7 +91,7 @@ def probed(**said: str) -> Analysis:
     return analyse(replace(made, probes=probes))
 
 
-def row(analysis: Analysis) -> RecalledRow:
+def row(analysis: Analysis) -> ProbedRow:
     """What the one model recalls."""
     part = analysis.figure(contamination)
     (found,) = part.recalled

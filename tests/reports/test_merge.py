@@ -198,8 +198,7 @@ def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int
         draws(regions=(), region=(-1, -1)), cell=np.zeros(2, np.int32), participant=np.arange(2, dtype=np.int32)
     )
     part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).figure(drawn)
-    ((_, axes),) = part.by_culture
-    assert sum(count for axis in axes if axis.name == "memory" for _, count in axis.levels) == counted
+    assert sum(count for _, axis, _, count in part.levels if axis == "memory") == counted
 
 
 def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:

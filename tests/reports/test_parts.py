@@ -151,6 +151,14 @@ def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
         assert np.array_equal(one.tensor, other.tensor)
 
 
+def by_axis(part: Drawn) -> dict[tuple[str, str], dict[str, int]]:
+    """Culture and axis -> how often each level was drawn."""
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for culture, axis, label, count in part.levels:
+        found.setdefault((culture, axis), {})[label] = count
+    return found
+
+
 def test_draws_are_counted_and_named() -> None:
     """Each participant once per culture; a provider's default is no level; regions by their codes."""
     made = planted(wide_survey(12), models=("honest", "random"))
@@ -158,7 +166,7 @@ def test_draws_are_counted_and_named() -> None:
     part = analyse(made.results, draws=draws)
     assert isinstance(part.figure(drawn), Drawn)
     assert not part.figure(drawn).per_question
-    us = {axis.name: dict(axis.levels) for axis in part.figure(drawn).by_culture[0][1]}
+    us = {axis: dict(levels) for (culture, axis), levels in by_axis(part.figure(drawn)).items() if culture == "us"}
     assert sum(us["beams"].values()) == 19
     assert sum(us["sampling"].values()) == sum(us["memory"].values()) == sum(us["region"].values()) == 20
     assert set(us["region"]) <= {"US-0", "US-1", "US-2", "US-3"}
@@ -203,7 +211,7 @@ def test_draws_of_all_models_are_counted_whoever_comes_first() -> None:
     silent = replace(draws, num_beams=np.where(first, np.nan, draws.num_beams))
     rows = {name: getattr(draws, name)[~first] for name in draws.__dataclass_fields__ if name != "regions"}
     whole = analyse(made.results, draws=draws).figure(drawn)
-    assert {sum(count for _, count in axis.levels) for _, axes in whole.by_culture for axis in axes} == {20}
+    assert {sum(levels.values()) for levels in by_axis(whole).values()} == {20}
     for partial in (silent, replace(draws, **rows)):
         assert analyse(made.results, draws=partial).figure(drawn) == whole
 
@@ -214,7 +222,7 @@ def test_draws_of_another_seed_are_draws_of_their_own() -> None:
     draws = made.draws
     other = np.where(draws.cell < 2, draws.memory_capacity, draws.memory_capacity + 20)
     part = analyse(made.results, draws=replace(draws, memory_capacity=other)).figure(drawn)
-    assert {sum(count for _, count in axis.levels) for _, axes in part.by_culture for axis in axes} == {40}
+    assert {sum(levels.values()) for levels in by_axis(part).values()} == {40}
 
 
 def test_effective_options_are_compared_on_the_same_items() -> None:
