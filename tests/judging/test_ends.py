@@ -6,15 +6,19 @@ import pytest
 
 from defsurvey.jobs.broker import JUDGE, make_app
 from defsurvey.jobs.daemons import tasks
+from defsurvey.jobs.judging.judge import in_words
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
+from defsurvey.storage.runs.judgement import Rubric
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.judging import verdicts
+from defsurvey.workers.judging.prompt import INSTRUCTIONS
 from defsurvey.workers.models import ModelCard
 from tests.jobs.ledger_rows import rows
 from tests.judging.conftest import JudgedRun
+from tests.judging.provider import lenient
 
 #: Everything that a judge can leave behind.
 TABLES = ("judge", "judging", "judgement", "calibration", "judge_batch", "report")
@@ -213,3 +217,54 @@ def test_a_reporter_opens_judges_on_its_device_and_does_not_try_again(crowded: J
     app.tasks[JUDGE]("first")
     assert crowded.judgements().told == (TOLD,)
     assert not crowded.is_due()
+
+
+def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
+    """Each is calibrated, paid for, kept and shown apart; one leaves the other due, and the report tells the rubric."""
+    here.answer()
+    study = '{"model": "judge", "sample": 0.5, "rubric": "code"}'
+    here.change(f"UPDATE run SET judge = '{study}'")
+    here.judge(rubric=Rubric.OWN)
+    assert here.is_due()
+    paid = here.paid
+    done = here.judge()
+    assert not here.is_due()
+    assert (done.judge, done.ended) == ("judge (judge-1, rubric code 1)", Ended.DONE)
+    assert here.paid - paid == paid
+    ours, theirs = here.judgements().judges
+    assert (ours.judge, theirs.judge) == ("judge (judge-1, rubric 1)", "judge (judge-1, rubric code 1)")
+    assert ours.answer.size == theirs.answer.size
+    text = here.report_text()
+    assert "Failure rates by judge (judge-1, rubric code 1)" in text
+    assert "Rubric code: qc is the type of the question" in text
+    asked = {str(body["system"]) for body in here.server.bodies}
+    assert asked == set(INSTRUCTIONS.values())
+
+
+def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
+    """It fails the calibration set, which is paid for once; the report says so with its score."""
+    here.answer()
+    here.server.judge = lenient
+    done = here.judge()
+    assert (done.ended, done.sampled, done.judged) == (Ended.REFUSED, 0, 0)
+    assert here.paid == 72
+    assert "right on 36 of 72 calibration answers" in in_words(done)
+    here.judge()
+    assert here.paid == 72
+    text = here.report_text()
+    assert "no judge: judge (judge-1, rubric 1) was right on 36 of 72 calibration answers" in text
+
+
+def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
+    here: JudgedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
+    here.answer(5)
+    monkeypatch.setattr(
+        "defsurvey.jobs.judging.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened")
+    )
+    here.add_cards('[other]\nengine = "transformers"\nhub = "here/weights"\n')
+    refused = here.type("judge", "first", "--model", "other", "--batch")
+    assert refused.exit_code == 2
+    assert refused.stderr == "defsurvey: model other: batches are only known of engine anthropic, not transformers\n"
+    assert here.judgements().revision == 0

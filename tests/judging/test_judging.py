@@ -10,12 +10,12 @@ import pytest
 from defsurvey.jobs.judging.judge import in_words
 from defsurvey.reports.figures.judging import judged_by
 from defsurvey.storage.runs import judgements, outbox
-from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric
+from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.workers.judging.prompt import INSTRUCTIONS, SCHEMA
+from defsurvey.workers.judging.prompt import SCHEMA
 from tests.judging.conftest import KEY, JudgedRun, nowhere
-from tests.judging.provider import lenient, response_in
+from tests.judging.provider import response_in
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
 from tests.storage.small_run import new_cell, started
 
@@ -66,42 +66,6 @@ def test_verdicts_reach_the_report(here: JudgedRun) -> None:
     assert outbox.reports_due(here.database) == []
 
 
-def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
-    """Each is calibrated, paid for, kept and shown apart; one leaves the other due, and the report tells the rubric."""
-    here.answer()
-    study = '{"model": "judge", "sample": 0.5, "rubric": "code"}'
-    here.change(f"UPDATE run SET judge = '{study}'")
-    here.judge(rubric=Rubric.OWN)
-    assert here.is_due()
-    paid = here.paid
-    done = here.judge()
-    assert not here.is_due()
-    assert (done.judge, done.ended) == ("judge (judge-1, rubric code 1)", Ended.DONE)
-    assert here.paid - paid == paid
-    ours, theirs = here.judgements().judges
-    assert (ours.judge, theirs.judge) == ("judge (judge-1, rubric 1)", "judge (judge-1, rubric code 1)")
-    assert ours.answer.size == theirs.answer.size
-    text = here.report_text()
-    assert "Failure rates by judge (judge-1, rubric code 1)" in text
-    assert "Rubric code: qc is the type of the question" in text
-    asked = {str(body["system"]) for body in here.server.bodies}
-    assert asked == set(INSTRUCTIONS.values())
-
-
-def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
-    """It fails the calibration set, which is paid for once; the report says so with its score."""
-    here.answer()
-    here.server.judge = lenient
-    done = here.judge()
-    assert (done.ended, done.sampled, done.judged) == (Ended.REFUSED, 0, 0)
-    assert here.paid == 72
-    assert "right on 36 of 72 calibration answers" in in_words(done)
-    here.judge()
-    assert here.paid == 72
-    text = here.report_text()
-    assert "no judge: judge (judge-1, rubric 1) was right on 36 of 72 calibration answers" in text
-
-
 def test_a_sample_is_stratified_and_weighted(here: JudgedRun) -> None:
     """At least 30 of each model and state, all where there are fewer; weights say what each stands for."""
     here.answer(40)
@@ -150,21 +114,6 @@ def test_errors_are_told_and_asked_again_later(here: JudgedRun) -> None:
     here.server.outcome = lambda prompt, batch: "succeeded"
     finished = here.judge(batch=False)
     assert (finished.ended, finished.judged) == (Ended.DONE, finished.sampled)
-
-
-def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
-    here: JudgedRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
-    here.answer(5)
-    monkeypatch.setattr(
-        "defsurvey.jobs.judging.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened")
-    )
-    here.add_cards('[other]\nengine = "transformers"\nhub = "here/weights"\n')
-    refused = here.type("judge", "first", "--model", "other", "--batch")
-    assert refused.exit_code == 2
-    assert refused.stderr == "defsurvey: model other: batches are only known of engine anthropic, not transformers\n"
-    assert here.judgements().revision == 0
 
 
 @pytest.mark.parametrize("batch", [False, True])

@@ -101,6 +101,13 @@ def test_a_word_that_is_no_verdict_is_unsure(verdict: object) -> None:
     assert found["qc"].verdict is Verdict.PASS
 
 
+@pytest.mark.parametrize("said", [None, "pass", {}])
+def test_a_dimension_that_is_missing_is_unsure(said: object) -> None:
+    """The others keep their verdicts."""
+    found = read(json.dumps(reply(cv=said)))
+    assert (found["cv"].verdict, found["ir"].verdict) == (Verdict.UNSURE, Verdict.PASS)
+
+
 @pytest.mark.parametrize("evidence", ["", "...", "I never see my parents", None, 5])
 @pytest.mark.parametrize("verdict", ["pass", "fail"])
 def test_a_verdict_without_a_quotation_is_unsure(verdict: str, evidence: Any) -> None:
