@@ -126,35 +126,6 @@ def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Databas
     assert consumer.heard == ["+q.b"]
 
 
-def test_a_connection_that_comes_back_during_a_look_leaves_one_thread(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The database hangs as well: whoever looks then ends after it, though the next has begun meanwhile."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
-    looking, go_on, told = threading.Event(), threading.Event(), []
-
-    def hang(*_: object, **__: object) -> list[Backlog]:
-        if threading.current_thread().name == "affinity" and not go_on.is_set():
-            told.append(threading.current_thread())
-            looking.set()
-            assert go_on.wait(10)
-        return []
-
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.backlogs", hang)
-    stage, consumer = make_stage(database, {}, []), Consumer()
-    step = affinity_step(stage.leases, stage.resident, database=database, models=(), queue_of=str)(consumer)
-    step.start(consumer)
-    assert looking.wait(10)
-    step.stop(consumer)
-    step.start(consumer)
-    try:
-        go_on.set()
-        told[0].join(10)
-        assert not told[0].is_alive()
-    finally:
-        step.stop(consumer)
-
-
 def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
     """A worker of ``defsurvey run`` does not stay with a model for the sake of another run."""
     add_run(database, "other", models=("b",), participants=1)

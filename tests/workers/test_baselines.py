@@ -153,14 +153,6 @@ def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: objec
     assert all(answer.remembered is None and answer.memory == () for answer in answers)
 
 
-def test_what_the_steps_cost_stands_beside_the_first_slot() -> None:
-    """So that sums over answers are sums over completions."""
-    notes = Noted()
-    step = _interview(LIST, Asked(), notes)[0]
-    assert step.answers[0].seconds == sum(kept.seconds for kept in notes.steps[: VOTE + 1]) > 0
-    assert {answer.seconds for answer in step.answers[1:]} == {0.0}
-
-
 @pytest.mark.parametrize("cut", range(VOTE + 2))
 @pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
 def test_no_step_is_asked_twice(condition: object, cut: int) -> None:
@@ -270,27 +262,6 @@ def test_rewrites_beside_an_account_that_is_used_up_are_kept(rewrite: int, at_on
     with pytest.raises(EngineUnavailable, match="used up"):
         _interview(SINGLE, Gone(3 + rewrite, at_once=at_once), notes)
     assert len(notes.done(0, 0)) == 2 + DECODES - 1
-
-
-class Waiting(Counted):
-    """Is gone at the first rewrite; the others never come."""
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """A reply, none, or none yet."""
-        future = super().submit(request)
-        if len(self.requests) >= 3:
-            future = Future()
-            if len(self.requests) == 3:
-                future.set_exception(EngineUnavailable("closed"))
-        return future
-
-
-def test_nobody_waits_for_rewrites_of_an_engine_that_is_gone() -> None:
-    """It may be closing, and they may never come."""
-    notes = Noted()
-    with pytest.raises(EngineUnavailable, match="closed"):
-        _interview(SINGLE, Waiting(0), notes)
-    assert len(notes.done(0, 0)) == 2
 
 
 class Brief(Asked):

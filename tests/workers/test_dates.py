@@ -14,8 +14,8 @@ from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.prompt import date_told, render_prompt
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
-from tests.workers.families.test_prompts import FIRST, SYSTEM, asked
-from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
+from tests.workers.families.test_prompts import FIRST, asked
+from tests.workers.families.tiny_families import Family, write_tokenizer
 from tests.workers.tiny import CHAT_TEMPLATE, write_tiny_model
 
 #: How Llama 3.2's template comes by its date.
@@ -101,24 +101,3 @@ def test_every_directive_of_a_date_is_written_as_the_library_would(tmp_path: Pat
     template = dated(f"{{{{ strftime_now('{form}') }}}}", day)
     text = tokenizer.apply_chat_template(turns, chat_template=template, tokenize=False)
     assert text == datetime(day.year, day.month, day.day).strftime(form)  # noqa: DTZ001 -- as the library does
-
-
-@pytest.mark.parametrize("name", ["llama-3-8b-instruct", "qwen3-8b", "phi-4"])
-def test_a_template_without_a_date_is_rendered_by_the_library_alone(tmp_path: Path, name: str) -> None:
-    """Letter by letter."""
-    tokenizer = write_tokenizer(tmp_path, FAMILIES[name])
-    turns = [{"role": message.role, "content": message.content} for message in (SYSTEM, FIRST)]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    assert render_prompt(tokenizer, "tokenizer", asked(SYSTEM, FIRST), answer_prefix=False) == text
-
-
-@pytest.mark.parametrize("start", ["\n\n", "  ", "{{ 'a' }}", "{# note #}\n", ""])
-def test_a_date_changes_nothing_else_of_a_template(tmp_path: Path, start: str) -> None:
-    """Blanks at its beginning stay, and so does what the library strips."""
-    tokenizer = _tokenizer(tmp_path, None)
-    template = start + CHAT_TEMPLATE
-    texts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": "?"}], chat_template=one, tokenize=False)
-        for one in (template, dated(template, date(2024, 7, 26)))
-    ]
-    assert texts[0] == texts[1]

@@ -107,13 +107,6 @@ def test_probabilities_are_those_of_the_model(
     assert spoken.probabilities is None
 
 
-def test_a_prompt_that_does_not_fit_is_told(tiny_engine: TransformersEngine) -> None:
-    """As a failed completion, not as a defect."""
-    completion = tiny_engine.submit(_request(QUESTIONS.index("divorce"))).result(60)
-    assert completion.finish is FinishReason.ERROR
-    assert "window of 256" in completion.error
-
-
 @pytest.mark.parametrize(
     ("rule", "expected"),
     [
@@ -176,28 +169,6 @@ def test_a_question_is_weighed_once_whoever_goes_on(database: Database) -> None:
     assert outbox.unfinished(database, "r") == 0
     assert progress_of(database, "r").planned == 0
     assert [due for due, *_ in outbox.reports_due(database)] == ["r"]
-
-
-@pytest.mark.parametrize("at_once", [False, True])
-def test_an_engine_that_raises_leaves_a_question_out(
-    database: Database, caplog: pytest.LogCaptureFixture, *, at_once: bool
-) -> None:
-    """A defect would be there again: the participant is not asked for ever."""
-
-    class Defective(Asked):
-        def submit(self, request: Request) -> Future[Completion]:
-            if request.asked is None or request.asked.question.id != "aim":
-                return super().submit(request)
-            if at_once:
-                raise IndexError("of a beam")
-            future: Future[Completion] = Future()
-            future.set_exception(IndexError("of a beam"))
-            return future
-
-    who = _started(database)
-    assert worker(database, Defective(), owner="hand:1:x").simulate(who) is Outcome.FINISHED
-    assert {row.question for row in read_probabilities(database, "r")} == {"family", "divorce"}
-    assert "question aim is not weighed: the engine raised IndexError: of a beam" in caplog.text
 
 
 def test_a_question_that_cannot_be_weighed_is_left_out(database: Database) -> None:

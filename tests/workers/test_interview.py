@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from itertools import count
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from defsurvey.storage.runs.run import (
     Answer,
@@ -23,13 +28,14 @@ from defsurvey.storage.runs.run import (
     Reply,
     UsedDecoding,
 )
-from defsurvey.storage.surveys.survey import Question
+from defsurvey.storage.surveys.survey import Paraphrase, Question
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
+from defsurvey.workers.simulation.methods.def_ import remember
 from defsurvey.workers.simulation.prompts import option_text, prompt_text, request_text, words
-from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, citizen
+from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, US, citizen
 
 PAPER = Protocol(seed=11)
 PROTOCOLS = {
@@ -214,14 +220,6 @@ def test_the_published_code_can_show_an_answer_twice() -> None:
     assert all(len(set(step.memory)) == len(step.memory) for step in _interview(paper, PAPER))
 
 
-def test_without_capacity_nothing_is_shown() -> None:
-    """The memory ablation, and a drawn capacity of 0, give prompts of one turn."""
-    participant = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=0))
-    engine = Respondent()
-    assert {step.memory for step in _interview(participant, PAPER, engine)} == {()}
-    assert {len(request.messages) for request in engine.requests} == {1}
-
-
 def test_draws_are_made_per_question_where_the_protocol_says_so() -> None:
     """Each answer then has the draws of its own question, and the stored ones are not used."""
     protocol = PROTOCOLS["per-question"]
@@ -312,11 +310,6 @@ def test_nothing_is_asked_before_it_is_wanted() -> None:
     assert len(engine.requests) == 2
 
 
-def test_a_finished_participant_is_asked_nothing() -> None:
-    """There is no step left."""
-    assert _interview(replace(citizen(PAPER), next_item=len(QUESTIONS)), PAPER) == []
-
-
 def test_a_memory_that_cannot_be_recalled_is_an_error() -> None:
     """A participant is never asked with less than it remembers."""
     with pytest.raises(KeyError):
@@ -364,22 +357,157 @@ def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
     assert _ask_again(again, steps, 2, engine).attempt == 2
 
 
-def test_an_attempt_is_made_once() -> None:
-    """The same attempt would give the same completion, so asking for it is an error."""
-    steps = _interview(citizen(PAPER, 1), PAPER)
-    with pytest.raises(ValueError, match="participant 101, item 2: expected an attempt above 0, got 0"):
-        _ask_again(steps[2].answers[0], steps, 0, Respondent())
+# The fourth axis: every participant is asked in a wording that it drew.
 
 
-def test_options_in_a_drawn_order_are_shown_so_in_memory_too() -> None:
-    """A remembered request lists its options as they were shown when it was asked."""
-    condition = Condition(name="order", option_order=True)
-    engine = Respondent(refuses=10**9)
-    participant = citizen(PAPER, 0, condition=condition)
-    steps = _interview(replace(participant, draws=replace(participant.draws, memory_capacity=15)), PAPER, engine)
-    assert steps[1].memory == (0, 1)
-    turns = [turn.content for turn in engine.requests[2].messages if turn.role == "user"]
-    for item, turn in enumerate(turns[:2]):
-        shown = steps[item].answers[0].shown
-        assert turn == request_text(SURVEY.question(QUESTIONS[item]), shown, "en")
-    assert any(steps[item].answers[0].shown != SURVEY.question(QUESTIONS[item]).codes for item in range(4))
+PARAPHRASED = Condition(name="paraphrased", paraphrase=True)
+#: Two other wordings of every question but the last, and the second of these in English alone.
+WORDED = replace(
+    SURVEY,
+    paraphrases=tuple(
+        Paraphrase(question=name, number=number, language=language, text=f"{name} {language} {number}", model="m")
+        for name in QUESTIONS[:-1]
+        for number, language in ((1, "en"), (1, "zh"), (2, "en"))
+    ),
+)
+
+
+def _citizen(index: int, protocol: Protocol, condition: Condition = PARAPHRASED) -> Participant:
+    draws = draw_axes(protocol, condition, US, index, paraphrases=WORDED.most_paraphrases)
+    drawn = citizen(protocol, index, condition=condition)
+    return replace(drawn, draws=draws)
+
+
+def _answers(participant: Participant, protocol: Protocol, engine: Respondent) -> list[Answer]:
+    asked = interview(
+        questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol),
+        engine=engine,
+        recall={},
+        clock=lambda: 0.0,
+    )
+    return [step.answers[0] for step in asked]
+
+
+def test_wordings_are_drawn_evenly_and_leave_the_other_axes_as_they_are() -> None:
+    """Its own wording and each paraphrase come equally often; region, decoding and memory do not move."""
+    protocol = Protocol(seed=5)
+    drawn = [draw_axes(protocol, PARAPHRASED, US, index, paraphrases=2) for index in range(1500)]
+    counts = Counter(draws.paraphrase for draws in drawn)
+    assert set(counts) == {0, 1, 2}
+    assert min(counts.values()) > 420
+    plain = [draw_axes(protocol, DEF, US, index) for index in range(1500)]
+    assert [replace(draws, paraphrase=0) for draws in drawn] == plain
+
+
+@pytest.mark.parametrize("per", DrawsPer)
+def test_memory_keeps_the_wording_in_which_was_asked(per: DrawsPer) -> None:
+    """Each prompt has the wording drawn for it, and what is remembered the one in which it was asked."""
+    protocol = Protocol(seed=5, draws=per)
+    seen: set[int] = set()
+    for index in range(8):
+        engine = Respondent(refuses=10**9)
+        answers = _answers(_citizen(index, protocol), protocol, engine)
+        wordings = []
+        for answer, request in zip(answers, engine.requests, strict=True):
+            number = answer.draws.paraphrase
+            seen.add(number)
+            wordings.append(WORDED.worded(answer.question, number).text["en"])
+            assert request.messages[-1].content.count(f"Request: {wordings[-1]}\n") == 1
+            turns = [message.content for message in request.messages[:-1:2]]
+            assert [turn.split("\n")[0] for turn in turns] == [f"Request: {wordings[item]}" for item in answer.memory]
+    assert seen == {0, 1, 2}
+
+
+def test_a_question_without_that_paraphrase_keeps_its_own_words() -> None:
+    """So does one that has it in another language alone."""
+    assert WORDED.worded(QUESTIONS[-1], 2) == SURVEY.question(QUESTIONS[-1])
+    worded = WORDED.worded(QUESTIONS[0], 2)
+    assert worded.text == {"en": f"{QUESTIONS[0]} en 2", "zh": SURVEY.question(QUESTIONS[0]).text["zh"]}
+    assert worded.options == SURVEY.question(QUESTIONS[0]).options
+
+
+def test_without_the_axis_nobody_is_asked_otherwise() -> None:
+    """A survey that has paraphrases is asked in its own words by every other condition."""
+    protocol = Protocol(seed=5)
+    for index in range(5):
+        participant = _citizen(index, protocol, DEF)
+        assert participant.draws.paraphrase == 0
+        for item in range(len(QUESTIONS)):
+            given = questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol).request(item)
+            assert given == questionnaire(participant, survey=SURVEY, questions=QUESTIONS, protocol=protocol).request(
+                item
+            )
+
+
+# Memory: what stays, what is forgotten, and in which order it is shown.
+
+
+DRAWN, CHRONOLOGICAL = MemoryOrder.DRAWN, MemoryOrder.CHRONOLOGICAL
+
+
+def _remember(
+    memory: tuple[int, ...],
+    item: int | None,
+    capacity: int,
+    *,
+    with_replacement: bool = False,
+    order: MemoryOrder = DRAWN,
+    seed: int = 0,
+) -> tuple[int, ...]:
+    rng = np.random.default_rng(seed)
+    return remember(memory, item, capacity=capacity, with_replacement=with_replacement, order=order, rng=rng)
+
+
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_below_capacity_everything_stays(with_replacement: bool) -> None:
+    """An answer is put behind the others; nothing is drawn, so the generator is not touched."""
+    rng = np.random.default_rng(3)
+    kept = remember((4, 1), 6, capacity=3, with_replacement=with_replacement, order=DRAWN, rng=rng)
+    assert kept == (4, 1, 6)
+    assert rng.integers(2**62) == np.random.default_rng(3).integers(2**62)
+
+
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_no_capacity_no_memory(with_replacement: bool) -> None:
+    """Capacity 0 keeps nothing, whatever was there."""
+    assert _remember((), 0, 0, with_replacement=with_replacement) == ()
+    assert _remember((1, 2, 3), None, 0, with_replacement=with_replacement) == ()
+
+
+def test_above_capacity_the_paper_keeps_each_entry_at_most_once_and_all_alike() -> None:
+    """Without replacement, in drawn order: each of the 24 ordered selections of 3 of 4 is as likely."""
+    kept = Counter(_remember((0, 1, 2), 3, 3, seed=seed) for seed in range(4800))
+    assert len(kept) == 24
+    assert all(len(set(memory)) == 3 for memory in kept)
+    assert chisquare(list(kept.values())).pvalue > 0.001
+
+
+def test_above_capacity_the_published_code_can_keep_an_entry_twice() -> None:
+    """With replacement: each of the 64 sequences of 3 of 4 is as likely, those with repetitions included."""
+    kept = Counter(_remember((0, 1, 2), 3, 3, with_replacement=True, seed=seed) for seed in range(6400))
+    assert len(kept) == 64
+    assert chisquare(list(kept.values())).pvalue > 0.001
+
+
+def test_a_smaller_capacity_forgets_even_without_a_new_answer() -> None:
+    """Where the capacity is drawn per question it can fall below what is remembered."""
+    kept = _remember((5, 6, 7, 8), None, 2)
+    assert len(kept) == 2
+    assert set(kept) <= {5, 6, 7, 8}
+
+
+@given(
+    st.lists(st.integers(0, 50), unique=True, max_size=20),
+    st.integers(0, 20),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_chronological_memory_is_the_drawn_one_sorted(
+    memory: list[int], capacity: int, with_replacement: bool, seed: int
+) -> None:
+    """The order of showing changes nothing about what is kept; no more than the capacity stays."""
+    drawn = _remember(tuple(memory), 51, capacity, with_replacement=with_replacement, seed=seed)
+    shown = _remember(tuple(memory), 51, capacity, with_replacement=with_replacement, seed=seed, order=CHRONOLOGICAL)
+    assert list(shown) == sorted(drawn)
+    assert len(drawn) == min(capacity, len(memory) + 1)
+    assert set(drawn) <= {*memory, 51}

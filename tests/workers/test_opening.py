@@ -11,7 +11,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import opening
@@ -49,21 +48,6 @@ def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None
         engine = open_engine(card, survey=small_survey, cache=tmp_path / "cache")
         assert isinstance(engine, Engine)
         engine.close()
-
-
-def test_a_transformers_card_opens(small_survey: Survey, tiny_card: ModelCard, tmp_path: Path) -> None:
-    """The engine that a card names is the one that serves."""
-    engine = open_engine(tiny_card, survey=small_survey, cache=tmp_path, threads=1)
-    assert isinstance(engine, Engine)
-    assert engine.describe()["engine"] == "transformers"
-    assert engine.describe()["threads"] == "1"
-    engine.close()
-
-
-def test_an_unknown_engine_has_no_card() -> None:
-    """Not even one made in code."""
-    with pytest.raises(ValidationError, match="one of transformers, "):
-        ModelCard(name="m", engine="telepathy")
 
 
 def test_weights_that_are_not_there_are_unavailable(tmp_path: Path) -> None:
@@ -132,21 +116,6 @@ def test_whatever_keeps_an_engine_from_opening_makes_it_unavailable(
     """A worker would try it again without end, and say nothing."""
     with pytest.raises(EngineUnavailable, match=f"^model m: {told}"):
         open_engine(own(source), survey=small_survey, cache=tmp_path)
-
-
-def test_what_nobody_foresaw_is_in_the_log_with_its_traceback(
-    own: Callable[[str], ModelCard], small_survey: Survey, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It may be a defect of ours; what an engine says of itself in so many words needs no traceback."""
-    with pytest.raises(EngineUnavailable):
-        open_engine(own(f"{OPENING}raise ZeroDivisionError('by us')"), survey=small_survey, cache=tmp_path)
-    (record,) = caplog.records
-    assert record.getMessage() == "model m: cannot be opened: ZeroDivisionError: by us"
-    assert record.exc_info is not None
-    caplog.clear()
-    with pytest.raises(EngineUnavailable, match="there is no file or folder"):
-        open_engine(ModelCard(name="m", path=tmp_path / "absent"), survey=small_survey, cache=tmp_path)
-    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

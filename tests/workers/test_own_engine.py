@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from defsurvey.jobs.cli.main import main
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines.base import Asked, Counting, Engine, FinishReason, Message, Mortal, Request, Roomy
+from defsurvey.workers.engines.base import Asked, FinishReason, Message, Request
 from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.models import read_cards
 from tests.workers.citizens import SURVEY
@@ -100,18 +100,6 @@ def test_the_documented_engine_answers_whatever_it_is_asked(documented: Path) ->
     given_up = engine.submit(replace(ASKED, asked=None)).result()
     assert (given_up.finish, given_up.text) == (FinishReason.ERROR, "")
     assert given_up.error
-
-
-@pytest.mark.usefixtures("found")
-def test_what_an_engine_may_say_beyond_its_protocol(documented: Path, tiny_engine: Engine) -> None:
-    """One of ours says all of it, the documented one nothing; both are engines."""
-    card = read_cards(documented / "cards.toml")["my-rule"]
-    engine = open_engine(card, survey=SURVEY, cache=documented)
-    for further in (Mortal, Roomy, Counting):
-        assert isinstance(tiny_engine, further)
-        assert not isinstance(engine, further)
-    assert isinstance(tiny_engine, Engine)
-    assert isinstance(engine, Engine)
 
 
 @pytest.mark.parametrize(

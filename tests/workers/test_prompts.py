@@ -57,19 +57,6 @@ def test_without_a_region_the_country_stands_alone() -> None:
     assert prompt_text(FAMILY, FAMILY.codes, CN, None, "zh").startswith("我希望你扮演一位来自中国的公民。\n")
 
 
-def test_culture_and_language_are_independent() -> None:
-    """A Chinese citizen can be asked in English: places and options then have their English names."""
-    prompt = prompt_text(FAMILY, FAMILY.codes, CN, "CN-GD", "en")
-    assert "from China, living in Guangdong." in prompt
-    assert "2: Rather important" in prompt
-
-
-def test_options_are_listed_in_the_order_shown_with_their_own_codes() -> None:
-    """Reordering moves the lines; a code stays with its label."""
-    lines = request_text(AIM, (3, 1, 2, 4), "en").splitlines()[1:]
-    assert lines == ["3: A say", "1: Growth", "2: Defence", "4: Something else"]
-
-
 def test_a_scale_is_told_by_its_two_ends() -> None:
     """One line instead of ten; shown in reverse, the high end comes first."""
     up, down = DIVORCE.codes, tuple(reversed(DIVORCE.codes))

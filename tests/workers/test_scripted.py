@@ -6,11 +6,9 @@ import re
 import time
 from collections import Counter
 from concurrent.futures import CancelledError, Future, wait
-from pathlib import Path
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from scipy import stats
 
 from defsurvey.storage.runs.run import Decoding
@@ -19,15 +17,13 @@ from defsurvey.workers.engines.base import (
     NO_DECODING,
     Asked,
     Completion,
-    Engine,
     EngineUnavailable,
     FinishReason,
     Request,
     give_up,
 )
-from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.scripted import Delay, ScriptedEngine, choose_mode, draw_multiple
-from defsurvey.workers.models import RESPONDENTS, ModelCard
+from defsurvey.workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
+from defsurvey.workers.models import ModelCard
 from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
 
 
@@ -51,16 +47,6 @@ def _codes(reply: Completion) -> tuple[int, ...]:
     """Read the codes of a canonical reply with a regular expression of the test's own."""
     first = reply.text.splitlines()[0]
     return tuple(int(code) for code in re.findall(r"(?:^Answer: |^答案：|; |；)(\d+)", first))
-
-
-def test_every_bundled_respondent_is_an_engine(small_survey: Survey, tmp_path: Path) -> None:
-    """Each respondent opens from its card and answers with a finished completion."""
-    for respondent in RESPONDENTS:
-        engine = open_engine(_card(respondent), survey=small_survey, cache=tmp_path)
-        assert isinstance(engine, Engine)
-        assert engine.submit(_request(IMPORTANCE, 1)).result().finish is FinishReason.STOP
-        assert engine.describe()["respondent"] == respondent
-        engine.close()
 
 
 def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: Survey) -> None:
@@ -219,12 +205,6 @@ def test_a_request_that_does_not_say_what_is_asked_is_an_error(small_survey: Sur
     assert "what it is asked" in reply.error
 
 
-def test_an_unknown_respondent_has_no_card() -> None:
-    """A card made in code is checked too."""
-    with pytest.raises(ValidationError, match="respondent"):
-        _card("robot")
-
-
 def test_replies_with_latency_overlap(small_survey: Survey) -> None:
     """Hundreds of replies that take a quarter of a second each are there together, and not before."""
     engine = ScriptedEngine(_card("uniform", latency=0.25), small_survey)
@@ -239,17 +219,6 @@ def test_replies_with_latency_overlap(small_survey: Survey) -> None:
     assert 0.25 <= elapsed < 5
 
 
-def test_latency_changes_no_reply(small_survey: Survey) -> None:
-    """Late replies are the same replies, each to its own request, a cancelled one excepted."""
-    engine = ScriptedEngine(_card("human", latency=0.02), small_survey)
-    futures = [engine.submit(_request(IMPORTANCE, seed)) for seed in range(20)]
-    assert futures[3].cancel()
-    late = [future.result(timeout=10).text for future in futures if not future.cancelled()]
-    engine.close()
-    prompt = [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 20)]
-    assert late == prompt[:3] + prompt[4:]
-
-
 def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Survey) -> None:
     """A closed respondent neither finishes nor begins a reply."""
     engine = ScriptedEngine(_card("uniform", latency=60.0), small_survey)
@@ -260,20 +229,6 @@ def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Surve
     assert future.cancelled()
     with pytest.raises(EngineUnavailable, match="closed"):
         engine.submit(_request(IMPORTANCE, 2))
-
-
-@pytest.mark.parametrize("question", [IMPORTANCE, QUALITIES], ids=["single", "multiple"])
-def test_five_thousand_replies_a_second(small_survey: Survey, question: Question) -> None:
-    """The respondent must not be what a load test measures."""
-    engine = ScriptedEngine(_card("human"), small_survey)
-    requests = [_request(question, seed) for seed in range(2000)]
-    rates = []
-    for _ in range(3):
-        begun = time.process_time()
-        for request in requests:
-            engine.submit(request).result()
-        rates.append(len(requests) / (time.process_time() - begun))
-    assert max(rates) > 5000
 
 
 # A request that an engine gives up: whoever waits for it, one way or the other, is told once.
@@ -294,22 +249,3 @@ def test_what_is_given_up_is_over_for_those_who_wait(caplog: pytest.LogCaptureFi
     with pytest.raises(CancelledError):
         future.result(0)
     assert not caplog.records
-
-
-def test_what_is_there_already_stays() -> None:
-    """A reply is not taken back, nor one that is just being handed over."""
-    future: Future[Completion] = Future()
-    assert future.set_running_or_notify_cancel()
-    give_up(future)
-    future.set_result(REPLY)
-    give_up(future)
-    assert future.result(0) == REPLY
-
-
-def test_replies_that_never_come_due_are_over_for_those_who_wait() -> None:
-    """Those that their owner cancelled before as well."""
-    delay = Delay()
-    futures = [delay.after(60.0, REPLY) for _ in range(3)]
-    assert futures[1].cancel()
-    delay.close()
-    assert not wait(futures, timeout=1).not_done

@@ -130,24 +130,6 @@ def test_only_text_is_read_and_cached_tokens_count(protocol: Protocol) -> None:
     assert (completion.prompt_tokens, completion.completion_tokens) == (103, 9)
 
 
-def test_an_empty_message_is_an_empty_completion(protocol: Protocol) -> None:
-    """The model had nothing to say: that is its answer, and was paid for; what is not counted is not known."""
-    body = json.loads(message().body) | {"content": []}
-    del body["usage"]
-    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask(reply_start="Answer: "), answer_prefix=True)
-    assert (completion.text, completion.finish) == ("", FinishReason.STOP)
-    assert completion.prompt_tokens is completion.completion_tokens is None
-
-
-def test_a_server_of_ones_own_is_not_given_the_providers_key(
-    protocol: Protocol, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The client would look for a key by itself; it must not find one."""
-    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    _, got = exchange(protocol, message(), ask(), key=None)
-    assert KEY not in str(got.headers)
-
-
 @pytest.mark.parametrize("key", [None, KEY])
 def test_nothing_of_the_clients_own_environment_is_sent(
     protocol: Protocol, monkeypatch: pytest.MonkeyPatch, key: str | None

@@ -41,39 +41,6 @@ def test_a_model_id_is_enough(tmp_path: Path) -> None:
     assert (openai.cost(1, 1), openai.prices, openai.costs) == (None, None, False)
 
 
-def test_every_field_is_taken_up(tmp_path: Path) -> None:
-    """A whole card."""
-    text = """[m]
-engine = "openai"
-model = "org/x"
-base_url = "http://localhost:8000/v1"
-key = "MY_KEY"
-takes = ["beams", "max_completion_tokens"]
-body = {top_k = 0}
-concurrency = 200
-attempts = 3
-timeout_seconds = 60
-input_price = 0.5
-output_price = 0
-priced = "2026-10-05"
-"""
-    assert read(tmp_path, text) == ModelCard(
-        name="m",
-        engine="openai",
-        model="org/x",
-        base_url="http://localhost:8000/v1",
-        key="MY_KEY",
-        takes=("beams", "max_completion_tokens"),
-        body={"top_k": 0},
-        concurrency=200,
-        attempts=3,
-        timeout_seconds=60,
-        input_price=0.5,
-        output_price=0.0,
-        priced="2026-10-05",
-    )
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

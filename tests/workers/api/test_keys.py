@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import keys
@@ -135,9 +134,3 @@ def test_a_retired_model_is_refused_with_its_successor(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match=message):
         check_card(retired, cache=tmp_path)
     assert not find_card(retired.retired, cards).retired
-
-
-def test_a_card_made_in_code_is_checked_as_well() -> None:
-    """It does not say what to ask."""
-    with pytest.raises(ValidationError, match="the name by which the server knows the model"):
-        ModelCard(name="m", engine="openai")

@@ -57,16 +57,6 @@ def test_a_request_as_it_is_sent(protocol: Protocol) -> None:
     )
 
 
-def test_without_sampling_the_temperature_is_zero(protocol: Protocol) -> None:
-    """The protocol has no other switch; beams stay the server's default."""
-    completion, got = exchange(protocol, chat(), ask(decoding=Decoding(num_beams=4)))
-    assert got.body["temperature"] == 0.0
-    assert got.body.keys().isdisjoint({"n", "best_of", "use_beam_search"})
-    assert completion.used == UsedDecoding(
-        num_beams=None, do_sample=False, temperature=0.0, top_p=1.0, max_new_tokens=512
-    )
-
-
 def test_what_the_server_does_not_take_is_not_sent(protocol: Protocol) -> None:
     """And recorded as its default."""
     completion, got = exchange(protocol, chat(), ask(), takes=())
@@ -124,20 +114,6 @@ def test_finish_reasons(protocol: Protocol, reply: Reply, finish: FinishReason, 
     assert (completion.finish, completion.text) == (finish, text)
 
 
-def test_content_in_parts_is_its_texts(protocol: Protocol) -> None:
-    """Models that think send their thoughts beside the answer; those are not the answer."""
-    parts = [
-        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
-        {"type": "text", "text": "Answer: "},
-        {"type": "text", "text": "3"},
-        "not a part",
-    ]
-    body = json.loads(chat().body)
-    body["choices"][0]["message"]["content"] = parts
-    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
-    assert (completion.text, completion.finish) == ("Answer: 3", FinishReason.STOP)
-
-
 def broken_off(text: str, finish: str, error: object = None) -> Reply:
     """A chat completion that ended before the model had, told as a success."""
     body = json.loads(chat(text, finish=finish).body)
@@ -187,14 +163,6 @@ def test_the_beginning_of_a_reply_is_told_once_whatever_the_server_repeats(proto
     completion, got = exchange(protocol, chat(said), ask(reply_start="Answer: "))
     assert len(got.body["messages"]) == 1
     assert completion.text == said
-
-
-def test_tokens_that_are_not_counted_are_not_known(protocol: Protocol) -> None:
-    """Some servers send no usage."""
-    body = json.loads(chat().body)
-    del body["usage"]
-    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
-    assert completion.prompt_tokens is completion.completion_tokens is None
 
 
 def test_a_server_without_a_key_is_sent_none(protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,13 +246,6 @@ def test_an_error_that_comes_as_a_success_is_what_it_says(
         assert len(server.got) == asked
 
 
-def test_an_error_beside_a_reply_is_no_error(protocol: Protocol) -> None:
-    """Some servers always send the field."""
-    body = json.loads(chat("So").body) | {"error": None}
-    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
-    assert completion.text == "So"
-
-
 def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
     """For provenance: address, model, what is put into every request and by which client."""
     with protocol.engine(lambda got, before: chat(), body={"top_k": 0}) as (engine, server):
@@ -297,3 +258,17 @@ def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
             "answer_prefix": "false",
             "httpx2": httpx2.__version__,
         }
+
+
+def test_content_in_parts_is_its_texts(protocol: Protocol) -> None:
+    """Models that think send their thoughts beside the answer; those are not the answer."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]},
+        {"type": "text", "text": "Answer: "},
+        {"type": "text", "text": "3"},
+        "not a part",
+    ]
+    body = json.loads(chat().body)
+    body["choices"][0]["message"]["content"] = parts
+    completion, _ = exchange(protocol, Reply(body=json.dumps(body)), ask())
+    assert (completion.text, completion.finish) == ("Answer: 3", FinishReason.STOP)

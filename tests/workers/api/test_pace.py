@@ -101,14 +101,6 @@ def test_what_goes_well_lets_one_more_through_per_round() -> None:
     assert pace.limit == 12
 
 
-def test_other_failures_say_nothing_about_the_pace() -> None:
-    """A broken connection is no overload."""
-    pace = Pace(4)
-    with pytest.raises(Retryable), pace.turn():
-        raise Retryable("cut")
-    assert pace.limit == 4
-
-
 def test_the_longest_wait_holds_for_all_and_closing_ends_it() -> None:
     """A later, shorter one does not shorten it."""
     pace = Pace(4)
@@ -134,24 +126,6 @@ def test_the_longest_wait_holds_for_all_and_closing_ends_it() -> None:
     assert refused.wait(1.0)
     with pytest.raises(CancelledError), pace.turn():
         pass
-
-
-def test_a_wait_that_ends_between_two_looks_at_the_clock_is_over() -> None:
-    """It passes while a turn is asked for: the turn is given, not waited for without end."""
-    clock = Clock()
-    looks: list[float] = []
-    pace = Pace(4, clock=lambda: looks.pop() if looks else clock())
-    overload(pace, clock, wait=1.0)
-    looks.append(clock.now + 0.9999999)
-    clock.now += 1.0000001
-    given = threading.Event()
-
-    def want() -> None:
-        with pace.turn():
-            given.set()
-
-    threading.Thread(target=want, daemon=True).start()
-    assert given.wait(1.0)
 
 
 @pytest.mark.parametrize(
