@@ -32,7 +32,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
 from defsurvey.workers.judging.batches import check_batches
-from defsurvey.workers.judging.verdicts import judge_name
+from defsurvey.workers.judging.prompt import judge_name
 from defsurvey.workers.models import find_card, read_cards
 
 #: Who judges where neither the command nor the study says.

@@ -12,7 +12,8 @@ import pytest
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Rubric, Verdict, rubric_in
 from defsurvey.storage.runs.run import AnswerState, EngineDescription, Reply, UsedDecoding
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.judging.verdicts import decided, findings_in, judge_name, judgement_in
+from defsurvey.workers.judging.prompt import judge_name
+from defsurvey.workers.judging.verdicts import decided, findings_in, judgement_in
 from defsurvey.workers.models import ModelCard
 
 RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sunday, and that is enough."

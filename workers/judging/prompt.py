@@ -13,10 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Rubric, Verdict
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, GivenAnswer, Judge, JudgeName, Rubric, Verdict
 from defsurvey.storage.runs.run import DEF, AnswerState, Decoding
 from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Survey
-from defsurvey.workers.engines.base import Message, Request
+from defsurvey.workers.engines.base import Engine, Message, Request
+from defsurvey.workers.engines.opening import describe_engine
+from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.methods import METHODS
 from defsurvey.workers.simulation.methods.method import PromptParts
 from defsurvey.workers.simulation.prompts import option_text
@@ -91,6 +93,25 @@ def asked_text(subject: Subject) -> str:
     if method.slots > 1:
         asked += f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
     return asked
+
+
+def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
+    """The name under which a judge's verdicts are kept: model, version, rubric.
+
+    The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
+    says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
+    """
+    said = describe_engine(card.name, engine)
+    digest = said.get("weights_sha256") or said.get("revision") or ""
+    version = card.model if card.hosted else digest[:12] or said.get("weights") or card.revision
+    edition = f"{'' if rubric is Rubric.OWN else f'{rubric.value} '}{VERSIONS[rubric]}"
+    return JudgeName(
+        identity=f"{card.name} ({version}, rubric {edition})",
+        model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
+        description={name: value for name, value in said.items() if name != "server"},
+        input_price=card.input_price,
+        output_price=card.output_price,
+    )
 
 
 def mark(response: str) -> str:

@@ -1,4 +1,4 @@
-"""Who judges, from a judge's reply to verdicts, and what a program decides without any judge.
+"""From a judge's reply to verdicts, and what a program decides without any judge.
 
 Nothing raises and nothing is guessed: whatever is no valid verdict becomes ``unsure`` with the reason, never a pass.
 Only the judge's own reply is read here: nothing that a response says about verdicts can become one.
@@ -15,17 +15,11 @@ from typing import Any
 from defsurvey.storage.runs.judgement import (
     DIMENSIONS,
     Finding,
-    Judge,
     Judgement,
-    JudgeName,
-    Rubric,
     Verdict,
 )
 from defsurvey.storage.runs.run import AnswerState, Reply
-from defsurvey.workers.engines.base import Completion, Engine, FinishReason
-from defsurvey.workers.engines.opening import describe_engine
-from defsurvey.workers.judging.prompt import VERSIONS
-from defsurvey.workers.models import ModelCard
+from defsurvey.workers.engines.base import Completion, FinishReason
 from defsurvey.workers.simulation.answer_parser import spoken
 
 #: Evidence and reasons are kept up to so many characters.
@@ -37,25 +31,6 @@ _GAP = re.compile(r"\.\.\.|…|\[\.\.\.\]")
 
 class JudgeGaveUp(RuntimeError):
     """There is no reply to one call; the message says why."""
-
-
-def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
-    """The name under which a judge's verdicts are kept: model, version, rubric.
-
-    The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
-    says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
-    """
-    said = describe_engine(card.name, engine)
-    digest = said.get("weights_sha256") or said.get("revision") or ""
-    version = card.model if card.hosted else digest[:12] or said.get("weights") or card.revision
-    edition = f"{'' if rubric is Rubric.OWN else f'{rubric.value} '}{VERSIONS[rubric]}"
-    return JudgeName(
-        identity=f"{card.name} ({version}, rubric {edition})",
-        model=Judge(model=card.name, sample=1.0, rubric=rubric).key,
-        description={name: value for name, value in said.items() if name != "server"},
-        input_price=card.input_price,
-        output_price=card.output_price,
-    )
 
 
 def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
