@@ -165,14 +165,13 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     manifest = parse(written)
     told = manifest if isinstance(manifest, dict) else {}
     if (told.get("format"), told.get("schema")) != (FORMAT, schema.HEAD):
-        found = [told.get("format"), told.get("schema")] if told else manifest
+        found = [told.get("format"), told.get("schema")]
         raise _bad(path, f"expected format {FORMAT} and schema {schema.HEAD}, got {found}")
     run, members = told.get("run"), told.get("members")
     if not isinstance(run, str) or not NAME.fullmatch(run):
         raise _bad(path, f"expected the id of a run, {NAME_RULE}, got {run!r}")
     if not isinstance(members, dict) or members.keys() != set(_TABLES):
-        found = sorted(members) if isinstance(members, dict) else members
-        raise _bad(path, f"expected members {', '.join(_TABLES)}, got {found}")
+        raise _bad(path, f"expected members {', '.join(_TABLES)}, got {members}")
     for name, member in members.items():
         if not isinstance(member, dict) or not {"rows", "sha256"} <= member.keys():
             raise _bad(path, f"member {name}: expected rows and sha256, got {member}")
@@ -267,9 +266,6 @@ def _here(name: str, row: dict[str, Any], keys: _Keys) -> dict[str, Any]:
             if row[owner] not in keys[owner]:
                 raise Misfit(f"{owner}: expected one that the run has, got {row[owner]}")
             row[owner] = keys[owner][row[owner]]
-    for column in ("choices", "shown", "memory"):
-        if column in row:
-            row[column] = tuple(row[column])
     if name == "participant":
         row |= NOBODYS
     return row

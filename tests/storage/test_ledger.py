@@ -286,27 +286,6 @@ def test_a_process_has_a_name_of_its_own() -> None:
     assert lease_owner() != name
 
 
-def test_threads_that_checkpoint_at_once_lose_nothing(database: Database, ledger: Ledger) -> None:
-    """32 threads, each with its own participant: every answer is there and every count is exact."""
-    questions = [f"Q{number}" for number in range(12)]
-    store.add_run(database, new_run(new_cell(participants=32), questions=questions))
-    ids = participant_ids(database)
-    start = Barrier(32)
-
-    def work(who: int) -> None:
-        start.wait()
-        finish(ledger, who, questions=12)
-
-    with ThreadPoolExecutor(32) as pool:
-        list(pool.map(work, ids))
-    assert progress_of(database, "first") == Progress(planned=384, answered=384)
-    assert participants_by_state(database, "first")["finished"] == 32
-    a = tables.answer.c
-    with database.read() as connection:
-        query = select(a.participant, func.count(), func.max(a.item)).group_by(a.participant)
-        assert sorted(tuple(row) for row in connection.execute(query)) == [(who, 12, 11) for who in ids]
-
-
 def test_processes_that_checkpoint_at_once_lose_nothing(url: str, database: Database) -> None:
     """Two processes write to one database at once: every answer of both is there."""
     store.add_run(database, new_run(new_cell(participants=20), questions=[f"Q{number}" for number in range(12)]))

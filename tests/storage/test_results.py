@@ -17,13 +17,10 @@ from defsurvey.storage.runs.results import AnswerArrays, TokenCount, read_draws,
 from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import (
     AnswerState,
-    Condition,
     DrawsPer,
-    OptionProbabilities,
     Participant,
     Protocol,
 )
-from defsurvey.storage.runs.steps import commit_probabilities
 from defsurvey.storage.runs.store import add_run, record_served
 from tests.storage.small_run import (
     DRAWS,
@@ -128,19 +125,6 @@ def test_telemetry_is_given_when_asked_for(database: Database, ledger: Ledger) -
     assert all(type(row[name]) is kind for name, kind in TELEMETRY.items())
     assert (row["attempt"], row["seconds"], row["worker"]) == (0, 1.5, "host:1:here")
     assert {name: row[name] for name in COLUMNS} == plain
-
-
-def test_rows_of_one_state_of_the_run(database: Database, ledger: Ledger) -> None:
-    """Answers that are committed while rows are being read do not appear half way."""
-    cells = [new_cell("model-a", participants=1), new_cell("model-b", participants=1)]
-    add_run(database, new_run(*cells))
-    one, other = participant_ids(database)
-    finish(ledger, one)
-    rows = answer_rows(database, "first")
-    first = next(rows)
-    finish(ledger, other)
-    assert {row["model"] for row in [first, *rows]} == {"model-a"}
-    assert {row["model"] for row in answer_rows(database, "first")} == {"model-a", "model-b"}
 
 
 ARRAYS = [field.name for field in fields(AnswerArrays)]
@@ -276,33 +260,6 @@ def test_tokens_are_summed_over_the_answers_that_carry_them(database: Database, 
     results = read_results(database, "first")
     assert results.tokens == {"model-a": TokenCount(answers=2, prompt=200, completion=14, seconds=3.0)}
     assert results.model_seconds == {"model-a": 3.5, "model-b": 0.5}
-
-
-def test_what_a_card_says_is_told_from_what_served(database: Database) -> None:
-    """Prices are remembered with the run: they may have changed by the time of the report."""
-    started(database)
-    facts = {"series": "S", "input_price": "2", "output_price": "10", "priced": "2026-10"}
-    record_served(database, "first", "model-a", {"weights": "aa", **facts}, {})
-    results = read_results(database, "first")
-    assert (results.engines, results.model_facts) == ({"model-a": {"weights": "aa"}}, {"model-a": facts})
-
-
-def test_option_probabilities_come_with_the_run(database: Database, ledger: Ledger) -> None:
-    """By the position of their cell; a run that read none has none."""
-    first_token = Condition(name="first-token", method="first-token", slots=0)
-    _, who = started(database, new_cell(participants=1), replace(new_cell(participants=1), condition=first_token))
-    assert read_results(database, "first").probabilities == ()
-    found = OptionProbabilities(
-        participant=who, item=0, question="A", order=0, shown=(2, 1, 4, 3), probabilities=(0.5, 0.25, 0.25, 0.0)
-    )
-    commit_probabilities(database, claimed(ledger, who), 0, [found])
-    rows = read_results(database, "first").probabilities
-    assert [(row.cell, row.option, row.probability) for row in rows] == [
-        (1, 2, 0.5),
-        (1, 1, 0.25),
-        (1, 4, 0.25),
-        (1, 3, 0),
-    ]
 
 
 def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:
