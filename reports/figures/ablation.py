@@ -10,12 +10,12 @@ from defsurvey.reports.analysis import Analysis, NotRun, why_not
 from defsurvey.reports.cells import Contrast
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import NATS, Frame, Scale, reach
+from defsurvey.reports.figures.projection import cultural_map, paper_map
 from defsurvey.reports.figures.shared import (
     LEVEL,
     MeanRow,
     OfCell,
     conditions,
-    cultural_map,
     fewer,
     language_of,
     main_condition,
@@ -23,7 +23,6 @@ from defsurvey.reports.figures.shared import (
     mean_rows,
     named_in,
     paired,
-    paper_map,
     spoken,
     where_asked,
 )

@@ -13,8 +13,15 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, NotRun
 from defsurvey.reports.charts.drawing import AXIS, INK, SOFT, Chart, Row, layer, looks, shortened
-from defsurvey.reports.figures.projection import WRITTEN_OUT, MapArrow, MapRow, Projection
-from defsurvey.reports.figures.shared import all_of, cultural_map, paper_map
+from defsurvey.reports.figures.projection import (
+    WRITTEN_OUT,
+    MapArrow,
+    MapRow,
+    Projection,
+    all_of,
+    cultural_map,
+    paper_map,
+)
 from defsurvey.reports.figures.words import culture_names, meanings, named_cultures, section
 from defsurvey.reports.metrics.cultural_map import Way
 from defsurvey.reports.number_format import NONE, counted, fixed, listed, signed

@@ -161,14 +161,25 @@ def gender_section(analysis: Analysis, section: Section) -> Section:
     rows = [row for row in part.sound if row.culture in known and isfinite(row.mismatching.gender[0])]
     if not rows:
         raise NotRun("no mismatching item has a reference for women and men")
+    drawn = replace(section, title=_skewed(analysis, rows), charts=_gender_charts(analysis, rows))
+    return _shown(analysis, part, drawn, "half", gender=True)
+
+
+def _shown(analysis: Analysis, part: Profiles, drawn: Section, dashed: str, *, gender: bool) -> Section:
+    """The tables of sexes or ages beneath their charts, the paper's way folded."""
+    anchor = drawn.anchor
+    raw = Fold(
+        anchor=f"{anchor}-paper",
+        title="The paper's way: by counts of people",
+        paragraphs=("A larger group has more people behind every answer: shares lean towards it by that alone.",),
+        tables=(_profile_table(analysis, part.paper, f"{anchor}-paper-shares", gender=gender),),
+    )
     return replace(
-        section,
-        title=_skewed(analysis, rows),
+        drawn,
         paragraphs=_paragraphs(analysis, part),
-        charts=_gender_charts(analysis, rows),
-        chart_note=f"Dashed: half. {_LINES}",
-        tables=(_profile_table(analysis, part.sound, "figure-11-shares", gender=True),),
-        folds=(_raw(analysis, part, "figure-11-paper", gender=True),),
+        chart_note=f"Dashed: {dashed}. {_LINES}",
+        tables=(_profile_table(analysis, part.sound, f"{anchor}-shares", gender=gender),),
+        folds=(raw,),
     )
 
 
@@ -230,16 +241,8 @@ def age_section(analysis: Analysis, section: Section) -> Section:
     rows = [row for row in part.sound if isfinite(row.mismatching.age[0])]
     if not rows:
         raise NotRun("no mismatching item has a reference for all three age groups")
-    return replace(
-        section,
-        title=_ages(analysis, rows),
-        paragraphs=_paragraphs(analysis, part),
-        legend=AGE_LABELS,
-        charts=_age_charts(analysis, rows),
-        chart_note=f"Dashed: a third. {_LINES}",
-        tables=(_profile_table(analysis, part.sound, "figure-12-shares", gender=False),),
-        folds=(_raw(analysis, part, "figure-12-paper", gender=False),),
-    )
+    drawn = replace(section, title=_ages(analysis, rows), legend=AGE_LABELS, charts=_age_charts(analysis, rows))
+    return _shown(analysis, part, drawn, "a third", gender=False)
 
 
 def _ages(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
@@ -318,15 +321,6 @@ def _profile_table(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, 
     fields += [Field(f"Lift, {group}", lift(place), over) for place, group in enumerate(groups, start=first)]
     caption = f"Shares of items by {'sex' if gender else 'age'} whose answer it is most typical of"
     return culture_table(analysis, rows, fields, anchor=anchor, caption=caption)
-
-
-def _raw(analysis: Analysis, part: Profiles, anchor: str, *, gender: bool) -> Fold:
-    return Fold(
-        anchor=anchor,
-        title="The paper's way: by counts of people",
-        paragraphs=("A larger group has more people behind every answer: shares lean towards it by that alone.",),
-        tables=(_profile_table(analysis, part.paper, f"{anchor}-shares", gender=gender),),
-    )
 
 
 @section("appendix-g", "App. G · Mismatches", "Mismatching items by dimension, sex and age", "Appendix G")

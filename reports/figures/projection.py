@@ -5,13 +5,15 @@ Residual options ("other") have no place on a scale and enter no score.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from defsurvey.reports.analysis import CellAnalysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Bools, Floats, ItemTable
+from defsurvey.reports.figures.shared import main_condition
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.cultural_map import (
     Arrow,
@@ -184,25 +186,12 @@ class Projection:
         return len(self.cultures) > 2 and bool(self.numbers)
 
 
-def project(
-    cultures: Sequence[CultureAnalysis],
-    subjects: Sequence[tuple[str, CellAnalysis]],
-    scoring: Scoring,
-    items: ItemTable,
-    dimensions: Iterable[str],
-) -> Projection | None:
+def project(analysis: Analysis, cultures: Sequence[CultureAnalysis], scoring: Scoring) -> Projection:
     """Map people of all cultures, and models that have a score in every dimension that all people have one in.
 
-    Args:
-        cultures: people of the first lie to the right of the others' middle.
-        subjects: what each cell is called on the map.
-        scoring: of the items.
-        items: the run's.
-        dimensions: codes of the survey's value dimensions, in the order of their positions.
-
-    Returns:
-        None where no model has a score in every dimension.
+    People of the first culture lie to the right of the others' middle.
     """
+    items, dimensions = analysis.items, analysis.results.survey.dimensions
     used = scoring.used
 
     def columns(by_item: Floats) -> Floats:
@@ -212,7 +201,7 @@ def project(
     asked = np.asarray(~np.isnan(people).any(axis=0))
     known = {culture.culture.code: used & ~np.isnan(culture.reference.n) for culture in cultures}
     whole, left_out, found = [], [], [*people]
-    for name, cell in subjects:
+    for name, cell in _subjects(analysis):
         mean = columns(model_scores(cell, scoring, known[cell.cell.culture]))
         if np.isnan(mean[asked]).any():
             left_out.append(f"{name}, {cell.cell.culture}")
@@ -220,7 +209,7 @@ def project(
             whole.append((name, cell))
             found.append(mean)
     if not whole:
-        return None
+        raise NotRun("no model has a score in every dimension")
     table = np.stack(found)[:, asked]
     components = principal_components(table, right=0, left=range(1, len(people)))
     points: list[tuple[float, float]] = [(x, y) for x, y in components.points.tolist()]
@@ -273,3 +262,71 @@ def _arrows(
         for name in dict.fromkeys(subject for subject, _ in ends)
         if (name, first) in ends and (name, to) in ends
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CulturalMap:
+    """Figure 7."""
+
+    cultures: tuple[str, ...]  #: two or more, in the survey's order; arrows go from the first to each of the others
+    items: int  #: that people of all of them answered
+    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, these items
+    paper: Projection  #: raw option codes, whatever each culture was asked
+
+
+def cultural_map(analysis: Analysis) -> CulturalMap:
+    """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
+    cultures, items = _in_order(analysis), analysis.items
+    used = np.asarray(np.all([~np.isnan(each.reference.n) for each in cultures], axis=0) & scored(items))
+    if len(np.unique(items.grouping.dimension[used])) < 2:
+        raise NotRun(f"fewer than two value dimensions have a question that {all_of(len(cultures))} answered")
+    return CulturalMap(
+        cultures=tuple(culture.culture.code for culture in cultures),
+        items=int(used.sum()),
+        sound=project(analysis, cultures, scaled(items, used)),
+        paper=analysis.figure(paper_map),
+    )
+
+
+def paper_map(analysis: Analysis) -> Projection:
+    """Figure 7 as the paper has it: raw codes, and of each culture whatever it was asked.
+
+    It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
+    then differ by what was asked too.
+    """
+    cultures, used = _in_order(analysis), scored(analysis.items)
+    dimension = analysis.items.grouping.dimension
+    asked = (set(dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
+    if len(set.intersection(*asked)) < 2:
+        raise NotRun(f"fewer than two value dimensions were asked about in {all_of(len(cultures))}")
+    return project(analysis, cultures, raw(used))
+
+
+def all_of(cultures: int) -> str:
+    """So many cultures in words, and no other."""
+    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
+
+
+def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
+    """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
+    if len(analysis.cultures) < 2:
+        raise NotRun("one culture: no variation between cultures to map")
+    places = {culture.code: place for place, culture in enumerate(analysis.results.survey.cultures)}
+    return sorted(analysis.cultures, key=lambda culture: places[culture.culture.code])
+
+
+def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
+    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
+    condition = main_condition(analysis.results.run.cells)
+    cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
+    languages = Counter((cell.cell.model, cell.culture) for cell in cells)
+    subjects = []
+    for cell in cells:
+        name = cell.cell.model
+        most = max(count for (model, _), count in languages.items() if model == name)
+        if most > 1:
+            native = analysis.results.survey.culture(cell.culture).language == cell.cell.language
+            other = "other language" if most == 2 else f"in {cell.cell.language}, not native"
+            name += f" · {'native language' if native else other}"
+        subjects.append((name, cell))
+    return subjects

@@ -62,12 +62,22 @@ class StageMean:
 
     culture: str
     stage: str
-    models: tuple[str, ...]  #: that have a headline: the means are theirs
-    sound: float  #: mean headline divergence
-    excess: float  #: over the noise floor
-    paper: float  #: mean plug-in KL by the paper's rule; nan where one of them has no finite value
-    infinite: float  #: share of items behind the mean that are infinite in the paper's way
+    cells: tuple[CellAnalysis, ...]  #: of its models that have a headline: the means are theirs
     match: float  #: mean share of matching items; nan where it is not known
+
+    def mean(self, of: Callable[[CellAnalysis], float]) -> float:
+        """Over the models of which that is known."""
+        return float(mean_known([of(cell) for cell in self.cells]))
+
+    @property
+    def sound(self) -> float:
+        """Mean headline divergence."""
+        return self.mean(lambda cell: cell.sound.headline)
+
+    @property
+    def infinite(self) -> float:
+        """Share of items behind the mean that are infinite in the paper's way."""
+        return _infinite(self.cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,17 +199,9 @@ def training(analysis: Analysis) -> Training:
 
 
 def _stage_mean(culture: str, stage: str, cells: Sequence[CellAnalysis], match: Mapping[str, float]) -> StageMean:
-    known = [cell for cell in cells if isfinite(cell.sound.headline)]
-    return StageMean(
-        culture=culture,
-        stage=stage,
-        models=tuple(cell.cell.model for cell in known),
-        sound=float(mean_known([cell.sound.headline for cell in known])),
-        excess=float(mean_known([cell.excess for cell in known])),
-        paper=float(np.mean([cell.paper.headline for cell in known])) if known else nan,
-        infinite=_infinite(known),
-        match=float(mean_known([match.get(cell.name, nan) for cell in known])),
-    )
+    known = tuple(cell for cell in cells if isfinite(cell.sound.headline))
+    matched = float(mean_known([match.get(cell.name, nan) for cell in known]))
+    return StageMean(culture=culture, stage=stage, cells=known, match=matched)
 
 
 def _stage_contrasts(
@@ -387,12 +389,13 @@ def training_section(analysis: Analysis, section: Section) -> Section:
 
 def _stages(analysis: Analysis, part: Training) -> Table:
     def models(stage: StageMean) -> Entry:
-        why = ", ".join(stage.models) or "no model of this stage has a figure"
-        return Entry(text=str(len(stage.models)), why=why)
+        why = ", ".join(cell.cell.model for cell in stage.cells) or "no model of this stage has a figure"
+        return Entry(text=str(len(stage.cells)), why=why)
 
     def plug_in(stage: StageMean) -> Entry:
-        why = "all values of one of the models are infinite" if stage.models and isnan(stage.paper) else ""
-        return Entry(text=fixed(stage.paper), why=why)
+        lost = any(isnan(cell.paper.headline) for cell in stage.cells)
+        mean = nan if lost else stage.mean(lambda cell: cell.paper.headline)
+        return Entry(text=fixed(mean), why="all values of one of the models are infinite" if lost else "")
 
     of_all = "share of all items whose commonest answer is people's"
     return culture_table(
@@ -402,7 +405,7 @@ def _stages(analysis: Analysis, part: Training) -> Table:
             Field("Stage", lambda stage: stage.stage, words=True),
             Field("Models", models, "that have a figure"),
             Field("Smoothed KL", lambda stage: fixed(stage.sound), "mean over models, nats"),
-            Field("Excess", lambda stage: signed(stage.excess), "over the noise floor"),
+            Field("Excess", lambda stage: signed(stage.mean(lambda cell: cell.excess)), "over the noise floor"),
             Field("Plug-in KL", plug_in, "the paper's way, mean over models, nats"),
             infinite_field(lambda stage: stage.infinite),
             Field("Matching", lambda stage: percent(stage.match), of_all),

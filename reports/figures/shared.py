@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot, isfinite
@@ -10,9 +9,8 @@ from math import hypot, isfinite
 import numpy as np
 from scipy.special import ndtri
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
+from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells import Bools, Contrast, Floats, Plan, answered, compare, contrasts, uniform_shares
-from defsurvey.reports.figures.projection import Projection, Scoring, project, raw, scaled, scored
 from defsurvey.reports.metrics.aggregate import Means, grouped_sum, mean_known
 from defsurvey.reports.metrics.bias import Matching, matching
 from defsurvey.reports.metrics.judges import Verdicts, judgeable
@@ -309,80 +307,4 @@ def matching_shares(analysis: Analysis) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for row in analysis.figure(matching_figure):
         found.setdefault(row.culture, {})[row.name] = row.matching.share
-    return found
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CulturalMap:
-    """Figure 7."""
-
-    cultures: tuple[str, ...]  #: two or more, in the survey's order; arrows go from the first to each of the others
-    items: int  #: that people of all of them answered
-    sound: Projection  #: codes scaled to [0, 1] and turned so that more is more of the dimension, these items
-    paper: Projection  #: raw option codes, whatever each culture was asked
-
-
-def cultural_map(analysis: Analysis) -> CulturalMap:
-    """Figure 7, over the items that people of all cultures answered and that speak to a dimension."""
-    cultures, items = _in_order(analysis), analysis.items
-    used = np.asarray(np.all([~np.isnan(each.reference.n) for each in cultures], axis=0) & scored(items))
-    if len(np.unique(items.grouping.dimension[used])) < 2:
-        raise NotRun(f"fewer than two value dimensions have a question that {all_of(len(cultures))} answered")
-    return CulturalMap(
-        cultures=tuple(culture.culture.code for culture in cultures),
-        items=int(used.sum()),
-        sound=_project(analysis, cultures, scaled(items, used)),
-        paper=analysis.figure(paper_map),
-    )
-
-
-def paper_map(analysis: Analysis) -> Projection:
-    """Figure 7 as the paper has it: raw codes, and of each culture whatever it was asked.
-
-    It stands for itself where the cultures were asked different questions, as in the paper's own dataset; their means
-    then differ by what was asked too.
-    """
-    cultures, used = _in_order(analysis), scored(analysis.items)
-    dimension = analysis.items.grouping.dimension
-    asked = (set(dimension[used & ~np.isnan(each.reference.n)].tolist()) for each in cultures)
-    if len(set.intersection(*asked)) < 2:
-        raise NotRun(f"fewer than two value dimensions were asked about in {all_of(len(cultures))}")
-    return _project(analysis, cultures, raw(used))
-
-
-def all_of(cultures: int) -> str:
-    """So many cultures in words, and no other."""
-    return "both cultures" if cultures == 2 else f"all {cultures} cultures"
-
-
-def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
-    """The cultures of the map in the survey's order; people of the first lie to the right of the others' middle."""
-    if len(analysis.cultures) < 2:
-        raise NotRun("one culture: no variation between cultures to map")
-    places = {culture.code: place for place, culture in enumerate(analysis.results.survey.cultures)}
-    return sorted(analysis.cultures, key=lambda culture: places[culture.culture.code])
-
-
-def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
-    """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
-    condition = main_condition(analysis.results.run.cells)
-    cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
-    languages = Counter((cell.cell.model, cell.culture) for cell in cells)
-    subjects = []
-    for cell in cells:
-        name = cell.cell.model
-        most = max(count for (model, _), count in languages.items() if model == name)
-        if most > 1:
-            native = analysis.results.survey.culture(cell.culture).language == cell.cell.language
-            other = "other language" if most == 2 else f"in {cell.cell.language}, not native"
-            name += f" · {'native language' if native else other}"
-        subjects.append((name, cell))
-    return subjects
-
-
-def _project(analysis: Analysis, cultures: Sequence[CultureAnalysis], scoring: Scoring) -> Projection:
-    dimensions = analysis.results.survey.dimensions
-    found = project(cultures, _subjects(analysis), scoring, analysis.items, dimensions)
-    if found is None:
-        raise NotRun("no model has a score in every dimension")
     return found

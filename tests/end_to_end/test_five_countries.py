@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
+from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish
-from defsurvey.reports.figures.shared import cultural_map
 from defsurvey.storage.surveys.importers.wvs import import_wvs, wvs_questions
 from defsurvey.storage.surveys.survey import Question, QuestionType, Survey
 from defsurvey.workers.engines.scripted import draw_multiple, draw_single

@@ -27,7 +27,7 @@ from defsurvey.reports.figures.closeness import dot_plots
 from defsurvey.reports.figures.cultural_map import culture_map
 from defsurvey.reports.figures.dimensions import mean_plots, spread_plots
 from defsurvey.reports.figures.landscape import near_section
-from defsurvey.reports.figures.shared import cultural_map
+from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.judges import FAIL, PASS, Verdicts
 from defsurvey.reports.page import Section

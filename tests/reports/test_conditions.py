@@ -13,8 +13,8 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import ablation, languages
 from defsurvey.reports.figures.first_token import first_token
 from defsurvey.reports.figures.frameworks import Frameworks, frameworks
+from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish
-from defsurvey.reports.figures.shared import cultural_map
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge

@@ -17,9 +17,10 @@ from defsurvey.reports.figures.frameworks import closest_dimension, model_sectio
 from defsurvey.reports.figures.landscape import near_question
 from defsurvey.reports.figures.matching import RankAgreement, matching_section, rank_agreement, rank_section
 from defsurvey.reports.figures.profiles import profiles
+from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series
-from defsurvey.reports.figures.shared import apart, cultural_map, excess
+from defsurvey.reports.figures.shared import apart, excess
 from defsurvey.reports.finding import find
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.judges import PASS, Verdicts

@@ -9,7 +9,7 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.shared import CulturalMap, cultural_map
+from defsurvey.reports.figures.projection import CulturalMap, cultural_map
 from defsurvey.reports.html import render_html
 from defsurvey.storage.surveys.survey import Culture, Survey
 from tests.reports.planted import planted, wide_survey

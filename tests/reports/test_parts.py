@@ -19,9 +19,10 @@ from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.landscape import cases, landscape, landscape_section, near_question
 from defsurvey.reports.figures.matching import rank_agreement
 from defsurvey.reports.figures.profiles import profiles
+from defsurvey.reports.figures.projection import CulturalMap, cultural_map, paper_map
 from defsurvey.reports.figures.questions import placement
 from defsurvey.reports.figures.series import parameters, series, series_section, training
-from defsurvey.reports.figures.shared import CulturalMap, cultural_map, matching_figure, paper_map
+from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.storage.runs.results import Results

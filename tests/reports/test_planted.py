@@ -9,9 +9,9 @@ from defsurvey.reports.analysis import Analysis, analyse, answer_weights
 from defsurvey.reports.cells import item_table, rank, reference_table, sample_of
 from defsurvey.reports.figures.configured import configuration_section, configured
 from defsurvey.reports.figures.profiles import profiles
+from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.series import series, training
-from defsurvey.reports.figures.shared import cultural_map
 from defsurvey.storage.surveys.folder import find_survey
 from tests.reports.planted import MODELS, Planted, planted, wide_survey, without
 

@@ -14,7 +14,7 @@ from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import languages
 from defsurvey.reports.figures.frameworks import framework_section, frameworks
-from defsurvey.reports.figures.shared import cultural_map, paper_map
+from defsurvey.reports.figures.projection import cultural_map, paper_map
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts, agreement, mcnemar
