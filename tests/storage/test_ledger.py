@@ -24,6 +24,7 @@ from defsurvey.storage.runs.export import PROBABILITIES, probability_rows
 from defsurvey.storage.runs.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
 from defsurvey.storage.runs.outbox import mark_published, outgoing, waiting
 from defsurvey.storage.runs.recovery import free_owned, rewind
+from defsurvey.storage.runs.results import read_results
 from defsurvey.storage.runs.rows import answer_columns
 from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, OptionProbabilities, Participant, Progress
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
@@ -404,6 +405,7 @@ def test_probabilities_stand_outside_the_answers(database: Database) -> None:
     assert ledger.claim(plain) is not None
     assert outbox.revision(database, "first") == 3
     rows = read_probabilities(database, "first")
+    assert read_results(database, "first").probabilities == tuple(rows)
     assert [(r.cell, r.question, r.order, r.option, r.probability) for r in rows[:5]] == [
         (1, "A", 0, 1, 0.5),
         (1, "A", 0, 2, 0.25),

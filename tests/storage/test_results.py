@@ -234,14 +234,19 @@ def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Led
 
 
 def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, ledger: Ledger) -> None:
-    """Descriptions and versions as they were recorded, and the summed seconds of each model's completions."""
+    """Descriptions and versions as they were recorded, facts of its card apart, and the seconds of its completions.
+
+    Prices are remembered with the run: they may have changed by the time of the report.
+    """
+    facts = {"series": "S", "input_price": "2", "output_price": "10", "priced": "2026-10"}
     ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
     for who in ids:
         finish(ledger, who)
-    record_served(database, "first", "model-a", {"weights": "aa"}, {"torch": "2.6"})
+    record_served(database, "first", "model-a", {"weights": "aa", **facts}, {"torch": "2.6"})
     record_served(database, "first", "model-b", {"weights": "bb"}, {"numpy": "2.1"})
     results = read_results(database, "first")
     assert results.engines == {"model-a": {"weights": "aa"}, "model-b": {"weights": "bb"}}
+    assert results.model_facts == {"model-a": facts}
     assert results.versions == {"torch": "2.6", "numpy": "2.1"}
     assert results.model_seconds == {"model-a": pytest.approx(3.0), "model-b": pytest.approx(1.5)}
 
