@@ -45,7 +45,6 @@ _SHAPES = {
     "leading": ("leading", "^@ ?"),
     "preamble": ("preamble", rf"(?:{_MARKS}|[<>{{}}=。.]|@)*+$"),
     "reason": ("reason", r"\s*(?:$|@)"),
-    "undecided": ("undecided", " ?分? ?@"),
 }
 
 
