@@ -168,8 +168,8 @@ def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[AnswerKey
         work.end(ended, unpaid)
         told = unpaid if score is None else told
     else:
-        ended = Ended.INCOMPLETE
-        work.end(ended, told or str(score), go_on=not problems)  # without any, what stopped it has passed
+        ended, told = Ended.INCOMPLETE, told or "what stopped it has passed, and the next judging goes on"
+        work.end(ended, told if problems else f"{identity}: {told}", go_on=not problems)
     return Judged(**said, ended=ended, sampled=len(sample), judged=done, told=told)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +18,10 @@ from defsurvey.jobs.judging.steps import judging
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import judgements, outbox, tables
-from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.judgements import Ended, holds_lease, release_lease, renew_lease, take_lease
 from tests.judging.conftest import JudgedRun
 from tests.storage.conftest import url  # noqa: F401 -- the fixture of either database
+from tests.storage.small_run import started
 
 
 def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(here: JudgedRun, tmp_path: Path) -> None:
@@ -45,12 +48,12 @@ def test_a_killed_judge_is_followed_at_once_on_its_host_and_after_its_lease_else
     here.answer(5)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
         dead.wait()
-    judgements.take_lease(here.database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
+    take_lease(here.database, "first", f"{host()}:{dead.pid}:token", ttl=60.0)
     assert here.judge().ended is Ended.DONE
-    judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
+    take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
     with pytest.raises(BeingJudged):
         here.judge()
-    judgements.renew_lease(here.database, "first", "elsewhere:1:token", ttl=-1.0)
+    renew_lease(here.database, "first", "elsewhere:1:token", ttl=-1.0)
     assert here.judge().ended is Ended.DONE
 
 
@@ -59,9 +62,9 @@ def test_a_lease_is_renewed_for_as_long_as_judging_lasts(here: JudgedRun) -> Non
     here.answer(1)
     with judging(here.database, "first", ttl=0.3) as held:
         time.sleep(1.0)
-        assert judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
+        assert take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) != "elsewhere:1:token"
         assert held()
-    assert judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
+    assert take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0) == "elsewhere:1:token"
 
 
 @pytest.mark.parametrize("batch", [False, True])
@@ -73,8 +76,8 @@ def test_a_judge_that_slept_asks_for_nothing_more(here: JudgedRun, batch: bool) 
     def take_over(database: Database, judge: int) -> object:
         with here.database.read() as connection:
             owner = connection.execute(select(tables.judge_lease.c.owner)).scalar_one()
-        judgements.release_lease(here.database, "first", owner)
-        judgements.take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
+        release_lease(here.database, "first", owner)
+        take_lease(here.database, "first", "elsewhere:1:token", ttl=60.0)
         return calibrated(here.database, judge)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -83,5 +86,59 @@ def test_a_judge_that_slept_asks_for_nothing_more(here: JudgedRun, batch: bool) 
             here.judge(batch=batch)
     assert here.paid == 72
     assert outbox.judgement_revision(here.database, "first") == 0
-    judgements.release_lease(here.database, "first", "elsewhere:1:token")
+    release_lease(here.database, "first", "elsewhere:1:token")
     assert here.judge(batch=batch).judged == total + -(-total // 10)
+
+
+RUN = "first"
+
+
+@pytest.fixture
+def begun(database: Database) -> Database:
+    """With a run to judge."""
+    started(database)
+    return database
+
+
+def test_the_first_holds_it_until_it_lets_go(begun: Database) -> None:
+    """Whoever comes meanwhile is told who holds it, and cannot let it go in its place."""
+    assert take_lease(begun, RUN, "a", ttl=60.0) == "a"
+    assert take_lease(begun, RUN, "b", ttl=60.0) == "a"
+    release_lease(begun, RUN, "b")
+    assert (holds_lease(begun, RUN, "a"), holds_lease(begun, RUN, "b")) == (True, False)
+    release_lease(begun, RUN, "a")
+    assert take_lease(begun, RUN, "b", ttl=60.0) == "b"
+
+
+def test_a_lease_that_ran_out_is_taken_by_the_next(begun: Database) -> None:
+    """The former holder notices, and renews nothing that is not its own any more."""
+    take_lease(begun, RUN, "a", ttl=-1.0)
+    assert holds_lease(begun, RUN, "a")  # nobody else has come
+    assert take_lease(begun, RUN, "b", ttl=-1.0) == "b"
+    assert not holds_lease(begun, RUN, "a")
+    renew_lease(begun, RUN, "a", ttl=60.0)
+    assert take_lease(begun, RUN, "c", ttl=60.0) == "c"
+
+
+def test_a_lease_that_ran_out_is_renewed_where_nobody_took_it(begun: Database) -> None:
+    """After an outage of the database, say."""
+    take_lease(begun, RUN, "a", ttl=-1.0)
+    renew_lease(begun, RUN, "a", ttl=60.0)
+    assert take_lease(begun, RUN, "b", ttl=60.0) == "a"
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["never held", "run out"])
+def test_of_many_at_the_same_instant_one_has_it(begun: Database, before: bool) -> None:
+    """And everybody is told the same name."""
+    if before:
+        take_lease(begun, RUN, "before", ttl=-1.0)
+    start = threading.Barrier(8)
+
+    def come(name: str) -> str:
+        start.wait(10)
+        return take_lease(begun, RUN, name, ttl=60.0)
+
+    with ThreadPoolExecutor(8) as pool:
+        told = set(pool.map(come, "abcdefgh"))
+    assert len(told) == 1
+    assert told < set("abcdefgh")
