@@ -180,18 +180,13 @@ class Compared:
     n: int
 
     @property
-    def figures(self) -> Floats:
-        """Headline mean of each cell, shape (M,)."""
-        return np.asarray(headline_mean(self.values, self.grouping), dtype=np.float64)
-
-    @property
     def questions(self) -> int:
         """How many questions are compared."""
         return len(np.unique(self.grouping.question))
 
     @property
     def by_question(self) -> Floats:
-        """What each question adds to the headline mean of each cell, shape (M, Q'): rows sum to ``figures``."""
+        """What each question adds to the headline mean of each cell, shape (M, Q')."""
         return _by_question(self.values, self.grouping)
 
 

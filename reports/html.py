@@ -8,7 +8,6 @@ are; the page's policy allows that script by its hash and no other.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
 from hashlib import sha256
 from itertools import groupby
 
@@ -105,14 +104,9 @@ def _column(column: Column) -> str:
 
 
 def _row(row: TableRow) -> str:
-    return "".join(_cells(row))
-
-
-def _cells(row: TableRow) -> Iterable[str]:
-    yield "<tr class=quiet>" if row.quiet else "<tr>"
-    yield f"<th scope=row{_looks(row.head)}>{_content(row.head)}"
-    for entry in row.entries:
-        yield f"<td{_looks(entry)}>{_content(entry)}"
+    parts = ["<tr class=quiet>" if row.quiet else "<tr>", f"<th scope=row{_looks(row.head)}>{_content(row.head)}"]
+    parts += [f"<td{_looks(entry)}>{_content(entry)}" for entry in row.entries]
+    return "".join(parts)
 
 
 def _looks(entry: Entry) -> str:

@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-#: Random sign vectors where there are too many to go through all.
-FLIPS = 9_999
+#: Random sign vectors where there are too many to go through all, and rearrangements of ranks with their seed.
+FLIPS, RANK_SEED = 9_999, 20250314
 #: Up to this many questions every sign vector is gone through: the test is exact.
 EXACT = 13
 #: Numbers of signs held at once.
@@ -287,9 +287,7 @@ def hedges_g(first: Summary, second: Summary) -> Effect:
     return Effect(g=g, low=g - half, high=g + half)
 
 
-def spearman(
-    first: ArrayLike, second: ArrayLike, *, rearrangements: int = 9_999, seed: int = 20250314
-) -> tuple[float, float]:
+def spearman(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:
     """Spearman's rank correlation and its two-sided permutation p; nan where a side does not vary.
 
     >>> rho, p = spearman(np.array([1., 2., 3., 4., 5.]), np.array([2., 4., 6., 8., 10.]))
@@ -304,7 +302,7 @@ def spearman(
     if scale == 0:
         return float("nan"), float("nan")
     rho = float(one @ two / scale)
-    rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(two, (rearrangements, two.size)), axis=1) @ one / scale
+    rng = np.random.default_rng(RANK_SEED)
+    shuffled = rng.permuted(np.broadcast_to(two, (FLIPS, two.size)), axis=1) @ one / scale
     above = int((np.abs(shuffled) >= abs(rho) - 1e-12).sum())
-    return rho, (1 + above) / (1 + rearrangements)
+    return rho, (1 + above) / (1 + FLIPS)

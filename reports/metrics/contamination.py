@@ -68,16 +68,13 @@ def similarity(completion: str, labels: Sequence[str]) -> float:
     wanted = [_pairs(label) for label in labels if not label.strip().isdecimal()]
     if not wanted:
         return float("nan")
-    return float(np.mean([max((_dice(label, line) for line in lines), default=0.0) for label in wanted]))
+    dice = [[2 * len(label & line) / max(len(label) + len(line), 1) for line in lines] for label in wanted]
+    return float(np.mean([max(near, default=0.0) for near in dice]))
 
 
 def _pairs(text: str) -> frozenset[str]:
     bare = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
     return frozenset(bare[start : start + 2] for start in range(max(1, len(bare) - 1))) if bare else frozenset()
-
-
-def _dice(one: frozenset[str], other: frozenset[str]) -> float:
-    return 2 * len(one & other) / (len(one) + len(other)) if one or other else 0.0
 
 
 def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator) -> Recalled:

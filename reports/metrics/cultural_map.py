@@ -66,11 +66,13 @@ def principal_components(scores: ArrayLike, *, right: int | None = None, left: S
     return Components(mean=mean, loadings=loadings, explained=explained, points=(array - mean) @ loadings.T)
 
 
+#: Of ellipses, of intervals and of the test of a way's length.
+LEVEL = 0.95
 #: Fewest participants with an ellipse: of fewer it would be of no use, or as wide as the map.
 FEWEST = 4
 
 
-def ellipse(points: ArrayLike, participants: int, *, level: float = 0.95) -> Ellipse:
+def ellipse(points: ArrayLike, participants: int) -> Ellipse:
     """Where the mean of participants would fall, by resamples of them (B, 2): Hotelling's region of the mean.
 
     Resamples of P participants vary by (P - 1) / P of what means of P do, and their covariance is known from P: the
@@ -87,15 +89,15 @@ def ellipse(points: ArrayLike, participants: int, *, level: float = 0.95) -> Ell
     if len(array) < 2 or participants < FEWEST:
         return Ellipse(centre=(np.nan, np.nan), half_axes=(np.nan, np.nan), angle=np.nan)
     freedom = participants - 2
-    hotelling = 2 * (participants - 1) / freedom * float(fdtri(2, freedom, level))
+    hotelling = 2 * (participants - 1) / freedom * float(fdtri(2, freedom, LEVEL))
     covariance = np.cov(array.T) * participants / (participants - 1)
-    return ellipse_of(array.mean(axis=0), covariance * (hotelling / float(chdtri(2, 1 - level))), level=level)
+    return ellipse_of(array.mean(axis=0), covariance * (hotelling / float(chdtri(2, 1 - LEVEL))))
 
 
-def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95) -> Ellipse:
+def ellipse_of(centre: ArrayLike, covariance: ArrayLike) -> Ellipse:
     """The ellipse of a normal point, shapes (2,) and (2, 2)."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, dtype=np.float64))
-    radius = np.sqrt(np.maximum(values, 0) * float(chdtri(2, 1 - level)))
+    radius = np.sqrt(np.maximum(values, 0) * float(chdtri(2, 1 - LEVEL)))
     long = vectors[:, 1]
     angle = float(np.degrees(np.arctan2(long[1], long[0])))
     angle = angle - 180 if angle > 90 else angle + 180 if angle <= -90 else angle
@@ -105,8 +107,6 @@ def ellipse_of(centre: ArrayLike, covariance: ArrayLike, *, level: float = 0.95)
 
 #: Cosine above which two ways are called alike: within 45 degrees.
 ALIKE = float(np.cos(np.pi / 4))
-#: Of intervals and of the test of a way's length.
-LEVEL = 0.95
 
 
 class Way(StrEnum):
