@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote, urlsplit
 
-from defsurvey.storage.address import SYNCHRONOUS
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from defsurvey.storage.address import SYNCHRONOUS, Synchronous
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.surveys.problem import nearest
 from defsurvey.workers import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
-_NAMES = (
-    *("HOME", "DATABASE_URL", "DATABASE_PASSWORD_FILE", "BROKER_URL", "BROKER_PASSWORD_FILE", "CACHE", "MODELS"),
-    *("SYNCHRONOUS", "LEASE_SECONDS", "HANG_SECONDS", "VISIBILITY_TIMEOUT"),
-)
 #: Schemes of a broker's URL.
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
@@ -31,27 +28,32 @@ def _bad(name: str, expected: str, got: str) -> BadSetting:
     return BadSetting(f"environment variable {_PREFIX}{name}: expected {expected}, got {got}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a positive number of seconds")]
+
+
+class Settings(BaseModel):
     """Where everything is and how it is opened: each field is a variable, ``DEFSURVEY_`` and the field's name.
 
     Passwords of URLs may lie in files (``DEFSURVEY_DATABASE_PASSWORD_FILE``, ``DEFSURVEY_BROKER_PASSWORD_FILE``), as a
     container's secrets do.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     #: Folder under which everything lives: else the nearest ``.defsurvey`` of this account in the working folder or
     #: above it, as git finds a repository; else ``.defsurvey`` in the working folder.
     home: Path
-    database_url: str = field(repr=False)  #: SQLite under ``home`` by default; may hold a password
-    broker_url: str | None = field(repr=False)  #: of Redis; None: the embedded broker of ``home``
+    database_url: str = Field(repr=False)  #: SQLite under ``home`` by default; may hold a password
+    broker_url: str | None = Field(repr=False)  #: of Redis; None: the embedded broker of ``home``
     cache: Path  #: where model weights are kept
     #: The user's own model cards: else ``models.toml`` in the working folder, else the one next to a study (see
     #: ``for_study``); None where there is none.
     models: Path | None
-    synchronous: str  #: SQLite's promise at a power loss, ``full``, ``normal`` or ``off``
-    lease_seconds: float  #: how long a claim holds without a heartbeat
-    hang_seconds: float  #: without any completion, after which a worker counts its engine as hung and ends
-    visibility_timeout: float  #: seconds until the broker delivers an unacknowledged message again
+    #: SQLite's promise at a power loss
+    synchronous: Synchronous = Field("normal", description=f"one of {', '.join(SYNCHRONOUS)}")
+    lease_seconds: _Seconds = 90.0  #: how long a claim holds without a heartbeat
+    hang_seconds: _Seconds = 1800.0  #: without any completion, after which a worker counts its engine as hung and ends
+    visibility_timeout: _Seconds = 3600.0  #: seconds until the broker delivers an unacknowledged message again
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -64,24 +66,23 @@ class Settings:
                 raise BadSetting(f"environment variable {_PREFIX}{name} is not known{near or f'; known are {known}'}")
         given = {name: text for name, text in ours.items() if text}
         home = _home(given)
-        synchronous = given.get("SYNCHRONOUS", "normal")
-        if synchronous not in SYNCHRONOUS:
-            raise _bad("SYNCHRONOUS", f"one of {', '.join(SYNCHRONOUS)}", repr(synchronous))
-        return cls(
-            home=home,
-            database_url=_url(given, "DATABASE") or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
-            broker_url=_url(given, "BROKER"),
-            cache=_path("CACHE", given.get("CACHE", str(home / "models"))),
-            models=_path("MODELS", given["MODELS"]) if "MODELS" in given else own_cards(Path()),
-            synchronous=synchronous,
-            lease_seconds=_seconds(given, "LEASE_SECONDS", 90.0),
-            hang_seconds=_seconds(given, "HANG_SECONDS", 1800.0),
-            visibility_timeout=_seconds(given, "VISIBILITY_TIMEOUT", 3600.0),
-        )
+        values: dict[str, object] = {name.lower(): text for name, text in given.items() if name in _PLAIN}
+        values |= {
+            "home": home,
+            "database_url": _url(given, "DATABASE") or f"sqlite:///{quote(str(home / 'defsurvey.db'))}",
+            "broker_url": _url(given, "BROKER"),
+            "cache": _path("CACHE", given.get("CACHE", str(home / "models"))),
+            "models": _path("MODELS", given["MODELS"]) if "MODELS" in given else own_cards(Path()),
+        }
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            name = str(error.errors()[0]["loc"][0])
+            raise _bad(name.upper(), cls.model_fields[name].description or "", repr(values[name])) from None
 
     def for_study(self, study: Path) -> Settings:
         """The same for a study file: next to it may lie the model cards that it names."""
-        return self if self.models is not None else replace(self, models=own_cards(study.parent))
+        return self if self.models is not None else self.model_copy(update={"models": own_cards(study.parent)})
 
     def for_children(self) -> dict[str, str]:
         """What processes that are started for a study need in their environment besides."""
@@ -104,6 +105,10 @@ class Settings:
         except OSError as error:
             why = "it is none" if self.home.exists() else error.strerror
             raise _bad("HOME", "a folder that this account can write to", f"{self.home}: {why}") from None
+
+
+_PLAIN = tuple(name.upper() for name, field in Settings.model_fields.items() if not field.is_required())
+_NAMES = (*map(str.upper, Settings.model_fields), "DATABASE_PASSWORD_FILE", "BROKER_PASSWORD_FILE")
 
 
 def own_cards(folder: Path) -> Path | None:
@@ -163,13 +168,3 @@ def _read_password(variable: str, file: Path) -> str:
     if not password:
         raise _bad(variable, f"a password in {file}", "an empty file")
     return password
-
-
-def _seconds(given: Mapping[str, str], name: str, default: float) -> float:
-    try:
-        seconds = float(given.get(name, default))
-    except ValueError:
-        seconds = math.nan
-    if not (seconds > 0 and math.isfinite(seconds)):
-        raise _bad(name, "a positive number of seconds", repr(given[name]))
-    return seconds

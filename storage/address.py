@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 from urllib.parse import unquote
 
 from defsurvey.storage.text import visible
@@ -65,4 +66,5 @@ def in_words(url: str, error: object) -> str:
 
 
 #: Values of SQLite's ``synchronous`` that may be set.
-SYNCHRONOUS = ("full", "normal", "off")
+Synchronous = Literal["full", "normal", "off"]
+SYNCHRONOUS: tuple[str, ...] = get_args(Synchronous)

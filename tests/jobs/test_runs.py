@@ -131,12 +131,12 @@ def test_paces_are_of_a_database_that_is_there(settings: Settings, database: Dat
     study = small(settings, participants="10")
     assert read_earlier(settings, study) == Earlier()
     assert not settings.home.exists()
-    away = replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none?connect_timeout=1")
+    away = settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:1/none?connect_timeout=1"})
     assert read_earlier(away, study) == Earlier()
     runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
-    found = read_earlier(replace(settings, database_url=str(database.url)), study)
+    found = read_earlier(settings.model_copy(update={"database_url": str(database.url)}), study)
     assert (found.paces, found.tokens) == ({"human": pytest.approx(4.0)}, {})  # a rule reads and writes nothing
 
 
@@ -147,7 +147,7 @@ def test_validity_is_that_of_the_studys_own_run_or_of_the_newest(settings: Setti
     runs.enqueue(settings, database, study)
     finish(database)
     change(database, "UPDATE answer SET state = 'refused' WHERE item = 0")
-    here = replace(settings, database_url=str(database.url))
+    here = settings.model_copy(update={"database_url": str(database.url)})
     asked = len(study.questions)
     assert read_earlier(here, study).validities == {"human": pytest.approx(1 - 1 / asked)}
     runs.enqueue(settings, database, replace(study, name="second"))
@@ -162,19 +162,20 @@ def test_paces_are_asked_of_the_present_schema_alone(settings: Settings, databas
     finish(database)
     change(database, "UPDATE answer SET committed_at = 1000 + rowid / 4.0")
     change(database, "UPDATE alembic_version SET version_num = '9999'")
-    assert read_earlier(replace(settings, database_url=str(database.url)), small(settings)) == Earlier()
+    assert read_earlier(settings.model_copy(update={"database_url": str(database.url)}), small(settings)) == Earlier()
 
 
 def test_a_file_that_is_no_database_has_no_paces(settings: Settings, tmp_path: Path) -> None:
     """Whoever writes to it is told. A URL that is none is told at once."""
     (tmp_path / "file.db").write_text("no database, but long enough to be taken for one" * 9)
     assert (
-        read_earlier(replace(settings, database_url=f"sqlite:///{tmp_path / 'file.db'}"), small(settings)) == Earlier()
+        read_earlier(settings.model_copy(update={"database_url": f"sqlite:///{tmp_path / 'file.db'}"}), small(settings))
+        == Earlier()
     )
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite or postgresql"):
-        read_earlier(replace(settings, database_url="mysql://here/x"), small(settings))
+        read_earlier(settings.model_copy(update={"database_url": "mysql://here/x"}), small(settings))
     with pytest.raises(BadSetting, match="DEFSURVEY_DATABASE_URL: expected sqlite:///path or"):
-        read_earlier(replace(settings, database_url="sqlite:/here/x.db"), small(settings))
+        read_earlier(settings.model_copy(update={"database_url": "sqlite:/here/x.db"}), small(settings))
 
 
 def test_a_run_that_is_only_extended_stays_cancelled(settings: Settings, database: Database) -> None:

@@ -32,14 +32,17 @@ def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(here: Jud
     def judge_beside(path: str) -> None:
         here.server.before_reply = lambda path: None
         with pytest.raises(BeingJudged) as refused:
-            replace(here, settings=replace(here.settings, home=tmp_path / "other")).judge()
+            replace(here, settings=here.settings.model_copy(update={"home": tmp_path / "other"})).judge()
         beside.append(str(refused.value))
 
     here.server.before_reply = judge_beside
     done = here.judge()
     assert beside
     assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
-    assert replace(here, settings=replace(here.settings, home=tmp_path / "other")).judge().judged == done.sampled
+    assert (
+        replace(here, settings=here.settings.model_copy(update={"home": tmp_path / "other"})).judge().judged
+        == done.sampled
+    )
     assert here.paid <= 72 + done.sampled
 
 
