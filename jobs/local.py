@@ -282,13 +282,8 @@ def work(
 ) -> Snapshot:
     """Do everything that a run needs on this machine and return how it ended.
 
-    ``prepare`` writes what is to be done, or opens it again, into the outbox. ``workers``, ``device`` and
-    ``concurrency`` are those of ``Crew``.
-
-    Raises:
-        HomeInUse: another ``defsurvey run`` works in the same home.
-        KeyboardInterrupt: this process was told to end.
-        RunFailed: the workers cannot go on.
+    ``prepare`` writes what is to be done, or opens it again, into the outbox. It raises HomeInUse where another
+    ``defsurvey run`` works in the same home, and RunFailed where the workers cannot go on.
     """
     signals: list[int] = []
 

@@ -116,8 +116,7 @@ def _end(path: Path) -> list[str]:
 def written_to(option: str, place: Path | None) -> Iterator[None]:
     """Write within the block what the user wants at a place, which they named by an option such as ``--output``.
 
-    Raises:
-        BadOutput: the system refuses to write at the place, or next to it, and its disk is neither full nor broken.
+    BadOutput is raised where the system refuses that, and the disk is neither full nor broken.
     """
     try:
         yield

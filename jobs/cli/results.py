@@ -55,13 +55,7 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
 @click.option("--telemetry", is_flag=True, help="Add worker, time and attempt of every answer.")
 @click.pass_obj
 def export(
-    settings: Settings,
-    run_id: str,
-    kind: str,
-    output: Path | None,
-    metrics: bool,
-    probabilities: bool,
-    telemetry: bool,
+    settings: Settings, run_id: str, kind: str, output: Path | None, metrics: bool, probabilities: bool, telemetry: bool
 ) -> None:
     """A run's answers, one row each, ordered by key, or its metrics; equal runs export equal bytes."""
     from defsurvey.jobs import results

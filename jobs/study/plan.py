@@ -83,11 +83,7 @@ class Earlier:
 
 
 def read_earlier(settings: Settings, study: Study) -> Earlier:
-    """What the database holds of earlier runs, read as it is.
-
-    Nothing is known where there is none yet, where it does not answer, or where it has another schema, which whoever
-    writes to it changes.
-    """
+    """What the database holds of earlier runs; nothing where there is none yet, it is away, or has another schema."""
     from sqlalchemy.exc import DatabaseError, OperationalError
 
     from defsurvey.storage.database import BadDatabaseUrl, Database

@@ -47,17 +47,14 @@ def preview(
     """The same participant's request in every culture, condition and language of one model.
 
     Without a name the model is the study's first, and the question the first in the participant's own order.
-
-    Raises:
-        StudyError: the study has no such model, participant or question.
     """
     model = study.models[0] if model is None else _known(model, study.models, "model")
     if not 0 <= participant < study.participants:
         raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")
+    if question is not None and question in study.survey.excluded:
+        got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
+        raise StudyError(f"question: expected one that is not excluded, got {got}")
     if question is not None:
-        if question in study.survey.excluded:
-            got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
-            raise StudyError(f"question: expected one that is not excluded, got {got}")
         _known(question, study.questions, "question")
     return [_prompt(study, cell, cards[model], participant, question) for cell in study.cells() if cell.model == model]
 

@@ -74,9 +74,6 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
 
     To extend a run is to give it further models; further participants, as after a pilot, it is given in any case. A
     run that is extended keeps its judge and its budget, whatever the study says.
-
-    Raises:
-        StudyError: a run of that name exists with another design, or has not all of the models.
     """
     planned = new_run(study)
     if not extend:
@@ -84,10 +81,9 @@ def enqueue(database: Database, app: Celery | None, study: Study, *, extend: boo
     try:
         added = store.add_run(database, planned, extend=extend)
     except store.OtherDesign:
-        raise StudyError(
-            f"run {study.name} exists already with another design; give this study another name "
-            f"(name: in the file, or --name), or go on with the old one: defsurvey resume {study.name}"
-        ) from None
+        another = "give this study another name (name: in the file, or --name)"
+        old = f"go on with the old one: defsurvey resume {study.name}"
+        raise StudyError(f"run {study.name} exists already with another design; {another}, or {old}") from None
     if extend:
         halt_if_spent(database, study.name)  # a model that comes later is stopped by it too
     else:
@@ -102,10 +98,8 @@ def _refuse_new_models(database: Database, planned: store.NewRun) -> None:
     there = {tuple(cell.names.values()) for cell in store.load_run(database, planned.id).cells}
     models = sorted({cell.model for cell in planned.cells if cell.key not in there})
     if models:
-        raise StudyError(
-            f"run {planned.id} exists already without model {', '.join(models)}; "
-            f"add it: defsurvey extend {planned.id} --models {','.join(models)}"
-        )
+        add = f"add it: defsurvey extend {planned.id} --models {','.join(models)}"
+        raise StudyError(f"run {planned.id} exists already without model {', '.join(models)}; {add}")
 
 
 def publish(database: Database, app: Celery, *, run: str | None = None) -> int:

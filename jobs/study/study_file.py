@@ -36,15 +36,7 @@ from defsurvey.storage.runs.run import (
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
 from defsurvey.storage.surveys.survey import Question, Survey
-from defsurvey.storage.surveys.yaml_models import (
-    NUMBER,
-    WHOLE,
-    Flag,
-    Text,
-    YamlFile,
-    YamlModel,
-    mistake,
-)
+from defsurvey.storage.surveys.yaml_models import NUMBER, WHOLE, Flag, Text, YamlFile, YamlModel, mistake
 from defsurvey.workers.models import ModelCard, where_to_add
 from defsurvey.workers.simulation.draws import PRESETS, substream
 from defsurvey.workers.simulation.prompts import languages as prompt_languages
@@ -189,12 +181,7 @@ def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None =
 
 
 def parse_study(
-    text: str,
-    *,
-    path: Path,
-    cards: Mapping[str, ModelCard],
-    survey: Survey | None = None,
-    name: str | None = None,
+    text: str, *, path: Path, cards: Mapping[str, ModelCard], survey: Survey | None = None, name: str | None = None
 ) -> Study:
     """Validate the text of a study file; a survey's folder is looked up beside its path.
 
