@@ -39,8 +39,6 @@ from defsurvey.workers.runner.lease import BEATS_PER_LEASE
 
 log = logging.getLogger(__name__)
 
-#: Answers read from the database at once.
-_READ = 200
 #: As many rounds of calls in a row without a reply, and nothing more is asked.
 _IN_VAIN = 2
 #: How often what errored or expired is handed over again.
@@ -161,15 +159,14 @@ class Work:
 
     def put(self, calls: Sequence[AnswerKey]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
-        for start in range(0, len(calls), _READ):
-            for given in judgements.given_answers(self.database, calls[start : start + _READ]):
-                answer = given.answer
-                yield Put(
-                    call=given.key,
-                    response=answer.completion,
-                    by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
-                    request=judge_request(subject_of(given, self.survey), self.wanted.rubric),
-                )
+        for given in judgements.given_answers(self.database, calls):
+            answer = given.answer
+            yield Put(
+                call=given.key,
+                response=answer.completion,
+                by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
+                request=judge_request(subject_of(given, self.survey), self.wanted.rubric),
+            )
 
     def keep(self, said: Sequence[tuple[AnswerKey, Judgement]], *, batched: bool = False) -> None:
         """Commit judgements."""

@@ -61,7 +61,6 @@ class Batches:
     """Makes and reads the batches of one model of Anthropic."""
 
     def __init__(self, card: ModelCard) -> None:
-        check_batches(card)
         self._key = find_key(card)
         self._provider = AnthropicProvider(card, self._key)
         self._client = self._provider.client
