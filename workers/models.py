@@ -308,10 +308,7 @@ class ModelCard(BaseModel):
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a report says and groups by, as far as the card has it: series, stage, parameters, and prices.
-
-        ``input_price`` and ``output_price`` are US dollars per million tokens; ``priced`` is when they were looked up.
-        """
+        """What a report says and groups by, as far as the card has it: series, stage, parameters, and prices."""
         facts = {"series": self.series, "stage": self.stage, "parameters": self.parameters}
         if self.prices is not None:
             read, written = (f"{price:g}" for price in self.prices)
@@ -334,12 +331,7 @@ def _wrong(field: str, expected: str, got: str) -> ValidationError:
 
 
 class Cards(dict[str, ModelCard]):
-    """Model name -> card.
-
-    Args:
-        cards: all of them.
-        own: the file of the user's own cards, be it there or not.
-    """
+    """Model name -> card; ``own`` is the file of the user's own cards, be it there or not."""
 
     def __init__(self, cards: Mapping[str, ModelCard], own: Path) -> None:
         super().__init__(cards)
@@ -347,23 +339,15 @@ class Cards(dict[str, ModelCard]):
 
 
 def read_cards(extra: Path | None = None) -> Cards:
-    """The bundled cards and, where given, those of the user's own file, which win over bundled ones of the same name.
+    """The bundled cards and those of the user's own file, which win over bundled ones of the same name.
 
-    A ``path`` in a file is relative to the folder of that file. Whether it exists is
-    found by ``workers.engines.opening.check_card``.
-
-    Raises:
-        ModelError: a file is missing, is no TOML, or has a card that is not well formed.
+    Raises ModelError where a file is missing, is no TOML, or has a card that is not well formed.
     """
     return Cards(_read(BUNDLED) | ({} if extra is None else _read(extra)), extra or Path(OWN_CARDS).absolute())
 
 
 def find_card(name: str, cards: Mapping[str, ModelCard]) -> ModelCard:
-    """The card of that name.
-
-    Raises:
-        UnknownModel: there is none; the message names the nearest, all there are, and where a card would stand.
-    """
+    """The card of that name; UnknownModel names the nearest, all there are, and where a card would stand."""
     try:
         return cards[name]
     except KeyError:

@@ -113,11 +113,7 @@ class AnthropicProvider(Provider):
         return {name: value for name, value in wanted.items() if name in self._card.takes}
 
     def completion(self, body: Mapping[str, object], request: Request) -> Completion:
-        """What a message says that answers a request.
-
-        Raises:
-            Retryable: it is no message.
-        """
+        """What a message says that answers a request; raises Retryable where it is none."""
         blocks = body.get("content")
         if not isinstance(blocks, list):
             raise Retryable("the server's reply is no message: it has no content")

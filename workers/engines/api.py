@@ -35,12 +35,7 @@ LONGEST_WAIT_ASKED = 600.0
 
 
 class Provider(ABC):
-    """Speaks one protocol. Everything is safe to call from any thread.
-
-    Args:
-        card: The model.
-        key: Sent with every request, and kept out of messages; None: none is.
-    """
+    """Speaks one protocol. Everything is safe to call from any thread. ``key`` is kept out of messages."""
 
     #: The provider's own address, where a card names no other.
     BASE_URL: str
@@ -88,11 +83,7 @@ class Provider(ABC):
 class ApiEngine:
     """Serves one model through a provider's API. ``submit`` is safe to call from any thread.
 
-    Args:
-        card: The model.
-        provider: Asks.
-        first_wait: Seconds before the second attempt.
-        jitter: Spreads waits, so that requests that failed together do not come back together; no answer depends on it.
+    ``jitter`` spreads waits, so that requests that failed together do not come back together; no answer depends on it.
     """
 
     def __init__(
@@ -223,11 +214,7 @@ class ApiEngine:
         return _failed(f"{last} (asked {times})")
 
     def _wait(self, attempt: int, failure: Retryable) -> None:
-        """Wait until a request may be asked again, or nothing is asked any more.
-
-        A server may ask for a longer wait than an attempt has by itself, never for a shorter one: an outage would use
-        up all attempts at once.
-        """
+        """Wait as long as the server asks, and never less than an attempt by itself: an outage would use up all."""
         with self._lock:
             spread = float(self._jitter.random())
         seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
@@ -250,10 +237,6 @@ class Pace:
     """How many requests may be under way at once: as many as the server bears. Safe to use from any thread.
 
     Adds slowly and takes away fast (additive increase, multiplicative decrease: Chiu & Jain 1989), as TCP does.
-
-    Args:
-        most: most turns held at once.
-        clock: seconds that never run backward.
     """
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:

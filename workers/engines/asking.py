@@ -21,12 +21,9 @@ AT_ONCE = 16
 def ask_all(
     engine: Engine, calls: Iterable[tuple[_Key, Request]], *, at_once: int = AT_ONCE
 ) -> Iterator[tuple[_Key, Completion]]:
-    """Ask every call and give each reply back as soon as it is there, in whatever order.
+    """Ask every call, taken one by one, and give each reply back as soon as it is there, in whatever order.
 
-    What else an engine raises becomes the completion of that call.
-
-    Calls are taken one by one, no sooner than they can be asked. Raises EngineUnavailable where the engine cannot be
-    asked any more, or has cancelled a call; what had been replied was given back before.
+    Raises EngineUnavailable where the engine cannot be asked any more; what had been replied was given back before.
     """
     coming = iter(calls)
     # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.

@@ -116,10 +116,9 @@ def submit(engine: Engine, request: Request) -> Future[Completion]:
 
 
 def outcome(future: Future[Completion]) -> Completion:
-    """What became of a request; an engine's defect is told as an error completion.
+    """What became of a request; an engine's defect, which would be there again, is told as an error completion.
 
-    It would be there again whenever the request is: an answer that ends as failed can be looked at and asked anew,
-    one that is tried for ever cannot. CancelledError and EngineUnavailable go through.
+    CancelledError and EngineUnavailable go through.
     """
     try:
         return future.result()
@@ -131,10 +130,9 @@ def outcome(future: Future[Completion]) -> Completion:
 
 
 def give_up(future: Future[Completion]) -> None:
-    """Cancel a request, and tell whoever waits; nothing happens where it has an outcome, or is just getting one.
+    """Cancel a request, and tell whoever waits, unless it has an outcome.
 
-    A future that is cancelled, be it by whoever asked, is not over yet for ``concurrent.futures.wait``: an engine has
-    to say so as well, once. So only one thread at a time may give a future up or settle it.
+    Only one thread at a time may give a future up or settle it.
     """
     if future.cancel() and not wait((future,), timeout=0).done:
         future.set_running_or_notify_cancel()
@@ -159,11 +157,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class Mortal(Protocol):
-    """An engine that says whether it has ended, as it may by itself.
-
-    A worker whose engine has ended under those who asked it ends as well, to be started again. Of an engine that does
-    not say, only a cancelled future tells: with ``EngineUnavailable`` the worker ends, and is not started again.
-    """
+    """An engine that says whether it has ended, as it may by itself: its worker then ends and is started again."""
 
     @property
     def closed(self) -> bool:

@@ -46,12 +46,7 @@ _FLAGGED = "flagged_input"
 
 
 class Retryable(RuntimeError):
-    """The same request may succeed later.
-
-    Attributes:
-        wait: seconds that the server asks to wait, or None.
-        overloaded: whether the server has too much to do.
-    """
+    """The same request may succeed later: after ``wait`` seconds, where the server says so."""
 
     def __init__(self, message: str, *, wait: float | None = None, overloaded: bool = False) -> None:
         super().__init__(message)
@@ -75,10 +70,7 @@ class TooLong(RuntimeError):
 
 
 class Client(httpx2.Client):
-    """A client that waits so many seconds for the whole of a reply, and reads ``MOST_BYTES`` of one at most.
-
-    httpx2's own timeouts are for a single read. Whoever streams a reply may take as much of it, and as long, as comes.
-    """
+    """A client that waits so many seconds for the whole of a reply, and reads ``MOST_BYTES`` of one at most."""
 
     def __init__(self, *, seconds: float, **options: Any) -> None:
         super().__init__(**options)
@@ -142,16 +134,9 @@ class _Stream(httpcore2.NetworkStream):
 
 
 def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:
-    """What follows from an answer that is not a success.
+    """What follows from an answer that is no success, to be raised; the ``key`` that was sent is not repeated.
 
-    Args:
-        status: HTTP status; 2xx where a server sends an error as a success, of which the error's own code then decides.
-        headers: names in whatever case the mapping finds in lower case.
-        body: as it came.
-        key: the key that was sent; it is not repeated.
-
-    Returns:
-        EngineUnavailable, Retryable, Rejected or Declined, to be raised.
+    Where a server sends an error as a success (``status`` 2xx) the error's own code decides.
     """
     code, message = _error(body)
     said = redacted(f"the server says {status}" + (f": {message}" if message else ""), key)
@@ -237,10 +222,7 @@ def json_object(text: str) -> Mapping[str, object]:
 
 
 def tokens(usage: object, *names: str) -> int | None:
-    """Sum of the counts of those names in a reply's usage, from 0 to ``MOST_TOKENS``.
-
-    None where none is there, or what is there cannot be: budgets and ledger go by these.
-    """
+    """Sum of the counts of those names in a reply's usage; None where none is there, or what is there cannot be."""
     counts = [usage.get(name) for name in names] if isinstance(usage, dict) else []
     present = [count for count in counts if count is not None]
     if not present or not all(type(count) is int and count >= 0 for count in present):

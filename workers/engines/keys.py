@@ -25,10 +25,9 @@ _SHORTEST_KEY = 12
 def find_key(
     card: ModelCard, *, environment: Mapping[str, str] | None = None, secrets: Path | None = None
 ) -> str | None:
-    """The key with which a model's server is asked; None where it is asked without one.
+    """The key with which a model's server is asked, None where it is asked without one; raises EngineUnavailable.
 
-    The environment goes before the folder of secret files. Raises EngineUnavailable where there is no key, or it cannot
-    be one; the message names the variable, never a key.
+    The environment goes before the folder of secret files.
     """
     name = key_name(card)
     if name is None:
@@ -70,18 +69,12 @@ def _checked(key: str, card: ModelCard, where: str) -> str:
 
 
 def without_key(text: str, key: str | None) -> str:
-    """A reply without the key with which it was asked for, which a server may echo: replies are kept and published.
-
-    What has fewer than 12 characters is no provider's key but a placeholder, such as ``EMPTY``, and may be an answer.
-    """
+    """A reply without the key with which it was asked for, which a server may echo; a short one is a placeholder."""
     return text.replace(key, "[key]") if key and len(key) >= _SHORTEST_KEY else text
 
 
 def redacted(text: str, key: str | None) -> str:
-    """A provider's words without the key and without anything that looks like one, in one line.
-
-    500 characters at most, all of which can be seen: they end in logs and on terminals.
-    """
+    """A provider's words in one line of 500 characters at most, without anything that looks like a key."""
     text = " ".join(storable(text).split())
     if key:
         text = text.replace(key, "[key]")

@@ -1,7 +1,6 @@
 """What of this machine a process may use: memory, cores and GPUs, and the versions of what computes on them.
 
-Linux says by control groups, one inside the other, in either of two versions, what a container or a batch system gives
-a process; the narrowest counts. Where it does not say, all that the machine has is taken for granted.
+The narrowest of Linux's control groups counts, in either of their two versions.
 """
 
 from __future__ import annotations

@@ -28,16 +28,10 @@ NOT_CONTACTED = "server not contacted: use --weights"
 
 
 def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
-    """Find out cheaply whether a card can be served here: no weights are read and nothing is fetched.
+    """Find out cheaply whether a card can be served here; raises EngineUnavailable where it cannot.
 
-    A server is not asked whether it is there: that can cost money, and it may come up later.
-
-    Args:
-        cache: Folder under which fetched weights are kept; it need not exist.
-        key: Whether the key of its server has to be here.
-
-    Raises:
-        EngineUnavailable: it cannot; the message says why.
+    No weights are read, nothing is fetched, no server is asked: that can cost money, and it may come up later. ``key``:
+    whether the key of its server has to be here.
     """
     can, where = card.capabilities, f"model {card.name}"
     if card.retired:
@@ -66,15 +60,8 @@ def open_engine(
 ) -> Engine:
     """Start the engine that a card names; weights that are not here yet are fetched into ``cache``.
 
-    Args:
-        survey: What is asked; scripted respondents look up in it what people answered.
-        device: See ``workers.engines.machine.resolved``.
-        cache: Folder under which fetched weights are kept.
-        threads: CPU threads for one model, at least 1; None leaves it to the library.
-
-    Raises:
-        EngineUnavailable: see ``check_card``; also weights that cannot be had or loaded, and whatever else keeps the
-            engine from opening, of which the log has the traceback: whoever tried again would be told the same.
+    Scripted respondents look up in ``survey`` what people answered; ``threads`` are the CPU threads for one model.
+    EngineUnavailable: whatever keeps it from opening, of which the log has the traceback.
     """
     with _or_unavailable(f"model {card.name}: cannot be opened"):
         check_card(card, cache=cache)
@@ -147,11 +134,7 @@ def check_model(
 ) -> Checked:
     """Load what a card names and render one prompt; with ``weights`` also load the weights and begin one reply.
 
-    A model behind a server is asked then, which may cost a fraction of a cent.
-
-    Raises:
-        EngineUnavailable: something is missing or cannot be loaded, the reply ended in an error, or an engine of the
-            user's own raised one.
+    A model behind a server is asked then, which may cost a fraction of a cent. Raises EngineUnavailable.
     """
     check_card(card, cache=cache)
     short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))

@@ -202,10 +202,7 @@ def draw_multiple(question: Question, shares: Mapping[int, float], generator: np
 
 
 def choose_mode(question: Question, shares: Mapping[int, float]) -> tuple[int, ...]:
-    """What most people answered; of a list, all that a majority chose (``max_choices`` at most), or the most chosen.
-
-    Options whose share is not known are no part of it.
-    """
+    """What most people answered; of a list, all that a majority chose (``max_choices`` at most), or the most chosen."""
     ranked = sorted((code for code in question.codes if code in shares), key=lambda code: -shares[code])
     if question.type is not QuestionType.MULTIPLE:
         return (ranked[0],)
@@ -234,23 +231,13 @@ def _words(language: str) -> Mapping[str, Any]:
 
 
 def answer(asked: Asked, codes: Sequence[int], explanation: int) -> str:
-    """A reply in the canonical format, e.g. ``Answer: 2: Rather important`` and an explanation on the next line.
-
-    Args:
-        asked: The question and its language.
-        codes: Option codes chosen, at least one.
-        explanation: Which explanation is given, counted from 0.
-    """
+    """A reply in the canonical format: ``Answer: 2: Rather important``, and an explanation on the next line."""
     words = _words(asked.language)
     return f"{words['answer']}{_chosen(asked, codes)}\n{words['explanation']}{words['explanations'][explanation]}"
 
 
 def garble(asked: Asked, seed: int) -> str:
-    """A reply from which no answer can be read: the seed picks one of several kinds.
-
-    The kinds: nothing; blanks; an announced answer that does not come; a number that no
-    option has; marks without words; words without sense.
-    """
+    """A reply from which no answer can be read: the seed picks one of several kinds."""
     words = _words(asked.language)
     beyond = max(asked.question.codes) + 90
     kinds = ("", " \n\n ", words["answer"].strip(), f"{words['answer']}{beyond}", "### ??? ***", *words["nonsense"])

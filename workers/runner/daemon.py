@@ -43,14 +43,8 @@ def serve(
 ) -> int:
     """Work until SIGTERM, SIGINT or, unless that is ignored, SIGHUP. Returns the exit status.
 
-    Args:
-        app: the Celery app with its tasks.
-        queues: queues to listen to from the start.
-        concurrency: participants in flight at once.
-        name: the worker's name, unique on this host.
-        on_stop: called when the worker is told to stop, before it waits for its tasks.
-        steps: further steps of Celery's consumer.
-        events: whether Celery tells what becomes of each task, for those who watch the queue.
+    ``name`` is unique on this host; ``on_stop`` is called when the worker is told to stop, before it waits for tasks;
+    with ``events`` Celery tells what becomes of each task, for those who watch the queue.
     """
     app.steps["consumer"].update([ForgetUnacknowledged, *steps])
 
@@ -114,8 +108,7 @@ def end_with_parent(parent: int, on_orphaned: Callable[[], None]) -> None:
 class WaitingConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
     """Celery's consumer, but that it begins only at a broker that takes writes, and takes only messages to our tasks.
 
-    A broker that is full (OOM), whose disk fails (MISCONF) or that became a replica (READONLY) refuses whatever a
-    worker has to write. A message that is taken meanwhile could neither be noted nor given back.
+    A message that is taken from one that is full or read-only could neither be noted nor given back.
     """
 
     def connection_for_read(self, heartbeat: float | None = None) -> Any:
@@ -146,9 +139,8 @@ def _refusal(connection: Any) -> str:
 class ForgetUnacknowledged(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
     """A Celery consumer step: counts a message as gone whether or not the broker could be told.
 
-    With kombu 5.7 on Redis, an acknowledgement that fails because the broker is away leaves its message counted for
-    ever. When all of them fail the worker takes nothing any more, and never finds out that the broker is back. What is
-    counted as gone is delivered again later, and the claim in SQL makes that do nothing.
+    With kombu 5.7 on Redis, an acknowledgement that fails leaves its message counted for ever: a worker of which all
+    fail takes nothing any more. What is delivered again later finds nothing to claim.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)

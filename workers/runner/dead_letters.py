@@ -1,8 +1,7 @@
 """Takes a worker's messages from the broker and puts everything else aside.
 
-Whoever can write to the broker can leave anything in its lists, and Celery 5.7 ends on some of it, each time it is
-started. So every item is read before Celery sees it. One that is no message to a task of the app, with arguments as the
-task declares them, becomes a dead letter; of any other Celery gets task, id and arguments alone.
+Celery 5.7 ends on some of what others can leave in its lists. So every item is read before Celery sees it, and what is
+no message to a task of the app becomes a dead letter; of any other Celery gets task, id and arguments alone.
 """
 
 from __future__ import annotations

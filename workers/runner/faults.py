@@ -36,10 +36,7 @@ class GaveUp(RuntimeError):
 
 
 def patiently(work: Callable[[], T], *, stopping: threading.Event) -> T:
-    """Do database work, again and again until no outage keeps it from being done; it has to be safe to do twice.
-
-    Once ``stopping`` is set ``GaveUp`` is raised while the database is not there.
-    """
+    """Do database work until no outage keeps it from being done; it has to be safe to do twice. Raises ``GaveUp``."""
     pause = FIRST_PAUSE
     while True:
         try:
@@ -56,10 +53,7 @@ _OTHERS_FAULT = (OtherEngine, ModelError, SQLAlchemyError, OSError, MemoryError,
 
 
 def blame(database: Database, held: Participant, error: Exception) -> None:
-    """Count an error against the participant that was asked, unless it says nothing of it; the third sets it aside.
-
-    A value that the database cannot hold (``DataError``) is of the participant's answer.
-    """
+    """Count an error against the participant that was asked, unless others are at fault; the third sets it aside."""
     if isinstance(error, _OTHERS_FAULT) and not isinstance(error, DataError):
         return
     if count_failure(database, held):

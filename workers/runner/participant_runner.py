@@ -52,17 +52,8 @@ class Outcome(Enum):
 class ParticipantRunner:
     """The process-wide state of a worker.
 
-    Args:
-        database: where runs are.
-        ledger: claims under this process's name.
-        cards: models that can be served.
-        cache: where weights are kept.
-        device: see ``workers.engines.machine.resolved``.
-        threads: CPU threads of a model; None: as many as the library likes.
-        hang_seconds: after how long without a completion the engine counts as hung.
-        on_close: called with a model and its engine before the engine is closed.
-        on_run_finished: called with a run's id after the commit that finished its last participant.
-        on_beat: called when the database has taken a sign of life of this process.
+    ``on_close`` is called with a model and its engine before that is closed, ``on_run_finished`` with a run after the
+    commit that finished its last participant, ``on_beat`` when the database has taken a sign of life of this process.
     """
 
     def __init__(

@@ -31,12 +31,7 @@ MOST = 256
 
 
 def choose(candidates: Sequence[Backlog], current: str) -> str:
-    """The model to drain next: the largest backlog with the fewest workers; the current one if nothing waits.
-
-    Args:
-        candidates: models with claimable participants, this worker counted among the workers of its own.
-        current: the model drained so far; ``""`` for none.
-    """
+    """The model to drain next: fewest workers, then largest backlog; ``current`` if it has work or nothing waits."""
     if not candidates or any(candidate.model == current for candidate in candidates):
         return current
     return min(candidates, key=lambda backlog: (backlog.workers, -backlog.claimable, backlog.model)).model
@@ -58,16 +53,10 @@ def affinity_step(
     run: str | None = None,
     by_room: bool = False,
 ) -> type[bootsteps.StartStopStep]:
-    """A Celery consumer step that keeps this worker on one model's queue.
+    """A Celery consumer step that keeps this worker on one model's queue, and sets ``leases.model``.
 
-    Args:
-        leases: what is in flight; its ``model`` is set.
-        resident: the engine in memory.
-        database: where backlogs are seen.
-        models: models to choose from; all where none is named.
-        queue_of: model -> name of its queue.
-        run: the one run whose work counts; None: all.
-        by_room: whether as many messages are let in as the engine has room for.
+    It chooses among ``models`` (all where none is named), by the work of ``run`` (of all where it is None). With
+    ``by_room`` as many messages are let in as the engine has room for.
     """
 
     class Affinity(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types

@@ -35,11 +35,7 @@ class Resident:
 
     @contextmanager
     def use(self, key: tuple[str, str], open_it: Callable[[], Engine]) -> Iterator[Engine]:
-        """The engine of that key while the block runs; where another is in use, as soon as nobody uses that.
-
-        Raises:
-            EngineUnavailable: ``cancel`` was called.
-        """
+        """The engine of that key, as soon as nobody uses another; EngineUnavailable after ``cancel``."""
         with self._changed:
             self._changed.wait_for(lambda: not self._users or self._key == key)
             if not self._cancelled and self._key != key:

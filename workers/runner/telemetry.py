@@ -108,11 +108,7 @@ def new_registry() -> CollectorRegistry:
 
 
 def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], None]:
-    """Answer Prometheus at that host and port. Returns what ends it.
-
-    Raises:
-        MetricsUnavailable: the port is taken, or is not ours to take.
-    """
+    """Answer Prometheus at that host and port. Returns what ends it; raises MetricsUnavailable."""
     host, port = address
     try:
         server, thread = start_http_server(port, addr=host, registry=registry)
@@ -148,15 +144,7 @@ _BATCH = {
 
 
 class Gauges(Collector):
-    """What is read at the moment it is asked for.
-
-    Args:
-        leases: what is in flight.
-        resident: the engine in memory.
-        database: where the backlog is seen.
-        device: see ``workers.engines.machine.resolved``.
-        broker: where dead letters are counted.
-    """
+    """What is read at the moment it is asked for; ``broker`` counts dead letters."""
 
     def __init__(
         self, leases: Leases, resident: Resident, *, database: Database, device: str, broker: redis.Redis

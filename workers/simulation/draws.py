@@ -54,8 +54,7 @@ PRESETS = {
 def substream(seed: int, *names: str | int) -> Generator:
     """The generator that belongs to a study's seed, 0 or more, and a sequence of names (``"region", "us", 3``).
 
-    Names are hashed with SHA-256, each with its kind and length, so that the stream is the same on every machine and no
-    two sequences of names share one.
+    Each name is hashed with its kind and length, so that no two sequences of names share a stream.
     """
     if seed < 0:
         raise ValueError(f"seed: expected 0 or more, got {seed}")

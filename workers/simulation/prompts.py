@@ -101,11 +101,7 @@ def country_name(culture: Culture, language: str) -> str:
 
 
 def request_text(question: Question, shown: Sequence[int], language: str) -> str:
-    """The bare request, as memory keeps it: the question and its options in the order shown.
-
-    A scale is told by its two ends, the one shown first named first; everything else, and
-    a scale in any other order, has one line per option.
-    """
+    """The bare request, as memory keeps it: the question, and its options as shown or the ends of its scale."""
     table = words(language)
     lines = [table.request + _in_language(question.text, language, f"question {question.id}")]
     listed = list(shown)
@@ -128,10 +124,7 @@ def request_text(question: Question, shown: Sequence[int], language: str) -> str
 
 
 def option_text(question: Question, code: int, language: str) -> str:
-    """One option as it is listed and as an answer names it, e.g. ``2: Rather important``.
-
-    A point of a scale whose label is the number itself is the number alone.
-    """
+    """One option as listed and as an answer names it: ``2: Rather important``, or a point of a scale alone."""
     label = _in_language(question.option(code).label, language, f"question {question.id}, option {code}")
     if label == str(code):
         return label

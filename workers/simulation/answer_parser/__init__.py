@@ -243,10 +243,7 @@ def read(
 
 
 def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply) -> bool:
-    """Whether ``read`` with this ``reply`` gives the same whatever follows the text: called after every token.
-
-    It looks only where something that can settle an answer has just been said: a marker, the end of a sentence or line.
-    """
+    """Whether ``read`` with this ``reply`` gives the same whatever follows the text: called after every token."""
     if reply is Reply.FULL or not _TELLING.search(text, max(0, len(text) - _JUST_SAID)):
         return False
     said, thinking = spoken(text)

@@ -335,10 +335,7 @@ NOTHING = Choice()
 
 
 def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool) -> Choice:
-    """The options that a section chooses, by its cleaned text without the explanation.
-
-    Where an answer marker opens it the first sentence that names options decides, else all have to agree.
-    """
+    """The options that a section chooses: behind an answer marker by its first sentence with some, else by all."""
     said = Statement(text, question, shown, marked=marked)
     if not said.found:
         return NOTHING

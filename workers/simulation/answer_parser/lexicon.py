@@ -146,10 +146,7 @@ def _spaced() -> re.Pattern[str]:
 
 @cache
 def all_marks() -> str:
-    """Signs that are written upon or beside a letter, such as the vowels of Hindi, for a class of a pattern.
-
-    For ``re`` they are no part of a word, so that words that differ in them alone would be one.
-    """
+    """Signs upon or beside a letter, such as the vowels of Hindi, which for ``re`` are no part of a word."""
     signs = [code for code in range(0x300, 0xAC00) if unicodedata.category(chr(code)) in ("Mn", "Mc")]
     starts = [code for code, before in zip(signs, (0, *signs), strict=False) if code != before + 1]
     ends = [code for code, after in zip(signs, (*signs[1:], 0), strict=True) if after != code + 1]

@@ -85,11 +85,7 @@ def _words() -> re.Pattern[str]:
 
 
 def _short_forms(wordings: Iterable[str]) -> Iterator[str]:
-    """Other ways to write a label.
-
-    They are its part before a comma, bracket or "and"; the label without a first word such as "one" or "it"; and
-    "strongly agree" for "agree strongly".
-    """
+    """A label's part before a comma, bracket or "and", without a first word such as "one", or turned round."""
     for label in wordings:
         if is_figure(label):
             continue
@@ -302,10 +298,7 @@ class Vocabulary:
         return found
 
     def _is_line(self, code: Mention, label: Mention, text: str) -> bool:
-        """Whether two numbers are an option as the prompt shows it: "2: 1", "2 (1)".
-
-        What numbers a list as well ("1) 2) 3)", "1. 2: 18") does not come again after a label.
-        """
+        """Whether two numbers are an option as the prompt shows it ("2: 1"), and none of them numbers a list."""
         if code.kind is not Kind.NUMBER or label.kind is not Kind.NUMBER or code.code is None or code.labelled:
             return False
         between = _LINE.fullmatch(text[code.end : label.start])

@@ -62,10 +62,7 @@ class CcsvSingle(Method):
         return (self._step(posed, DRAFT, self.task, self.messages(posed), self.reply_start(posed.language)),)
 
     def ask(self, posed: Posed, requests: Sequence[Request], line: Line) -> tuple[Response, ...]:
-        """All steps; the response is the draft that wins, at the cost of all.
-
-        Where the engine gives up at a step the response is that failure, and the steps before it stay.
-        """
+        """All steps; the response is the draft that wins, or how the engine gave up, at the cost of all."""
         (first,) = requests
         steps = Steps(posed, line)
         try:
@@ -245,10 +242,7 @@ class Steps:
         return self.take_all(number, [request])[0]
 
     def take_all(self, first: int, requests: Sequence[Request]) -> list[CompletedStep]:
-        """Steps that do not depend on each other, asked together; where one fails, the others are kept and count.
-
-        Where the engine is gone nobody waits for any more of them; those that are there are kept.
-        """
+        """Steps that do not depend on each other, asked together; what comes is kept before a failure is raised."""
         began, numbered = self._line.clock(), list(enumerate(requests, start=first))
         asked = [None if number in self._done else self._submit(request) for number, request in numbered]
         taken: list[CompletedStep] = []

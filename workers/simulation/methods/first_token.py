@@ -34,10 +34,7 @@ class FirstToken(Method):
         return tuple(questions)
 
     def option_orders(self, question: Question, shown: tuple[int, ...] = ()) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
-        """Ordered options run forward and backward; others are rotated, ``MOST_ORDERS`` times at most.
-
-        So no place favours an option. Residual options stay last.
-        """
+        """Ordered options both ways; others rotated, ``MOST_ORDERS`` times at most. Residual options stay last."""
         options = [option.code for option in question.options if not option.residual]
         residual = tuple(option.code for option in question.options if option.residual)
         if question.type.ordered:
@@ -64,11 +61,7 @@ class FirstToken(Method):
         )
 
     def read(self, posed: Posed, responses: Sequence[Response]) -> Found:
-        """The probabilities in every order; nothing where the engine gave up.
-
-        Raises:
-            EngineUnavailable: the engine gives replies only.
-        """
+        """The probabilities in every order; nothing where the engine gave up. EngineUnavailable: it has none."""
         participant, question = posed.participant.id, posed.question
         completions = [response.completion for response in responses]
         gave_up = [completion.error for completion in completions if completion.finish is FinishReason.ERROR]

@@ -220,12 +220,7 @@ class Method:
         return (request,)
 
     def ask(self, posed: Posed, requests: Sequence[Request], line: Line) -> tuple[Response, ...]:  # noqa: ARG002
-        """Submit the requests, and wait for what becomes of them.
-
-        Raises:
-            CancelledError: the request was cancelled.
-            EngineUnavailable: the engine cannot serve at all.
-        """
+        """Submit the requests, and wait for what becomes of them; raises CancelledError or EngineUnavailable."""
         began = line.clock()
         futures = [submit(line.engine, request) for request in requests]
         return tuple(
