@@ -16,7 +16,7 @@ from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, StudyError
 from defsurvey.jobs.study.study_file import Decoding, StudyFile, parse_study, read_study
 from defsurvey.storage.runs.run import Cell, Condition, DrawsPer, MemoryOrder, Preset, Protocol, QuestionOrder, Reply
 from defsurvey.storage.surveys.survey import Paraphrase
-from defsurvey.workers.models import ModelCard, read_cards
+from defsurvey.workers.models import read_cards
 from tests.jobs.small_study import CARDS, SURVEY, TEXT, study, written
 
 ROOT = Path(__file__).parents[2]
@@ -451,20 +451,6 @@ class TestFiles:
         assert [cell.language for cell in read.cells()] == ["en", "zh"]
 
 
-class TestExamples:
-    """The studies that come with the application."""
-
-    def test_demo(self) -> None:
-        """The demonstration: two cultures of eight participants, twenty questions of every kind and every dimension."""
-        read = read_study(ROOT / "examples" / "demo.yaml", cards=read_cards())
-        assert read.name == "demo"
-        assert (len(read.cells()), read.participants, len(read.questions)) == (2, 8, 20)
-        dimensions = {code for one in read.questions for code in read.survey.question(one).dimensions}
-        assert dimensions >= set(read.survey.dimensions)
-        assert {read.survey.question(one).type for one in read.questions} == {"ordinal", "single", "scale", "multiple"}
-        assert read.protocol.max_new_tokens == 32
-
-
 def test_json_schema() -> None:
     """Editors can be told what a study file may say: every key, its range and its words."""
     schema = StudyFile.model_json_schema()
@@ -542,17 +528,3 @@ def test_paraphrases_are_an_axis_where_the_survey_has_some() -> None:
     assert "paraphrase" not in json.dumps(without.design())
     with pytest.raises(StudyError, match="paraphrases in zh"):
         parse_study(text, path=Path("study.yaml"), cards=CARDS, survey=replace(SURVEY, paraphrases=some[:1]))
-
-
-def test_probabilities_are_asked_of_engines_that_give_them() -> None:
-    """An API gives none: the study is refused before anything is planned or enqueued."""
-    cards = {**CARDS, "api": ModelCard(name="api", engine="openai", model="x")}
-    with pytest.raises(
-        StudyError, match=r"condition first-token: expected models that give probabilities .* got 'api'"
-    ):
-        parse_study(
-            written(conditions="[def, first-token]", models="[human, api]"),
-            path=Path("study.yaml"),
-            cards=cards,
-            survey=SURVEY,
-        )
