@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from defsurvey.storage.runs.run import AnswerState, Reply
 from defsurvey.storage.surveys.survey import Question
@@ -73,7 +74,7 @@ class Section:
 
 def split_sections(text: str) -> Iterator[Section]:
     """The sections of a cleaned completion, in order, blank ones left out."""
-    marks = list(_marks(text))
+    marks = list(islice(marker().finditer(in_one_form(text)), 2 * MOST_SECTIONS))
     bounds = [*(mark.start() for mark in marks), len(text)]
     section = _section("", text[: bounds[0]])
     for mark, end in zip(marks, bounds[1:], strict=True):
@@ -89,13 +90,6 @@ def split_sections(text: str) -> Iterator[Section]:
         section = _section(mark.lastgroup or "", text[mark.end() : end])
     if section.answer:
         yield section
-
-
-def _marks(text: str) -> Iterator[re.Match[str]]:
-    for count, mark in enumerate(marker().finditer(in_one_form(text))):
-        if count >= 2 * MOST_SECTIONS:
-            return
-        yield mark
 
 
 def _is_prose(mark: re.Match[str]) -> bool:

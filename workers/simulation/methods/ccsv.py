@@ -6,12 +6,11 @@ Each step is kept before the next is asked, and what is kept already is not aske
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 
 from defsurvey.storage.runs.run import AnswerState, CompletedStep
-from defsurvey.storage.surveys.survey import Culture
 from defsurvey.workers.engines.base import (
     Completion,
     EngineUnavailable,
@@ -56,10 +55,12 @@ class CcsvSingle(Method):
     samples = True  # the rewritten drafts would all be the same otherwise
     steps = f"this asks for an answer; then come a criticism, {DECODES} rewritten drafts, and a vote among them"
     task = Task.ANSWER
+    #: What a draft begins with, and what is said after it and after the criticism: fields of ``PromptWords``.
+    phrases: Mapping[str, str] = {"start": "answer", "critique": "critique", "rewrite": "rewrite"}
 
     def prompt(self, posed: Posed) -> tuple[Request, ...]:
         """The request for the draft."""
-        return (self._step(posed, DRAFT, self.task, self.messages(posed), self.reply_start(posed.language)),)
+        return (self._step(posed, DRAFT, self.task, self.messages(posed), self._phrase("start", posed)),)
 
     def ask(self, posed: Posed, requests: Sequence[Request], line: Line) -> tuple[Response, ...]:
         """All steps; the response is the draft that wins, or how the engine gave up, at the cost of all."""
@@ -84,10 +85,10 @@ class CcsvSingle(Method):
     def _winner(self, posed: Posed, first: Request, steps: Steps) -> CompletedStep:
         """Draft, criticise, rewrite, vote."""
         draft = _said(steps.take(DRAFT, first))
-        turns = [first.messages[0].content, draft, self.critique_text(posed.culture, posed.language)]
+        turns = [first.messages[0].content, draft, self._phrase("critique", posed)]
         critique = _said(steps.take(CRITIQUE, self._step(posed, CRITIQUE, Task.CRITIQUE, conversation(*turns))))
-        rewriting = conversation(*turns, critique, self.rewrite_text(posed.language))
-        start = self.reply_start(posed.language)
+        rewriting = conversation(*turns, critique, self._phrase("rewrite", posed))
+        start = self._phrase("start", posed)
         rewrites = [self._step(posed, REWRITE + decode, self.task, rewriting, start) for decode in range(DECODES)]
         drafts = steps.take_all(REWRITE, rewrites)
         voting = conversation(_vote_text(posed, [_said(step) for step in drafts]))
@@ -99,17 +100,11 @@ class CcsvSingle(Method):
         (response,) = responses
         return Found(answers=(posed.answer(response, _reading(posed, response, response.completion.text)),))
 
-    def critique_text(self, culture: Culture, language: str) -> str:
-        """What is said after the draft, to have it criticised."""
-        return fill(words(language).critique, COUNTRY=country_name(culture, language))
-
-    def rewrite_text(self, language: str) -> str:
-        """What is said after the criticism, to have the draft written anew."""
-        return fill(words(language).rewrite, FORMAT=words(language).format)
-
-    def reply_start(self, language: str) -> str:
-        """How a draft begins."""
-        return words(language).answer
+    def _phrase(self, name: str, posed: PromptParts) -> str:
+        """One of the phrases that drafts and lists have each their own of."""
+        table, country = words(posed.language), country_name(posed.culture, posed.language)
+        template: str = getattr(table, self.phrases[name])
+        return fill(template, COUNTRY=country, FORMAT=table.format, NUM=str(self.slots), SLOT="1")
 
     def _step(
         self, posed: Posed, number: int, task: Task, messages: tuple[Message, ...], reply_start: str = ""
@@ -127,11 +122,12 @@ class CcsvList(CcsvSingle):
     whole_cell = True
     steps = CcsvSingle.steps.replace("an answer", f"a list of {slots} answers")
     task = Task.LIST
+    phrases: Mapping[str, str] = {"start": "entry", "critique": "critique_list", "rewrite": "rewrite_list"}
 
     def text(self, parts: PromptParts) -> str:
         """The prompt that asks for the list."""
         country = country_name(parts.culture, parts.language)
-        entry = self.reply_start(parts.language).strip()
+        entry = self._phrase("start", parts).strip()
         lines = (
             fill(words(parts.language).list, COUNTRY=country, NUM=str(self.slots), ENTRY=entry),
             choosing_text(parts.question, parts.shown, parts.language),
@@ -155,18 +151,6 @@ class CcsvList(CcsvSingle):
             reading = _reading(posed, response, text) if text else missing
             found.append(posed.answer(response, reading, text=text, slot=slot))
         return Found(answers=tuple(found))
-
-    def critique_text(self, culture: Culture, language: str) -> str:
-        """What is said after the draft, to have it criticised."""
-        return fill(words(language).critique_list, COUNTRY=country_name(culture, language))
-
-    def rewrite_text(self, language: str) -> str:
-        """What is said after the criticism, to have the list written anew."""
-        return fill(words(language).rewrite_list, NUM=str(self.slots))
-
-    def reply_start(self, language: str) -> str:
-        """How a list begins."""
-        return fill(words(language).entry, SLOT="1")
 
 
 def _said(step: CompletedStep) -> str:
