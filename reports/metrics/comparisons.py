@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
 
@@ -107,7 +107,7 @@ def holm(p: ArrayLike) -> Floats:
     >>> holm([.01, .04, .03]).round(10).tolist()
     [0.03, 0.06, 0.06]
     """
-    return _adjusted(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)))
+    return _adjusted(p, "holm")
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:
@@ -116,18 +116,19 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
     >>> benjamini_hochberg([.01, .04, .03]).round(10).tolist()
     [0.03, 0.04, 0.04]
     """
-    count = np.arange(np.count_nonzero(~np.isnan(np.asarray(p, dtype=np.float64)))) + 1
-    return _adjusted(p, lambda ordered: np.minimum.accumulate((ordered * len(count) / count)[::-1])[::-1])
+    return _adjusted(p, "fdr_bh")
 
 
-def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
+def _adjusted(p: ArrayLike, method: str) -> Floats:
+    from statsmodels.stats.multitest import multipletests
+
     values = np.asarray(p, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(values))
+    known = ~np.isnan(values)
     if np.any((values[known] < 0) | (values[known] > 1)):
         raise ValueError(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
-    order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full_like(values, np.nan)
-    adjusted[order] = np.minimum(adjust(values[order]), 1.0)
+    if known.any():
+        adjusted[known] = multipletests(values[known], method=method)[1]
     return adjusted
 
 
