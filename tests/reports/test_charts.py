@@ -13,10 +13,7 @@ from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.charts.drawing import (
     LONGEST,
     PALETTE,
-    SERIES,
-    SHAPES,
     Chart,
-    look,
     room_for,
     shortened,
     width_of,
@@ -26,7 +23,6 @@ from defsurvey.reports.contents import page
 from defsurvey.reports.figures.closeness import dot_plots
 from defsurvey.reports.figures.cultural_map import culture_map
 from defsurvey.reports.figures.dimensions import mean_plots, spread_plots
-from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.html import render_html
 from defsurvey.reports.metrics.judges import FAIL, PASS, Verdicts
@@ -35,7 +31,7 @@ from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Culture, Question
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import Element, read
-from tests.reports.synthetic import Respondent, human, last, one_question, results, survey, uniform
+from tests.reports.synthetic import Respondent, human, last, results, survey, uniform
 
 BOTH = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", human), ("b", "cn", "def", last)]
 
@@ -43,16 +39,6 @@ BOTH = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", 
 def dimension_plots(found: Analysis) -> tuple[Chart, ...]:
     """Figure 5 of an analysis that has it."""
     return mean_plots(found)
-
-
-def test_one_chart_per_culture_and_one_per_model() -> None:
-    """Two cultures and two models give two charts of each kind."""
-    found = analyse(results(BOTH))
-    assert [chart.title for chart in dot_plots(found)] == [
-        "Distance from people: United States",
-        "Distance from people: China",
-    ]
-    assert [chart.title for chart in dimension_plots(found)] == ["a", "b"]
 
 
 def test_colours_and_type_are_the_pages() -> None:
@@ -125,20 +111,6 @@ def test_a_sign_that_no_drawing_can_hold_is_written_out(sign: str) -> None:
     assert f"d{written}" in drawn.svg
     assert f"title{written}. description{written}" in drawn.svg
     assert (drawn.title, drawn.description) == (f"title{written}", f"description{written}")
-
-
-def test_nothing_measured_draws_nothing() -> None:
-    """Without a value there is no empty chart."""
-    found = analyse(results(states=(0, 1, 0, 0)))
-    assert dot_plots(found) == ()
-    assert dimension_plots(found) == ()
-
-
-def test_drawing_twice_gives_the_same_bytes() -> None:
-    """Counters within the drawing library do not show."""
-    found = analyse(results(BOTH))
-    assert dot_plots(found) == dot_plots(found)
-    assert dimension_plots(found) == dimension_plots(found)
 
 
 def corners(path: str) -> list[tuple[float, float]]:
@@ -217,17 +189,6 @@ def test_a_long_name_leaves_room_for_the_drawing() -> None:
     assert room_for([LONG]) == room_for(["n" * LONGEST])
 
 
-def test_long_options_leave_room_too() -> None:
-    """A long option is cut on its row, and whole in its title."""
-    known = one_question()
-    first = known.questions[0]
-    tail = "because this option has a really long label that goes on"
-    options = tuple(replace(each, label={"en": f"{each.label['en']} {tail}"}) for each in first.options)
-    tiny = replace(known, questions=(replace(first, options=options),))
-    (chart,) = near_section(analyse(results(tiny=tiny))).charts
-    assert float(re.findall(r'viewBox="0 0 (\S+)', chart.svg)[0]) < 520
-
-
 def test_names_on_the_map_are_cut_and_keep_their_letters() -> None:
     """Only people are written with a capital letter; a model is called as it is called."""
     found = analyse(long_names())
@@ -279,14 +240,6 @@ def eight() -> Analysis:
 def sections(analysis: Analysis) -> dict[str, Section]:
     """Anchor -> section."""
     return {section.anchor: section for section in page(analysis).sections}
-
-
-def test_no_two_of_36_series_look_alike() -> None:
-    """Where colours begin anew, shapes go one on."""
-    assert len({look(place) for place in range(36)}) == 36
-    assert look(0) == (SERIES[0], SHAPES[0])
-    assert look(6) == (SERIES[0], SHAPES[1])
-    assert look(11) == (SERIES[5], SHAPES[0])
 
 
 def marks(drawn: Element, says: str) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""All conditions in one run: DEF and its ablations, baselines, a panel, probabilities, and three languages."""
+"""Conditions of one run: frameworks, ablations, languages, panels, and the probabilities of the next token."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy.stats import entropy
 
 from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import ablation, languages
-from defsurvey.reports.figures.first_token import first_token
+from defsurvey.reports.figures.first_token import FirstTokenRow, first_token
 from defsurvey.reports.figures.frameworks import Frameworks, frameworks
 from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
-from defsurvey.reports.metrics.divergence import jeffreys
+from defsurvey.reports.metrics.divergence import jeffreys, smoothed_kl
 from defsurvey.reports.page import Section
 from defsurvey.storage.runs.results import AnswerArrays, ProbabilityRow, Results
 from defsurvey.storage.runs.run import Cell, Condition
-from defsurvey.storage.surveys.survey import Survey
+from defsurvey.storage.surveys.survey import Question, Survey
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
-from tests.reports.synthetic import answering, human, last, results, survey
+from tests.reports.synthetic import answering, human, last, refusing, repeated, results, survey
 
 DEF = (
     Condition(name="def"),
@@ -272,3 +273,63 @@ def test_runs_merged_keep_whose_probabilities_they_are() -> None:
     both = merge([one, other])
     assert {row.cell for row in both.probabilities} == {1, 3}
     assert both.run.cells[3].condition.name == "first-token"
+
+
+#: A model that nearly always gives one answer: by its probabilities as by its interview.
+SAID = {"Q1": [0.91, 0.03, 0.03, 0.03], "Q2": [0.02, 0.02, 0.96], "Q3": [0.01] * 9 + [0.91], "Q4": [0.1, 0.9, 0.1]}
+
+
+def drawing(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draws each answer from the probabilities; of a list its second option alone."""
+    name = question.id.partition("-")[0]
+    if name == "Q4":
+        return np.full(people, 2, dtype=np.int64)
+    return (1 << rng.choice(len(SAID[name]), size=people, p=SAID[name])).astype(np.int64)
+
+
+def with_probabilities(participants: int) -> Results:
+    """An interview of that model, and a cell whose probabilities were read."""
+    made = results([("m", "us", "def", drawing)], participants=participants, tiny=repeated(12), seed=3)
+    read = replace(
+        made.run.cells[0], id=2, condition=Condition(name="first-token", method="first-token", slots=0), participants=1
+    )
+    rows = tuple(
+        ProbabilityRow(cell=1, question=question.id, order=0, option=code, probability=share)
+        for question in made.survey.questions
+        if (name := question.id.partition("-")[0]) != "Q4"
+        for code, share in zip(question.codes, SAID[name], strict=True)
+    )
+    return replace(made, run=replace(made.run, cells=(*made.run.cells, read)), probabilities=rows)
+
+
+def row_of(made: Results) -> FirstTokenRow:
+    """The one row."""
+    part = analyse(made).figure(first_token)
+    (row,) = part
+    return row
+
+
+@pytest.mark.parametrize("participants", [5, 20, 100])
+def test_who_draws_from_its_probabilities_scores_what_they_do(participants: int) -> None:
+    """Drawn as many times they lie where the interview does; undrawn they lie far further over the floor."""
+    row = row_of(with_probabilities(participants))
+    assert row.drawn == pytest.approx(row.interview, rel=0.05)
+    undrawn = row.value / (row.interview - row.floor)
+    assert (undrawn > 1.25) == (participants < 100)
+
+
+def test_as_many_are_drawn_as_the_interview_answered() -> None:
+    """Question by question: by simulation of the valid answers to each."""
+    made = with_probabilities(6)
+    few = refusing(made, (made.answers.question < 20) & (made.answers.participant > 1))
+    found = analyse(few)
+    part, rng = found.figure(first_token), np.random.default_rng(6)
+    items, reference, cell = found.items, found.cultures[0].reference, found.cells[0]
+    by_dimension: dict[int, list[float]] = {}
+    for item in np.flatnonzero(items.whole & items.grouping.headline).tolist():
+        question = items.questions[items.question[item]]
+        drawn = rng.multinomial(cell.n_valid[items.question[item]], SAID[question.id.partition("-")[0]], size=4_000)
+        size = len(question.codes)
+        values = smoothed_kl(drawn, reference.shares[item, :size], reference.n[item])
+        by_dimension.setdefault(int(items.grouping.dimension[item]), []).append(float(values.mean()))
+    assert part[0].drawn == pytest.approx(np.mean([np.mean(each) for each in by_dimension.values()]), rel=0.01)

@@ -21,7 +21,7 @@ from defsurvey.reports.figures.matching import rank_agreement
 from defsurvey.reports.figures.profiles import profiles
 from defsurvey.reports.figures.projection import CulturalMap, cultural_map, paper_map
 from defsurvey.reports.figures.questions import placement
-from defsurvey.reports.figures.series import parameters, series, series_section, training
+from defsurvey.reports.figures.series import series, series_section, training
 from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.metrics.divergence import smoothed_kl
 from defsurvey.reports.metrics.quality import effective_options
@@ -217,15 +217,6 @@ def test_draws_of_all_models_are_counted_whoever_comes_first() -> None:
         assert analyse(made.results, draws=partial).figure(drawn) == whole
 
 
-def test_draws_of_another_seed_are_draws_of_their_own() -> None:
-    """Participants of two runs have one number and two configurations: each counts."""
-    made = planted(wide_survey(12), models=("alpha-base", "honest"))
-    draws = made.draws
-    other = np.where(draws.cell < 2, draws.memory_capacity, draws.memory_capacity + 20)
-    part = analyse(made.results, draws=replace(draws, memory_capacity=other)).figure(drawn)
-    assert {sum(levels.values()) for levels in by_axis(part).values()} == {40}
-
-
 def test_effective_options_are_compared_on_the_same_items() -> None:
     """An item without a reference is in neither mean."""
     whole, gap = (
@@ -348,37 +339,6 @@ def test_residual_options_are_left_out_of_scores_not_of_distributions() -> None:
     assert np.isfinite(mixed.floor.wasserstein[0])
 
 
-def test_a_volunteered_code_does_not_move_a_mean() -> None:
-    """Residual options numbered 0, -1 or 99 give the same map scores: none at all."""
-    codes = [analyse(results(tiny=residual_survey((1, 2, 3, code)))).figure(cultural_map) for code in (0, 99)]
-    assert all(isinstance(each, CulturalMap) for each in codes)
-    one, two = (each.sound.components.points for each in codes if isinstance(each, CulturalMap))
-    assert one == pytest.approx(two)
-
-
-def test_an_option_not_published_for_a_list_is_unknown() -> None:
-    """A list's reference says nothing of an option it does not name; an ordinary one says that nobody chose it."""
-    known = survey()
-    thin = replace(
-        known,
-        references=tuple(
-            replace(r, shares={code: share for code, share in r.shares.items() if code != 2})
-            if r.question in ("Q1", "Q4")
-            else r
-            for r in known.references
-        ),
-    )
-    items = item_table(thin, ("Q1", "Q2", "Q3", "Q4"))
-    table = reference_table(thin, items, "us")
-    assert table.shares[0, 1] == 0
-    assert np.isnan(table.shares[4]).all()
-    assert np.isnan(table.n[4])
-    assert table.shares[[3, 5]].sum(axis=1).tolist() == pytest.approx([1, 1])
-    cell = analyse(results(tiny=thin)).cells[0]
-    assert np.isnan(cell.divergences.smoothed_kl[4])
-    assert cell.divergences.reasons[4] == "no reference"
-
-
 def test_groups_have_tables_of_their_own() -> None:
     """A group that was not published is unknown; one that was stands for itself."""
     known = survey()
@@ -391,15 +351,6 @@ def test_groups_have_tables_of_their_own() -> None:
     assert np.isnan(table.n[0])
     assert table.shares[1, :3].tolist() == [0.6, 0.4, 0]
     assert table.low_n.tolist() == [False, True]
-
-
-@pytest.mark.parametrize(
-    ("written", "number"), [("7B", 7e9), (" 46.7b ", 46.7e9), ("135M", 135e6), ("2e3", 2000), ("13000K", 13e6)]
-)
-def test_sizes_are_read_as_cards_write_them(written: str, number: float) -> None:
-    """Billions, millions, or a plain number."""
-    assert parameters(written) == pytest.approx(number)
-    assert np.isnan(parameters("large"))
 
 
 def test_honest_participants_look_alike_one_by_one() -> None:
@@ -416,3 +367,11 @@ def test_lists_are_single_options_in_the_map() -> None:
     assert items.direction.tolist() == [1, 1, 0]
     assert option(1, "a", "b").residual is False
     assert QUESTIONS[3].type is QuestionType.MULTIPLE
+
+
+def test_a_volunteered_code_does_not_move_a_mean() -> None:
+    """Residual options numbered 0, -1 or 99 give the same map scores: none at all."""
+    codes = [analyse(results(tiny=residual_survey((1, 2, 3, code)))).figure(cultural_map) for code in (0, 99)]
+    assert all(isinstance(each, CulturalMap) for each in codes)
+    one, two = (each.sound.components.points for each in codes if isinstance(each, CulturalMap))
+    assert one == pytest.approx(two)
