@@ -169,12 +169,7 @@ def contrast_entry(contrast: Contrast | None) -> Entry:
 
 
 def common_ground(analysis: Analysis, contrasts: Iterable[tuple[str, Contrast]]) -> tuple[str, ...]:
-    """A note on what the differences of a table are of, other than its means; none without a difference.
-
-    Args:
-        analysis: the run.
-        contrasts: culture and contrast; those of one culture are on the same questions.
-    """
+    """A note on what the differences of a table are of, other than its means, by culture; none without a difference."""
     by_culture = dict(contrasts)
     where = [
         f"{counted(by_culture[code].questions, 'question')} in {name}"

@@ -16,17 +16,7 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Floats
 from defsurvey.reports.charts.drawing import FLOOR, INK, Chart, Row, layer, looks, room_for, shortened, width_beside
-from defsurvey.reports.charts.rows import (
-    NATS,
-    Frame,
-    Mark,
-    Scale,
-    reach,
-    row_axis,
-    row_height,
-    row_places,
-    rows_chart,
-)
+from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, reach, row_axis, row_height, row_places, rows_chart
 from defsurvey.reports.figures.shared import apart, excess, items_behind, main_cells, nameable
 from defsurvey.reports.figures.words import (
     MODEL,
@@ -299,13 +289,8 @@ def _in_all(cells: Sequence[CellAnalysis]) -> list[CellAnalysis]:
 def furthest(analysis: Analysis, by_culture: Sequence[Sequence[CellAnalysis]]) -> tuple[int, int, int] | None:
     """Which culture's people answers lie furthest from on most dimensions, told apart by their intervals.
 
-    Args:
-        analysis: the run.
-        by_culture: the cells of each of the cultures compared.
-
-    Returns:
-        Position of the culture, on how many dimensions it is furthest, and of how many; None where no dimension tells
-        cultures apart, or no culture leads.
+    Its position, on how many dimensions it is furthest, and of how many; None where no dimension tells cultures apart,
+    or no culture leads.
     """
     means, errors = (np.stack(each) for each in zip(*(excess(cells) for cells in by_culture), strict=True))
     items = [items_behind(analysis, cell) for cells in by_culture for cell in cells]

@@ -16,13 +16,7 @@ from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
 from defsurvey.reports.circumstances import language_name, languages_asked
 from defsurvey.reports.figures.shared import OfCell, main_cells
-from defsurvey.reports.figures.words import (
-    count_entry,
-    culture_names,
-    named_cultures,
-    per_dimension,
-    section,
-)
+from defsurvey.reports.figures.words import count_entry, culture_names, named_cultures, per_dimension, section
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table

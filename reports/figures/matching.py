@@ -12,14 +12,7 @@ from scipy.stats import rankdata
 from defsurvey.reports.analysis import Analysis, NotRun
 from defsurvey.reports.charts.drawing import Chart
 from defsurvey.reports.charts.rows import Frame, Mark, Scale
-from defsurvey.reports.figures.shared import (
-    ENOUGH,
-    LEVEL,
-    MatchingRow,
-    main_cells_of,
-    matching_figure,
-    matching_shares,
-)
+from defsurvey.reports.figures.shared import ENOUGH, LEVEL, MatchingRow, main_cells_of, matching_figure, matching_shares
 from defsurvey.reports.figures.words import (
     MODEL,
     culture_charts,

@@ -115,11 +115,7 @@ def items_behind(analysis: Analysis, cell: CellAnalysis) -> Floats:
 
 
 def nameable(items: Sequence[Floats]) -> Bools:
-    """The value dimensions that a headline may name, shape (D,): with items enough in every row, and all together.
-
-    Args:
-        items: of each row, items with a value per dimension, shape (D,).
-    """
+    """The value dimensions, shape (D,), that a headline may name: with items enough in every row, and in all of them."""
     fewest = np.min(items, axis=0)
     named = fewest >= OF_DIMENSION
     return np.asarray(named & (fewest[named].sum() >= ENOUGH))
@@ -137,12 +133,7 @@ def excess(cells: Sequence[CellAnalysis]) -> tuple[Floats, Floats]:
 
 
 def apart(gap: float, errors: tuple[float, float], comparisons: int) -> bool:
-    """Whether two means lie further apart than chance would put any two of those compared (Bonferroni).
-
-    Args:
-        gap: of the two means, at least 0.
-        errors: standard error of each; nan: not known, and nothing is claimed.
-        comparisons: pairs that might have been named.
+    """Whether two means of these standard errors lie further apart than chance would put any of so many pairs.
 
     >>> apart(.3, (.1, .1), 1), apart(.3, (.1, .1), 36), apart(.3, (.1, float("nan")), 1)
     (True, False, False)

@@ -35,14 +35,9 @@ FLOOR = "The small figure beneath is the noise floor: what equally many real peo
 def section(
     anchor: str, contents: str, title: str, number: str = "", *, printed: str = ""
 ) -> Callable[[Callable[[Analysis, Section], Section]], Callable[[Analysis], Section]]:
-    """Begin a section of a figure, which says why where the figure is not run.
+    """Begin a section, its title claiming nothing; where its figure is not run it says why.
 
-    Args:
-        anchor: as of a Section, and so are ``contents``, ``number`` and ``title``, which claims nothing.
-        contents: how the contents call it.
-        title: what it is about.
-        number: the paper's.
-        printed: the paper's table to show: beside ours for its own survey, folded for another.
+    ``printed`` names the paper's table to show: beside ours for its own survey, folded for another.
     """
     neutral = Section(anchor=anchor, contents=contents, title=title, number=number)
 

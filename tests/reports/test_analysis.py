@@ -14,16 +14,7 @@ from defsurvey.reports.figures.questions import distinguish, question_cards
 from defsurvey.storage.runs.results import AnswerArrays
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.surveys.survey import Survey
-from tests.reports.synthetic import (
-    PEOPLE,
-    SHARES,
-    human,
-    last,
-    one_question,
-    results,
-    survey,
-    uniform,
-)
+from tests.reports.synthetic import PEOPLE, SHARES, human, last, one_question, results, survey, uniform
 
 ALL = ("Q1", "Q2", "Q3", "Q4")
 

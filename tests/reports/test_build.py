@@ -22,15 +22,7 @@ from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.surveys.survey import Paraphrase
 from tests.reports.reading import Element, read
-from tests.reports.synthetic import (
-    human,
-    last,
-    one_question,
-    results,
-    sample,
-    survey,
-    uniform,
-)
+from tests.reports.synthetic import human, last, one_question, results, sample, survey, uniform
 
 HOSTILE = (
     "Answer: 2: Rather</pre></style></main><script>alert(1)</script>\x00\x07 \u202etxt\u202c 'q' \"q\" & `code` "

@@ -10,14 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
-from defsurvey.reports.charts.drawing import (
-    LONGEST,
-    PALETTE,
-    Chart,
-    room_for,
-    shortened,
-    width_of,
-)
+from defsurvey.reports.charts.drawing import LONGEST, PALETTE, Chart, room_for, shortened, width_of
 from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.closeness import dot_plots

@@ -17,17 +17,7 @@ from defsurvey.reports.measures import measure_rows
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
-from tests.reports.synthetic import (
-    QUESTIONS,
-    SHARES,
-    Respondent,
-    human,
-    last,
-    refusing,
-    results,
-    survey,
-    uniform,
-)
+from tests.reports.synthetic import QUESTIONS, SHARES, Respondent, human, last, refusing, results, survey, uniform
 
 PLAIN = 40
 
