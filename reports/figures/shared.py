@@ -115,7 +115,7 @@ def items_behind(analysis: Analysis, cell: CellAnalysis) -> Floats:
 
 
 def nameable(items: Sequence[Floats]) -> Bools:
-    """The value dimensions, shape (D,), that a headline may name: with items enough in every row, and in all of them."""
+    """The value dimensions, shape (D,), that a headline may name: with items enough in each row and in all."""
     fewest = np.min(items, axis=0)
     named = fewest >= OF_DIMENSION
     return np.asarray(named & (fewest[named].sum() >= ENOUGH))
