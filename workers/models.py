@@ -92,18 +92,8 @@ WITHOUT_PROBABILITIES = ("refuser", "garbler")
 GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
 #: What is set for each request and cannot be in a card's ``body``.
 SET_PER_REQUEST = (
-    "model",
-    "messages",
-    "system",
-    "max_tokens",
-    "max_completion_tokens",
-    "temperature",
-    "top_p",
-    "seed",
-    "n",
-    "best_of",
-    "use_beam_search",
-    "stream",
+    *("model", "messages", "system", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
+    *("n", "best_of", "use_beam_search", "stream"),
 )
 #: Fields that only cards of some engines have: where weights come from, how they are loaded, what a respondent does;
 #: and ``SERVER_FIELDS``, below.

@@ -66,9 +66,7 @@ DIVORCE = Question(
     topic="Ethics",
     text={"en": "Can divorce be justified?", "zh": "离婚是否可以接受？"},
     options=_options(
-        ("Never", "完全不能"),
-        *((str(point), str(point)) for point in range(2, 10)),
-        ("Always", "完全可以"),
+        ("Never", "完全不能"), *((str(point), str(point)) for point in range(2, 10)), ("Always", "完全可以")
     ),
 )
 QUALITIES = Question(

@@ -49,8 +49,7 @@ def tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "opening"),
-    [(LLAMA, "Today Date: 26 Jul 2024\n"), (GRANITE, "Today's Date: July 26, 2024.\n")],
+    ("template", "opening"), [(LLAMA, "Today Date: 26 Jul 2024\n"), (GRANITE, "Today's Date: July 26, 2024.\n")]
 )
 def test_prompts_hold_the_same_date_on_every_day(tmp_path: Path, tomorrow: None, template: str, opening: str) -> None:
     """Whatever the clock says; all else is as the template has it."""

@@ -496,12 +496,7 @@ def test_a_smaller_capacity_forgets_even_without_a_new_answer() -> None:
     assert set(kept) <= {5, 6, 7, 8}
 
 
-@given(
-    st.lists(st.integers(0, 50), unique=True, max_size=20),
-    st.integers(0, 20),
-    st.booleans(),
-    st.integers(0, 2**32),
-)
+@given(st.lists(st.integers(0, 50), unique=True, max_size=20), st.integers(0, 20), st.booleans(), st.integers(0, 2**32))
 def test_chronological_memory_is_the_drawn_one_sorted(
     memory: list[int], capacity: int, with_replacement: bool, seed: int
 ) -> None:

@@ -11,13 +11,7 @@ import pytest
 from scipy.stats import chisquare
 
 from defsurvey.storage.runs.run import Condition, Draws, DrawsPer, Preset, Protocol, QuestionOrder
-from defsurvey.workers.simulation.draws import (
-    completion_seed,
-    draw_axes,
-    options_shown,
-    question_order,
-    substream,
-)
+from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order, substream
 from defsurvey.workers.simulation.methods import METHODS
 from tests.workers.citizens import AIM, CN, DEF, DIVORCE, FAMILY, NONE, QUALITIES, QUESTIONS, US
 

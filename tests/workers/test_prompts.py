@@ -11,13 +11,7 @@ from defsurvey.storage.surveys.problem import UnknownName
 from defsurvey.storage.surveys.survey import Option
 from defsurvey.workers.engines.base import Message
 from defsurvey.workers.simulation.methods import questionnaire
-from defsurvey.workers.simulation.prompts import (
-    UnknownLanguage,
-    languages,
-    option_text,
-    prompt_text,
-    request_text,
-)
+from defsurvey.workers.simulation.prompts import UnknownLanguage, languages, option_text, prompt_text, request_text
 from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, QUESTIONS, SURVEY, US, citizen
 
 

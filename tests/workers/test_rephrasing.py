@@ -20,13 +20,7 @@ SURVEY = find_survey("wvs7")
 def order(survey: Survey = SURVEY, **changes: object) -> Order:
     """Two paraphrases of three questions in English."""
     wanted = Order(
-        survey=survey,
-        model="m",
-        languages=("en",),
-        questions=("Q1", "Q57", "Q182"),
-        count=2,
-        attempts=3,
-        seed=4,
+        survey=survey, model="m", languages=("en",), questions=("Q1", "Q57", "Q182"), count=2, attempts=3, seed=4
     )
     return replace(wanted, **changes)  # type: ignore[arg-type]
 

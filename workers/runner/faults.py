@@ -75,7 +75,12 @@ class Quarantine:
         """Hold a turn while the block runs."""
         with self._changed:
             if alone:
-                self._wait_alone()
+                self._waiting += 1
+                try:
+                    self._changed.wait_for(lambda: not self._alone and self._shared == 0)
+                    self._alone = True
+                finally:
+                    self._waiting -= 1
             else:
                 self._changed.wait_for(lambda: not self._alone and not self._waiting)
                 self._shared += 1
@@ -88,11 +93,3 @@ class Quarantine:
                 else:
                     self._shared -= 1
                 self._changed.notify_all()
-
-    def _wait_alone(self) -> None:
-        self._waiting += 1
-        try:
-            self._changed.wait_for(lambda: not self._alone and self._shared == 0)
-            self._alone = True
-        finally:
-            self._waiting -= 1

@@ -32,11 +32,7 @@ class Leases:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        on_beat: Callable[[], None] = lambda: None,
+        self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic, on_beat: Callable[[], None] = lambda: None
     ) -> None:
         self.ledger = ledger
         self.model = ""  #: the model whose queue is drained now, for the list of workers

@@ -15,29 +15,20 @@ from defsurvey.storage.surveys.survey import Culture, Question, QuestionType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresetRules:
-    """Where the paper and its published code differ in what they draw."""
+    """Where the paper, whose rules are the defaults, and its published code differ in what they draw."""
 
-    max_beams: int  #: num_beams is uniform in 1..max_beams
-    sampling_drawn: bool  #: do_sample is a coin toss; else always true
-    max_capacity: int  #: memory capacity is uniform in 0..max_capacity
-    region_by_share: bool  #: a region is drawn by its share of respondents; else all listed ones alike
-    with_replacement: bool  #: memory above capacity is drawn with replacement
-    options_shuffled: bool  #: listed options are shuffled where the condition does not say
-    undrawn_beams: int  #: num_beams where a condition switches the drawn decoding off; nothing is sampled then
-    top_k: int  #: of sampling, where a study does not say; 0: no limit
+    max_beams: int = 5  #: num_beams is uniform in 1..max_beams
+    sampling_drawn: bool = True  #: do_sample is a coin toss; else always true
+    max_capacity: int = 15  #: memory capacity is uniform in 0..max_capacity
+    region_by_share: bool = True  #: a region is drawn by its share of respondents; else all listed ones alike
+    with_replacement: bool = False  #: memory above capacity is drawn with replacement
+    options_shuffled: bool = False  #: listed options are shuffled where the condition does not say
+    undrawn_beams: int = 1  #: num_beams where a condition switches the drawn decoding off; nothing is sampled then
+    top_k: int = 0  #: of sampling, where a study does not say; 0: no limit
 
 
 PRESETS = {
-    Preset.PAPER: PresetRules(
-        max_beams=5,
-        sampling_drawn=True,
-        max_capacity=15,
-        region_by_share=True,
-        with_replacement=False,
-        options_shuffled=False,
-        undrawn_beams=1,
-        top_k=0,
-    ),
+    Preset.PAPER: PresetRules(),
     Preset.CODE: PresetRules(
         max_beams=4,
         sampling_drawn=False,

@@ -91,8 +91,14 @@ def prompt_text(question: Question, shown: Sequence[int], culture: Culture, regi
 def choosing_text(question: Question, shown: Sequence[int], language: str) -> str:
     """How many of how many options are to be chosen; of a scale, of how many points."""
     table = words(language)
+    if question.type is QuestionType.SCALE:
+        wording = table.choose_point
+    elif question.type is not QuestionType.MULTIPLE:
+        wording = table.choose_one
+    else:
+        wording = table.choose_any if question.max_choices >= len(question.options) else table.choose_up_to
     number = len(_scale_points(question, shown) or shown)
-    return fill(_choosing(question, table), NUM=str(number), MAX=str(question.max_choices))
+    return fill(wording, NUM=str(number), MAX=str(question.max_choices))
 
 
 def country_name(culture: Culture, language: str) -> str:
@@ -129,14 +135,6 @@ def option_text(question: Question, code: int, language: str) -> str:
     if label == str(code):
         return label
     return fill(words(language).option, CODE=str(code), LABEL=label)
-
-
-def _choosing(question: Question, table: PromptWords) -> str:
-    if question.type is QuestionType.SCALE:
-        return table.choose_point
-    if question.type is not QuestionType.MULTIPLE:
-        return table.choose_one
-    return table.choose_any if question.max_choices >= len(question.options) else table.choose_up_to
 
 
 def _scale_points(question: Question, shown: Sequence[int]) -> tuple[int, ...]:

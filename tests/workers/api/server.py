@@ -70,9 +70,7 @@ def chat(text: str | None = "Answer: 1", *, finish: str = "stop", **extra: objec
         "object": "chat.completion",
         "created": 1,
         "model": "some-model",
-        "choices": [
-            {"index": 0, "message": {"role": "assistant", "content": text, **extra}, "finish_reason": finish},
-        ],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text, **extra}, "finish_reason": finish}],
         "usage": {"prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25},
     }
     return Reply(body=json.dumps(body))
@@ -82,9 +80,7 @@ def error(status: int, text: str = "it went wrong", *, code: str = "", **headers
     """An error as both providers send it; a header ``retry_after`` is sent as ``retry-after``."""
     body = {"type": "error", "error": {"type": "some_error", "message": text, "code": code or None}}
     return Reply(
-        status=status,
-        body=json.dumps(body),
-        headers={name.replace("_", "-"): value for name, value in headers.items()},
+        status=status, body=json.dumps(body), headers={name.replace("_", "-"): value for name, value in headers.items()}
     )
 
 

@@ -188,12 +188,7 @@ class Reading:
 
 
 def read(
-    text: str,
-    finish: FinishReason,
-    question: Question,
-    shown: Sequence[int],
-    language: str,
-    reply: Reply = Reply.FULL,
+    text: str, finish: FinishReason, question: Question, shown: Sequence[int], language: str, reply: Reply = Reply.FULL
 ) -> Reading:
     """Read the options that a completion chooses.
 

@@ -24,14 +24,7 @@ from defsurvey.workers.engines.base import (
 from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
 from defsurvey.workers.simulation.draws import step_seed
 from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, PromptParts, Response
-from defsurvey.workers.simulation.prompts import (
-    choosing_text,
-    conversation,
-    country_name,
-    fill,
-    request_text,
-    words,
-)
+from defsurvey.workers.simulation.prompts import choosing_text, conversation, country_name, fill, request_text, words
 
 #: Drafts that are written anew after criticism, and voted on.
 DECODES = 5
