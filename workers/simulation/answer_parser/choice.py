@@ -33,6 +33,7 @@ _RANGE = re.compile(
 )
 _LINE_END = re.compile(r"[ .,;:。!)\]\"'”]*(?:\n|$)")
 _CLAUSE_END = re.compile(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)")
+_OWN_CLAUSE = re.compile(r"[;:]|(?<![a-z])(?:i|we|it|is|would|say)(?![a-z])|[我都也]")
 _BREAK = re.compile(r"[,;:(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
 _REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
 #: Ends a text after which a number is the answer that the words before it led to.
@@ -67,6 +68,8 @@ class Statement:
             return []
         if not self.is_free(0) or self._is_denied_after(first):
             return []
+        if first.is_label and not (self.marked or _CLAUSE_END.match(self.text, first.end) or self.is_paired(0)):
+            return []  # "Very important to some, ..."
         return [0, *self._following(0)]
 
     def in_sentences(self) -> list[int]:
@@ -120,6 +123,8 @@ class Statement:
         if mention.labelled:
             return self._fills_line(i)
         after = self.text[mention.end : mention.end + 20]
+        if mention.kind is Kind.WORD and not mention.scored:
+            return bool(re.match(r"\s*(?:$|[^\w\s-])", after) or pattern("undecided").match(after))
         return bool(pattern("after").match(after))
 
     def is_paired(self, i: int) -> bool:
@@ -132,9 +137,11 @@ class Statement:
     def is_joined(self, i: int) -> bool:
         """Whether a mention is joined to the one before it as another choice, or as the same in other words."""
         mention, before, gap = self.found[i], self.found[i - 1], self._gap(i)
-        if self.is_paired(i - 1):
-            return self.is_free(i)
-        if not before.is_label:
+        if len(gap) > _WIDEST_GAP or ("\n" in gap and not self._ends_line(i)):
+            return False
+        if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
+            return mention.is_label or self.is_free(i)
+        if not before.is_label and not mention.is_label:
             if self._is_range(i) or not gap.strip(" \n"):
                 return self._is_range(i) or "\n" in gap
             if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
@@ -187,7 +194,8 @@ class Statement:
             return bool(not mention.is_label or bulleted or _CLAUSE_END.match(self.text, mention.end))
         if not re.search(r"[.!?;。] ?$", before):
             return False
-        return self.is_paired(i) or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
+        alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
+        return alone or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
 
     def _sentences(self, start: int) -> Iterator[tuple[int, int, list[int]]]:
         """Where each sentence from a place on begins and ends, and the mentions in it."""
@@ -219,7 +227,7 @@ class Statement:
             if earlier.start >= begin:
                 blank = " " * (earlier.end - earlier.start)
                 before = before[: earlier.start - begin] + blank + before[earlier.end - begin :]
-        if pattern("negation").search(pattern("clause").split(before)[-1]) or self._is_excluded(before):
+        if pattern("negation").search(pattern("clause").split(before)[-1]) or self._is_excluded(mention, before):
             return False
         if mention.is_label:
             long = len(mention.words) > 3 or not mention.words.isascii()
@@ -232,12 +240,13 @@ class Statement:
         named = mention.kind in (Kind.LABEL, Kind.LINE)
         return named and pattern("denied after").match(self.text, mention.end) is not None
 
-    def _is_excluded(self, before: str) -> bool:
-        """Whether what follows is left out ("all except this"); a comma may end that ("Never, except once, 2")."""
-        if len(pattern("all but").split(before)) > 1:
+    def _is_excluded(self, mention: Mention, before: str) -> bool:
+        """Whether it is left out ("all except this and that"); a comma may end that ("Never, except once, 2")."""
+        rest = pattern("all but").split(before)
+        if len(rest) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN_CLAUSE.search(rest[-1]):
             return True
         rest = pattern("excluding").split(before)
-        return len(rest) > 1 and not _BREAK.search(rest[-1])
+        return len(rest) > 1 and (not _BREAK.search(rest[-1]) or pattern("connector").match(rest[-1]) is not None)
 
     def _is_own(self, start: int, end: int, begin: int) -> bool:
         """Whether words are said of what is asked, as the answerer's own view: not "important to some"."""
@@ -249,7 +258,7 @@ class Statement:
 
     def _is_unmodified(self, mention: Mention) -> bool:
         before, after = self.text[max(0, mention.start - 20) : mention.start], self.text[mention.end : mention.end + 40]
-        denied = pattern("denied before").search(before)
+        denied = re.search(r"[不没非未]$", before) or pattern("denied before").search(before)
         if denied or pattern("changed after").match(after):
             return False
         if pattern("degree").match(mention.words):
@@ -258,19 +267,24 @@ class Statement:
 
     def _is_given(self, number: Mention, before: str, *, alone: bool) -> bool:
         """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line."""
-        ends = _LINE_END.match(self.text, number.end) is not None
-        return ends and bool((alone and BULLET.match(before)) or _GIVEN.search(before))
+        if alone and BULLET.match(before):
+            return _LINE_END.match(self.text, number.end) is not None
+        after = self.text[number.end : number.end + 2]
+        ends = _LINE_END.match(self.text, number.end) or re.match(r"[.;)\]](?!\w)", after)
+        return bool(ends) and _GIVEN.search(before) is not None
 
     def _is_range(self, i: int) -> bool:
         """Whether a number is joined to the one before so directly that one of them alone is not what was said."""
         both = self.found[max(0, i - 1) : i + 1]
         if len(both) < 2 or any(mention.kind not in (Kind.NUMBER, Kind.WORD) for mention in both):
             return False
-        return both[0].words != both[1].words and _RANGE.fullmatch(self._gap(i)) is not None
+        one, gap = both[0], self._gap(i)
+        between = gap == " and " and self.text.endswith("between ", 0, one.start)
+        return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
 
     def _is_certain(self, i: int) -> bool:
         """Whether a label chooses even in a language whose denials are not known."""
-        return self.is_paired(i) or self.is_paired(i - 1) or self._fills_line(i)
+        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
         """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason."""
@@ -288,13 +302,18 @@ class Statement:
             rest = rest.removeprefix(before)
         return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None
 
+    def _ends_line(self, i: int) -> bool:
+        end = self.found[i + 1 if self.is_paired(i) else i].end
+        rest = self.text[end : end + 100]
+        return _LINE_END.match(rest) is not None or (self.several and re.match(r" ?[:\-–—(]", rest) is not None)
+
     def _gap(self, i: int) -> str:
         """What stands between a mention and the one before it; too long a gap is cut."""
         start, end = self.found[i - 1].end, self.found[i].start
         return re.sub(" {2,}", " ", self.text[start : min(end, start + HEARD)])
 
     def _leave_out_remarks(self) -> None:
-        """Make blanks of remarks in brackets after a mention ("1 (better than 3) or 2")."""
+        """Make blanks of remarks in brackets after a mention ("1 (better than 3) or 2"), but for a label or number."""
         kept: list[Mention] = []
         text, remark_end = self.text, 0
         for mention in self.found:
@@ -302,8 +321,13 @@ class Statement:
                 continue
             kept.append(mention)
             if remark := _REMARK.match(text, mention.end):
-                remark_end = remark.end()
-                text = text[: mention.end] + " " * len(remark[0]) + text[remark_end:]
+                at = bracket = remark.end() - len(remark[0].lstrip())
+                for inner in self.found:
+                    if at < inner.start < remark.end() and pattern("connector").match(text[at : inner.start]):
+                        kept.append(inner)
+                        at = inner.end
+                remark_end = remark.end() - (at > bracket)
+                text = text[:at] + " " * (remark_end - at) + text[remark_end:]
         self.text, self.found = text, kept
 
     def _leave_out_lesser(self) -> None:
@@ -343,7 +367,8 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     stated = opening or said.in_sentences()
     first, labels = said.found[0], {said.found[i].is_label for i in stated}
     end = said.found[stated[-1]].end if stated else first.end if first.is_label else 0
-    heard = [] if said.several else said.heard(end, labels=labels == {False})
+    silent = not said.several and end and len(labels) < 2 and (opening or marked or said.scale)
+    heard = said.heard(end, labels=labels == {False}) if silent else []
     mentions = [said.found[i] for i in (*stated, *heard)]
     if (
         first.kind is Kind.NUMBER
@@ -400,7 +425,7 @@ def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[
         return ""
     low, high = said.vocabulary.ends
     off_middle = number - (low + high) / 2
-    near_an_end = abs(off_middle) > (high - low) / 4
+    near_an_end = low <= number <= high and abs(off_middle) > (high - low) / 4
 
     def agrees(label: int) -> bool:
         if said.scale and low <= min(number, label) and max(number, label) <= high:
@@ -425,7 +450,8 @@ def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int])
         gap = said.text[one.end : other.start]
         if _is_pair(said, one, other) and one.code != other.code:
             return CONTRADICTIONS[0]
-        if not one.is_label and not other.is_label and re.fullmatch(r" ?(?:[-–—~]|to|through|到|至) ?", gap):
+        wide = not one.is_label and not other.is_label and abs((other.code or 0) - (one.code or 0)) > 1
+        if wide and re.fullmatch(r" ?(?:[-–—~]|to|through|到|至) ?", gap):
             return f"{said.text[one.start : other.end]} is a range and not a list"
     for words in _unlisted(said.text, mentions):
         return f"it lists {words!r}, which is not offered"
@@ -434,9 +460,10 @@ def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int])
 
 
 def _is_pair(said: Statement, one: Mention, other: Mention) -> bool:
-    """Whether a label stands right after its number."""
+    """Whether a label is right after its number, which does not stand in brackets after another label."""
+    bracketed = re.search(r"\w ?[(\[] ?$", said.text[max(0, one.start - 4) : one.start])
     beside = re.fullmatch(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?", said.text[one.end : other.start])
-    return not one.is_label and other.is_label and beside is not None
+    return not one.is_label and other.is_label and beside is not None and not bracketed
 
 
 def _counting(said: Statement, stated: Sequence[Mention]) -> Sequence[Mention]:

@@ -45,6 +45,7 @@ _SHAPES = {
     "leading": ("leading", "^@ ?"),
     "preamble": ("preamble", rf"(?:{_MARKS}|[<>{{}}=。.]|@)*+$"),
     "reason": ("reason", r"\s*(?:$|@)"),
+    "undecided": ("undecided", " ?分? ?@"),
 }
 
 
