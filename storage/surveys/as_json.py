@@ -60,11 +60,7 @@ def _said(body: Any) -> Any:
 
 
 def survey_from_json(body: Mapping[str, Any]) -> Survey:
-    """The survey that ``survey_to_json`` wrote.
-
-    Raises:
-        SurveyError: ``body`` is not of this form.
-    """
+    """The survey that ``survey_to_json`` wrote; raises SurveyError where ``body`` is not of this form."""
     if not isinstance(body, Mapping) or body.get("form") != FORM:
         found = body.get("form") if isinstance(body, Mapping) else type(body).__name__
         raise SurveyError(f"stored survey: expected form {FORM}, got {found!r}")
@@ -82,9 +78,9 @@ def survey_from_json(body: Mapping[str, Any]) -> Survey:
         first = error.errors(include_url=False)[0]
         place = "".join(f"[{step + 1}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).lstrip(".")
         got = f"another value at {place} ({first['msg']})"
-        raise SurveyError(f"stored survey: expected form {FORM}, got {got}") from error
     except (TypeError, ValueError) as error:
-        raise SurveyError(f"stored survey: expected form {FORM}, got something else ({error})") from error
+        got = f"something else ({error})"
+    raise SurveyError(f"stored survey: expected form {FORM}, got {got}")
 
 
 def fingerprint(survey: Survey) -> str:

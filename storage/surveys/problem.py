@@ -35,9 +35,8 @@ class Problem:
     got: str
 
     def __str__(self) -> str:
-        line, column = (
-            f"{name} {at}" if at is not None else "" for name, at in (("line", self.line), ("column", self.column))
-        )
+        line = "" if self.line is None else f"line {self.line}"
+        column = "" if self.column is None else f"column {self.column}"
         place = ", ".join(filter(None, (self.file, line, column, self.field)))
         said = f"expected {self.expected}, got {self.got}"
         return in_one_line(f"{place}: {said}" if place else said, most=_LONGEST)

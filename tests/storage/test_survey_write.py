@@ -12,7 +12,6 @@ from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, check_survey, find_survey, read_survey
 from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName
 from defsurvey.storage.surveys.survey import Culture
-from defsurvey.storage.surveys.tables import percent
 from defsurvey.storage.surveys.write import copy_survey, exclude_questions, survey_files, write_survey
 
 WVS7 = find_survey("wvs7")
@@ -109,18 +108,6 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
     with pytest.raises(SurveyError, match="none/copy: expected a folder to make it in, got none"):
         write_survey(WVS7, tmp_path / "none" / "copy")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "link", "taken"]
-
-
-def test_further_files_lie_beside(tmp_path: Path) -> None:
-    """What an importer has to tell lies in the folder and is no part of the survey."""
-    survey = write_survey(WVS7, tmp_path / "copy", beside={"import.csv": "a,b\n"})
-    assert (tmp_path / "copy" / "import.csv").read_text(encoding="utf-8") == "a,b\n"
-    assert survey.fingerprint == write_survey(WVS7, tmp_path / "other").fingerprint
-
-
-def test_shares_are_written_as_percentages() -> None:
-    """Six decimals, none that tell nothing."""
-    assert [percent(share) for share in (0, 1, 0.5, 0.9114, 1 / 3)] == ["0", "100", "50", "91.14", "33.333333"]
 
 
 def test_excluded_questions_are_kept_and_not_asked(tmp_path: Path) -> None:

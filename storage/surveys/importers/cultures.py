@@ -21,8 +21,6 @@ _RULES = {
     "language": (r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*", "a language code such as en, zh or pt-BR"),
 }
 COLUMNS = ("code", "alpha3", "numeric", "name_en", "name_zh", "language", "aliases", "article")
-#: A column that tables had once: files that still have it are read, and it is passed over.
-_FORMER = "adjective"
 #: A number as a file may have it: ``840``, or ``840.0`` where its column had empty cells.
 _NUMBER = re.compile(r"([0-9]{1,9})(?:[.,]0+)?")
 
@@ -113,7 +111,7 @@ def _bundled() -> tuple[Population, ...]:
 def _read(path: Path) -> list[Population]:
     header = read_header(path)
     header.require(("code", "name_en", "language"))
-    header.check_names((*COLUMNS, *(name for name in header.names if name == _FORMER or name.startswith("name_"))))
+    header.check_names((*COLUMNS, *(name for name in header.names if name.startswith("name_"))))
     found: list[Population] = []
     for row in read_dicts(header):
         for field, (pattern, expected) in _RULES.items():

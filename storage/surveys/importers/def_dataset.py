@@ -86,17 +86,10 @@ def import_def(
     respondents: int = 1000,
     cultures: Path | None = None,
 ) -> Imported:
-    """The survey that a copy of the dataset holds.
+    """The survey that a copy of the dataset holds, in the folder or below it.
 
-    Args:
-        folder: the dataset's folder, or any above it.
-        id: of the survey.
-        part: the name of the one part to import, e.g. ``US_survey``; None: all, which must then be worded in the
-            same languages, for a survey is.
-        multiple: numbers of questions that allow several answers, where neither their wording nor the
-            respondents' file says so.
-        respondents: the number of people assumed where the scores are shares.
-        cultures: the user's own table of cultures, see ``read_populations``.
+    ``part`` names the one to import (``US_survey``), ``multiple`` numbers of questions that allow several answers where
+    no file says so. So many ``respondents`` are assumed where scores are shares; ``cultures`` is the user's own table.
 
     Raises:
         SurveyError: a file is not as it should be (Fault), is missing or stands twice; there is no such part, or the
@@ -143,9 +136,8 @@ def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[P
     if name is not None:
         names = [part.name for part in parts]
         if name not in names:
-            raise UnknownName(
-                f"{folder}: expected one of the parts {listed(names)}, got {name!r}{nearest(name, names)}"
-            )
+            got = f"{name!r}{nearest(name, names)}"
+            raise UnknownName(f"{folder}: expected one of the parts {listed(names)}, got {got}")
         return [part for part in parts if part.name == name]
     if len({tuple(sorted(part.questionnaires)) for part in parts}) > 1:
         got = "; ".join(f"{part.name} in {listed(sorted(part.questionnaires))}" for part in parts)
@@ -188,9 +180,8 @@ class _PartReader:
     def _tell(self, lists: set[int], scores: Scores) -> None:
         told = {reference.question for reference in self.references if reference.group is Group.ALL}
         without = [question.id for question in self.questions if question.id not in told]
-        notes = [
-            f"{len(self.questions)} questions, {len(lists)} of them lists ({listed(map(str, sorted(lists))) or 'none'})"
-        ]
+        numbers = listed(map(str, sorted(lists))) or "none"
+        notes = [f"{len(self.questions)} questions, {len(lists)} of them lists ({numbers})"]
         if without:
             notes.append(f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}")
         if scores.failed:

@@ -42,13 +42,8 @@ def import_globalopinions(
 ) -> Imported:
     """The survey that a GlobalOpinionQA file holds.
 
-    Args:
-        path: the CSV file.
-        id: of the survey.
-        countries: alpha-3 or other codes or names; questions that not all of them were asked are left out.
-            Empty: every country that is known, and every question.
-        respondents: the number of people assumed behind each distribution, for the file does not tell it.
-        cultures: the user's own table of cultures, see ``read_populations``.
+    ``countries`` are codes or names, every one that is known if empty; questions that not all of them were asked are
+    left out. So many ``respondents`` are assumed behind each distribution; ``cultures`` is the user's own table.
 
     Raises:
         SurveyError: a row is not as it should be (Fault), a country is not known, or no question is left.

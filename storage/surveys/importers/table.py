@@ -30,8 +30,6 @@ AMOUNTS = ("percent", "count")
 VALUE = ("dimension", "direction", "basis", "core")
 OPTIONAL = ("topic", "max_choices", "residual", *VALUE, "group", "n", "low_n", "source")
 _WORDED = re.compile(r"text_([a-z]{2,3}(-[A-Za-z0-9]{2,8})*)")
-#: A table that is imported is held in memory; what is larger is no table of shares.
-LARGEST = 256 * 2**20
 #: The table that ``survey template`` writes: two cultures, every type of question.
 TEMPLATE = DATA / "table_template.csv"
 _TRUTH = {"": False, "no": False, "false": False, "yes": True, "true": True}
@@ -51,17 +49,9 @@ def import_table(
     terms: str | None = None,
     cultures: Path | None = None,
 ) -> Imported:
-    """The survey that a table in long form holds.
+    """The survey that a table in long form holds, as docs/importing.md has it; raises Fault where a row is not so.
 
-    Args:
-        path: a delimited file (comma, semicolon or tab; UTF-8), see docs/importing.md.
-        id: of the survey.
-        title: as reports print it; the file's name by default.
-        citation: whom to cite; the file's name by default.
-        terms: on which its figures may be used.
-        cultures: the user's own table of cultures, see ``read_populations``.
-
-    Raises Fault where a row is not as asked for.
+    ``title`` and ``citation`` are the file's name by default; ``cultures`` is the user's own table of cultures.
     """
     header = _header(path)
     languages = tuple(name[5:] for name in header.names if name.startswith("text_"))
@@ -99,8 +89,6 @@ def write_template(path: Path) -> None:
 
 def _header(path: Path) -> Header:
     header = read_header(path)
-    if path.stat().st_size > LARGEST:
-        raise header.fault(1, "", f"a table of at most {LARGEST // 2**20} MiB", f"{path.stat().st_size:,} bytes")
     languages = [match[1] for match in map(_WORDED.fullmatch, header.names) if match]
     header.require((*REQUIRED, *(f"label_{language}" for language in languages)))
     worded = [f"{kind}_{language}" for language in languages for kind in ("text", "label")]

@@ -74,14 +74,8 @@ def wvs_questions() -> tuple[Question, ...]:
 def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: Path | None = None) -> Imported:
     """What people of some countries answered, from an official file of wave 7.
 
+    ``countries`` are codes or names, all that the file has if empty; ``cultures`` is the user's own table of cultures.
     Questions that not every one of the countries was asked are left out.
-
-    Args:
-        path: a country file (``;``, quoted, with a byte order mark) or a cross-national one (``,``), with numeric
-            codes or text labels.
-        id: of the survey.
-        countries: alpha-3 or other codes or names; empty: all that the file has.
-        cultures: the user's own table of cultures, see ``read_populations``.
 
     Raises:
         SurveyError: the file is not as it should be (Fault), a country is not known (UnknownName), has no respondents
@@ -145,8 +139,8 @@ class _Counter:
     open: bool  #: whether all countries are counted, which then must be known
     columns: Sequence[str] = ()
     countries: dict[str, _Country] = field(default_factory=dict)  #: in order of appearance, or as chosen
-    #: (column, text of its cells, what they are read as) -> respondents, for texts that are no known label
-    matches: dict[tuple[str, str, codes.Reading], int] = field(default_factory=dict)
+    #: (text of cells, what it is read as) -> column -> respondents, for texts that are no known label
+    matches: dict[tuple[str, codes.Reading], dict[str, int]] = field(default_factory=dict)
 
     def start(self, population: Population) -> None:
         """Make a country one that is counted."""
@@ -204,11 +198,10 @@ class _Counter:
     def _coded(self, column: str, cells: Sequence[str], meant: NDArray[np.bool_]) -> NDArray[np.int64]:
         readings = {cell: codes.read_cell(column, cell) for cell in dict.fromkeys(cells)}
         for cell, reading in readings.items():
-            if reading.label and (
-                people := sum(each == cell for each, is_meant in zip(cells, meant, strict=True) if is_meant)
-            ):
-                match = (column, cell.strip(), reading)
-                self.matches[match] = self.matches.get(match, 0) + people
+            people = int(meant[[each == cell for each in cells]].sum()) if reading.label else 0
+            if people:
+                found = self.matches.setdefault((cell.strip(), reading), {})
+                found[column] = found.get(column, 0) + people
         return np.array([readings[cell].code for cell in cells])
 
     def _repeated(self, lines: Sequence[int], block: Block, which: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -425,9 +418,6 @@ def _regions(country: _Country) -> tuple[Region, ...]:
 
 def _matches(counter: _Counter) -> tuple[Match, ...]:
     """Labels that were matched loosely; one that stands for the same in several columns is one."""
-    columns: dict[tuple[str, codes.Reading], dict[str, int]] = {}
-    for (column, value, reading), people in counter.matches.items():
-        columns.setdefault((value, reading), {})[column] = people
     return tuple(
         Match(
             columns=tuple(found),
@@ -436,7 +426,7 @@ def _matches(counter: _Counter) -> tuple[Match, ...]:
             label="" if reading.code == codes.MISSING else reading.label,
             respondents=sum(found.values()),
         )
-        for (value, reading), found in columns.items()
+        for (value, reading), found in counter.matches.items()
     )
 
 

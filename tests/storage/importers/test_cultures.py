@@ -71,18 +71,3 @@ def test_a_table_of_ones_own_is_checked(tmp_path: Path, text: str, expected: str
     with pytest.raises(SurveyError) as error:
         read_populations(path)
     assert expected in str(error.value)
-
-
-def test_names_in_other_languages(tmp_path: Path) -> None:
-    """A further name column is a name in that language."""
-    path = tmp_path / "mine.csv"
-    path.write_text("code,name_en,name_de,language\nfr,France,Frankreich,fr\n", encoding="utf-8")
-    populations = read_populations(path)
-    assert populations.named("Frankreich").culture(["de"]).name == {"de": "Frankreich"}
-
-
-def test_a_column_of_former_tables_is_passed_over(tmp_path: Path) -> None:
-    """A file written for a table with adjectives is read as before."""
-    path = tmp_path / "mine.csv"
-    path.write_text("code,name_en,language,adjective,aliases\nxk,Kosovo,sq,Kosovar,Kosova\n", encoding="utf-8")
-    assert read_populations(path).named("Kosova").code == "xk"
