@@ -248,7 +248,7 @@ class ChaosMachine(Machine):
         assert (counted.planned, chained.kept, counted.done) == (PLANNED, PLANNED, PLANNED)
         assert self.export_bytes() == expected
         assert self.rows(HELD) == []
-        assert unexpected(logged) == []
+        assert not (found := unexpected(logged)), "\n".join(found)
         return Row(
             fault=fault,
             database=self.kind,
