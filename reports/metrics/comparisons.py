@@ -107,37 +107,27 @@ def holm(p: ArrayLike) -> Floats:
     >>> holm([.01, .04, .03]).round(10).tolist()
     [0.03, 0.06, 0.06]
     """
-    from statsmodels.stats.multitest import multipletests
-
-    return _adjusted(p, lambda known: multipletests(known, method="holm")[1])
+    return _adjusted(p, lambda ordered: np.maximum.accumulate(ordered * np.arange(len(ordered), 0, -1)))
 
 
 def benjamini_hochberg(p: ArrayLike) -> Floats:
     """The same by Benjamini and Hochberg (1995): the share of false findings stays below them.
 
-    statsmodels and scipy give the same but for the last binary digit, which exports of earlier runs have.
-
     >>> benjamini_hochberg([.01, .04, .03]).round(10).tolist()
     [0.03, 0.04, 0.04]
     """
-
-    def adjust(known: Floats) -> Floats:
-        order = np.argsort(known, kind="stable")[::-1]
-        adjusted = np.empty_like(known)
-        adjusted[order] = np.minimum.accumulate(known[order] * len(known) / np.arange(len(known), 0, -1))
-        return np.minimum(adjusted, 1.0)
-
-    return _adjusted(p, adjust)
+    count = np.arange(np.count_nonzero(~np.isnan(np.asarray(p, dtype=np.float64)))) + 1
+    return _adjusted(p, lambda ordered: np.minimum.accumulate((ordered * len(count) / count)[::-1])[::-1])
 
 
 def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
-    known = ~np.isnan(values)
+    known = np.flatnonzero(~np.isnan(values))
     if np.any((values[known] < 0) | (values[known] > 1)):
         raise ValueError(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
+    order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full_like(values, np.nan)
-    if known.any():
-        adjusted[known] = adjust(values[known])
+    adjusted[order] = np.minimum(adjust(values[order]), 1.0)
     return adjusted
 
 

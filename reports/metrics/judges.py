@@ -142,22 +142,20 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
     >>> round(found.observed, 4), round(found.kappa, 4), round(found.ac1, 4)
     (0.6667, 0.25, 0.4)
     """
-    from statsmodels.stats.inter_rater import cohens_kappa
-
     one, two = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
     if one.shape != two.shape or one.ndim != 1:
         raise ValueError(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
     if one.size == 0:
         return Agreement(reason="no answer was labelled by both")
     observed = float((one == two).mean())
-    table = np.bincount(one * labels + two, minlength=labels**2).reshape(labels, labels)
-    mean = (table.sum(axis=0) + table.sum(axis=1)) / (2 * one.size)
+    shares = np.stack([np.bincount(each, minlength=labels) / one.size for each in (one, two)])
+    chance, mean = float(shares[0] @ shares[1]), shares.mean(axis=0)
     unlike = float((mean * (1 - mean)).sum() / (labels - 1))
-    alike = bool((mean == 1).any())
+    alike = chance >= 1.0
     return Agreement(
         n=int(one.size),
         observed=observed,
-        kappa=np.nan if alike else float(cohens_kappa(table, return_results=False)),
+        kappa=np.nan if alike else (observed - chance) / (1 - chance),
         ac1=(observed - unlike) / (1 - unlike),
         reason="both judges gave one and the same label throughout: kappa has no value" if alike else "",
     )
