@@ -96,6 +96,42 @@ def unrefused_section(analysis, section):
     shown = culture_table(analysis, analysis.figure(unrefused), fields, anchor="u", caption="Refusals by model")
     return replace(section, tables=(shown,))
 '''
+IMPORTER = '''
+"""A question a line: its text, then of each option the label and how many people in a thousand chose it."""
+
+from defsurvey.storage.surveys.importers.cultures import read_populations
+from defsurvey.storage.surveys.importers.imported import Imported
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+
+
+def import_lines(path, *, id, cultures, country):
+    """The survey that the lines of a file are."""
+    (people,) = read_populations(cultures).chosen([country])
+    questions, references = [], []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        name, (text, *parts) = f"L{number}", line.split("|")
+        options = tuple(Option(code=code, label={"en": label}) for code, label in enumerate(parts[::2], start=1))
+        shares = {code: int(share) / 1000 for code, share in enumerate(parts[1::2], start=1)}
+        given = {"id": name, "type": QuestionType.SINGLE, "topic": "Lines", "text": {"en": text}}
+        questions.append(Question(**given, options=options))
+        culture = people.culture(("en",))
+        given = {"question": name, "culture": culture.code, "group": Group.ALL}
+        references.append(ReferenceDistribution(**given, shares=shares, n=1000))
+    survey = Survey(
+        id=id, title="Lines", version="1", citation="nobody", terms="none", languages=("en",), dimensions={},
+        questions=tuple(questions), cultures=(culture,), references=tuple(references),
+    )
+    return Imported(survey=survey, left_out=())
+'''
+COMMAND = '''@_importer("lines", _FILE, click.option("--country", type=text, required=True))
+def _lines():
+    """A question a line."""
+    from defsurvey.storage.surveys.importers.lines import import_lines
+
+    return import_lines
+
+
+'''
 LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
 COLUMN = "    letters: int | None = None  #: of the completion\n"
@@ -249,3 +285,17 @@ def test_a_figure_is_a_file_and_a_name(scratch: ScratchCopy) -> None:
     assert '<section id="unrefused"' in page
     assert "Who refused nothing" in text
     assert "Refusals by model" in text
+
+
+def test_an_importer_is_a_file_and_a_command(scratch: ScratchCopy) -> None:
+    """It writes a folder that is checked like any survey, and a study asks what it imported."""
+    (scratch.folder / "storage" / "surveys" / "importers" / "lines.py").write_text(IMPORTER)
+    scratch.insert("jobs/cli/surveys.py", "    return import_globalopinions\n\n\n", COMMAND)
+    (scratch.folder / "lines.txt").write_text("Tea or coffee?|Tea|250|Coffee|750\nWhen?|Early|400|Late|600\n")
+    told = scratch.run("survey", "import", "lines", "lines.txt", "--country", "ca", "-o", "drinks", "--id", "drinks")
+    assert "drinks: 2 questions, 2 reference distributions" in told
+    study = "{name: d, survey: drinks, questions: all, cultures: [ca], models: [human], conditions: [none], "
+    (scratch.folder / "drinks.yaml").write_text(study + "participants: 4}")
+    scratch.run("run", "drinks.yaml")
+    rows = csv.DictReader(scratch.run("export", "d").splitlines())
+    assert sorted(row["question"] for row in rows) == ["L1"] * 4 + ["L2"] * 4
