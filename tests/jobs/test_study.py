@@ -84,10 +84,6 @@ class TestWhatItSays:
             reply=Reply.FIRST_SENTENCE,
         )
 
-    def test_code_preset_allows_as_many_tokens(self) -> None:
-        """The published code used 128 or 512 new tokens; where the file does not say, both presets allow 512."""
-        assert study(preset="code").protocol.max_new_tokens == 512
-
     def test_code_preset_has_the_top_k_of_the_library(self) -> None:
         """The published code leaves it to the library, which takes 50; a study can say otherwise, in either preset."""
         assert study(preset="code").protocol.top_k == 50
@@ -114,11 +110,6 @@ class TestWhatItSays:
             Condition(name="still", config=False, memory=False),
             Condition(name="turned", option_order=True),
         )
-
-    def test_no_is_a_culture(self) -> None:
-        """``no`` is Norway and Norwegian, not false."""
-        read = study(cultures="[no]", language="en", questions="[Q6]")
-        assert read.cultures == ("no",)
 
     def test_override(self) -> None:
         """A name given beside the file goes before the file's, which needs none then."""
@@ -206,11 +197,6 @@ class TestCells:
 class TestDesign:
     """What two runs must share to be one design."""
 
-    def test_is_json(self) -> None:
-        """The design survives a journey through JSON unchanged."""
-        design = study().design()
-        assert json.loads(json.dumps(design)) == design
-
     @pytest.mark.parametrize(
         "changes",
         [
@@ -251,58 +237,38 @@ class TestDesign:
         one, other = (study(conditions=f"{{mine: {{memory: {on}}}}}") for on in ("true", "false"))
         assert one.fingerprint() != other.fingerprint()
 
-    def test_the_survey_counts(self) -> None:
-        """A survey of the same id with other content is another design."""
-        changed = replace(study(), survey=replace(SURVEY, fingerprint="0" * 64))
-        assert changed.fingerprint() != study().fingerprint()
-
 
 WRONG_VALUES = [
     ({"cultures": "[us, xx]"}, "line 4, cultures[2]", "expected one of us, cn, no, got 'xx'"),
     ({"cultures": "[US]"}, "line 4, cultures[1]", "did you mean 'us'?"),
-    ({"cultures": "us"}, "line 4, cultures", "a list, got 'us'"),
     ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again"),
-    ({"cultures": "[[us]]"}, "line 4, cultures[1]", "got a list"),
     ({"models": "[tiny-modle]"}, "line 5, models[1]", "got 'tiny-modle' (did you mean 'tiny-model'?)"),
-    ({"models": "[]"}, "line 5, models", "tiny-model, plain-model, human, got an empty list"),
     ({"conditions": "[dev]"}, "line 6, conditions[1]", "got 'dev' (did you mean 'def'?)"),
-    ({"conditions": "{}"}, "line 6, conditions", "at least one condition, got an empty mapping"),
     ({"conditions": "{none: {memory: true}}"}, "line 6, conditions.none", "nothing behind a built-in condition"),
     ({"conditions": "{mine: {memroy: false}}"}, "conditions.mine.memroy", "(did you mean 'memory'?)"),
-    ({"conditions": "{mine: {memory: 1}}"}, "conditions.mine.memory", "true or false, got '1'"),
-    ({"conditions": "{Mine: {}}"}, "conditions.Mine", "lower-case letters"),
     ({"questions": "corr"}, "line 3, questions", "core, all, a list of question ids, or {sample: N}, got 'corr' (did"),
     ({"questions": "[Q1, Q22]"}, "line 3, questions[2]", "got 'Q22' (did you mean 'Q2'?)"),
     ({"questions": "[Q1, Q3]"}, "line 3, questions[2]", "reference distribution for culture cn, got 'Q3'"),
     ({"questions": "[Q5]"}, "line 3, questions[1]", "a wording in zh, got none of Q5"),
-    ({"questions": "all"}, "line 3, questions", "a wording in zh, got none of Q5"),
-    ({"questions": "[Q3]", "cultures": "[cn]"}, "line 3, questions", "for culture cn, got none among the 1 chosen"),
     ({"cultures": "[us, no]", "language": "en"}, "line 3, questions", "for culture no, got none among the 4 chosen"),
     (
         {"cultures": "[cn, no]", "language": "en", "questions": "all"},
         "line 3, questions",
         "a reference distribution for each of cn, no, got none",
     ),
-    ({"questions": "{sample: 0}"}, "questions.sample", "a number of at least 1, got '0'"),
     ({"questions": "{}"}, "line 3, questions", "a key 'sample', got none"),
     ({"questions": "{sample: 5}", "language": "en"}, "line 3, questions", "a sample of at most 4"),
     ({"language": "english"}, "line 7, language", "native, en, zh, no, got 'english'"),
     ({"language": "no"}, "line 7, language", "a language with a prompt (en, zh), got 'no'"),
     ({"participants": "0"}, "line 7, participants", "a number of at least 1, got '0'"),
     ({"participants": "true"}, "line 7, participants", "a whole number, got 'true'"),
-    ({"participants": "2.5"}, "line 7, participants", "a whole number, got '2.5'"),
     ({"participants": "100001"}, "line 7, participants", "a number of at most 100000, got '100001'"),
-    ({"preset": "papre"}, "line 7, preset", "got 'papre' (did you mean 'paper'?)"),
     ({"seed": "9223372036854775808"}, "line 7, seed", "a number of at most 9223372036854775807"),
     ({"memory_order": "chronologic"}, "line 7, memory_order", "(did you mean 'chronological'?)"),
     ({"decoding": "{temperature: 0}"}, "decoding.temperature", "a number above 0, got '0'"),
-    ({"decoding": "{temperature: 1e999}"}, "decoding.temperature", "a number, got '1e999'"),
     ({"decoding": "{top_p: 1.01}"}, "decoding.top_p", "a number of at most 1, got '1.01'"),
     ({"decoding": "{num_beams: 3}"}, "decoding.num_beams", "temperature, top_p, top_k, do_sample, max_new_tokens"),
-    ({"decoding": "{do_sample: maybe}"}, "decoding.do_sample", "true or false, got 'maybe'"),
-    ({"decoding": "64"}, "line 7, decoding", "a mapping, got '64'"),
     ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
-    ({"name": "a" * 65}, "line 1, name", "at most 64"),
     ({"partcipants": "3"}, "line 7, partcipants", "(did you mean 'participants'?)"),
     ({"judge": "{model: human}"}, "line 7, judge.model: expected a model that reads prompts", "a scripted respondent"),
     (
@@ -310,7 +276,6 @@ WRONG_VALUES = [
         "line 7, judge.sample: expected a number of at most 1",
         "got '1.5'",
     ),
-    ({"judge": "tiny-model"}, "line 7, judge: expected a mapping", "got 'tiny-model'"),
     ({"budget": "0"}, "line 7, budget: expected a number above 0", "got '0'"),
 ]
 
@@ -365,12 +330,6 @@ class TestWhatIsWrong:
         with pytest.raises(StudyError, match="a label in zh, got none of option 2 of Q1"):
             parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=survey)
 
-    def test_no_core(self) -> None:
-        """A survey that marks nothing as core."""
-        survey = replace(SURVEY, questions=SURVEY.questions[4:])
-        with pytest.raises(StudyError, match="core questions in survey small, got none; ask for all"):
-            parse_study(TEXT, path=Path("s.yaml"), cards=CARDS, survey=survey)
-
     @pytest.mark.parametrize(
         ("text", "told"),
         [
@@ -378,10 +337,7 @@ class TestWhatIsWrong:
             ("name: a: b\n", "mapping values are not allowed in this context; put a text that holds"),
             ("name: a\n\tb: c\n", "indent by spaces, not by tabs"),
             ("", "an empty file"),
-            ("# nothing\n", "an empty file"),
             ("- a\n- b\n", "study.yaml, line 1: expected a mapping, got a list"),
-            ("word\n", "study.yaml, line 1: expected a mapping, got 'word'"),
-            ("name: a\n---\nname: b\n", "study.yaml, line 2"),
             ("name: a\nsur\x07vey: b\n", "study.yaml, line 2"),
             ("name: !!python/object/apply:os.system [true]\n", "study.yaml, line 1"),
             ("[" * 5000, "study.yaml"),
@@ -408,11 +364,6 @@ class TestFiles:
         with pytest.raises(StudyError, match=r"nowhere\.yaml: expected a study file, got no such file"):
             read_study(tmp_path / "nowhere.yaml", cards=CARDS)
 
-    def test_folder(self, tmp_path: Path) -> None:
-        """A folder is no study file."""
-        with pytest.raises(StudyError, match="expected a study file, got a folder"):
-            read_study(tmp_path, cards=CARDS)
-
     def test_not_utf8(self, tmp_path: Path) -> None:
         """A file in another encoding is told with the line and the byte."""
         path = tmp_path / "study.yaml"
@@ -431,14 +382,6 @@ class TestFiles:
         path = tmp_path / "study.yaml"
         path.write_text(written(survey="wvs8"), encoding="utf-8")
         with pytest.raises(StudyError, match=r"study\.yaml, line 2, survey: .*wvs8.*wvs7"):
-            read_study(path, cards=CARDS)
-
-    @pytest.mark.parametrize("survey", ["[wvs7]", "''", ""])
-    def test_no_survey(self, tmp_path: Path, survey: str) -> None:
-        """What is no name at all is told with its line."""
-        path = tmp_path / "study.yaml"
-        path.write_text(written(survey=survey), encoding="utf-8")
-        with pytest.raises(StudyError, match=r"study\.yaml, line 2, survey: expected a text, got"):
             read_study(path, cards=CARDS)
 
     def test_bundled_survey(self, tmp_path: Path) -> None:
