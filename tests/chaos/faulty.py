@@ -11,19 +11,20 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from celery import Celery
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import Pool
 
+from defsurvey.jobs.broker import SIMULATE
 from defsurvey.jobs.study import producer
-from defsurvey.storage.runs import outbox
 from tests.chaos.engines import FOLDER
 
 #: Exit status of a process that ends between writing its rows and publishing them.
@@ -48,14 +49,15 @@ def crash_before_publishing(_: str) -> None:
 
 def publish_twice(_: str) -> None:
     """Every message is sent, and so delivered, two times."""
-    once = producer._send
+    once = Celery.send_task
 
-    def twice(app: Any, batch: Sequence[outbox.Outgoing]) -> list[int]:
-        for message in once(app, batch):
-            note(f"message {message}")
-        return once(app, batch)
+    def twice(app: Celery, name: str, **options: Any) -> Any:
+        if name == SIMULATE:
+            note(f"message {options['args']}")
+            once(app, name, **options)
+        return once(app, name, **options)
 
-    producer._send = twice
+    Celery.send_task = twice
 
 
 def lose_commits(share: str) -> None:
