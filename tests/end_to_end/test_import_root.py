@@ -1,5 +1,6 @@
 """What lies in a user's working folder is never taken for a module of this program."""
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -18,6 +19,7 @@ TRAPS = ("storage.py", "defsurvey.py", "yaml.py", "jobs/__init__.py", "reports/_
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program ``defsurvey`` of an environment that has its wheel, and what it depends on."""
     folder = tmp_path_factory.mktemp("installed")
+    shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # setuptools packs what an earlier build left there
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*wheel, "--wheel-dir", str(folder / "dist"), str(ROOT)], check=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)
