@@ -10,14 +10,7 @@ import pytest
 
 from defsurvey.jobs.broker import EmbeddedBroker, simulate_queue
 from tests.chaos.faulty import EXIT_CRASHED
-from tests.chaos.machine import (
-    PLANNED,
-    ChaosMachine,
-    broker_elsewhere,
-    finish_well,
-    kill_server,
-    server_of,
-)
+from tests.chaos.machine import PLANNED, ChaosMachine, broker_elsewhere, finish_well, kill_server, server_of
 from tests.chaos.table import Row
 from tests.end_to_end.machine import wait_until
 

@@ -14,15 +14,7 @@ import pytest
 
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.storage.database import BUSY_TIMEOUT
-from tests.chaos.machine import (
-    PLANNED,
-    ChaosMachine,
-    broker_elsewhere,
-    finish_well,
-    kill_server,
-    points,
-    state_of,
-)
+from tests.chaos.machine import PLANNED, ChaosMachine, broker_elsewhere, finish_well, kill_server, points, state_of
 from tests.chaos.postgres import PostgresServer
 from tests.chaos.table import Row
 from tests.end_to_end.machine import ended, wait_until

@@ -85,9 +85,7 @@ def test_a_stale_writer_that_comes_back_writes_nothing(database: Database, tmp_p
 
 
 def test_without_the_fence_the_chain_breaks(
-    database: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The control of the test above: the stale answer gets in, made from a memory that is no more."""
     remove_the_epoch(monkeypatch)
@@ -125,10 +123,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 
 @pytest.fixture
 def reporter(
-    broker: EmbeddedBroker,
-    database: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    broker: EmbeddedBroker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Celery, list[int]]]:
     """An app whose report task notes what it builds instead of rendering it: (app, revisions built)."""
     built: list[int] = []
@@ -206,10 +201,7 @@ def test_one_report_for_each_revision_of_the_ledger(
 
 
 def test_two_requests_at_the_same_instant_build_one_report(
-    database: Database,
-    reporter: tuple[Celery, list[int]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, reporter: tuple[Celery, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of a run and the reconciler both ask; the second waits for the first and finds it built."""
     app, built = reporter
@@ -230,10 +222,7 @@ def test_two_requests_at_the_same_instant_build_one_report(
 
 
 def test_a_message_that_comes_too_late_rebuilds_nothing(
-    database: Database,
-    broker: EmbeddedBroker,
-    reporter: tuple[Celery, list[int]],
-    tmp_path: Path,
+    database: Database, broker: EmbeddedBroker, reporter: tuple[Celery, list[int]], tmp_path: Path
 ) -> None:
     """A request for an older revision finds a newer report."""
     app, built = reporter
@@ -268,9 +257,7 @@ def test_every_message_twice_at_the_same_instant(database: Database, tmp_path: P
 
 
 def test_a_broker_without_its_memory_is_told_everything_again(
-    database: Database,
-    broker: EmbeddedBroker,
-    tmp_path: Path,
+    database: Database, broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     """The sentinel is gone with the queues: what nobody holds is sent again, what is held or finished is not."""
     _waiting, held, finished = started(database, participants=3)

@@ -12,13 +12,7 @@ import redis
 
 from defsurvey.jobs import broker as broker_module
 from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker
-from tests.chaos.machine import (
-    ChaosMachine,
-    broker_elsewhere,
-    finish_well,
-    kill_server,
-    server_of,
-)
+from tests.chaos.machine import ChaosMachine, broker_elsewhere, finish_well, kill_server, server_of
 from tests.chaos.table import Row
 from tests.end_to_end.machine import ended, wait_until
 

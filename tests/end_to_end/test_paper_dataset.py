@@ -61,10 +61,7 @@ def check_figures(folder: Path, part: MadeUpPart, culture: str) -> None:
 @pytest.mark.slow
 def test_both_parts_go_into_one_report(tmp_path: Path) -> None:
     """613 questions of the United States and 540 of China, with the oddities that are known of the files."""
-    parts = {
-        "us": make_part("US_survey", people=1200, seed=1),
-        "cn": make_part("CN_survey", people=1200, seed=2),
-    }
+    parts = {"us": make_part("US_survey", people=1200, seed=1), "cn": make_part("CN_survey", people=1200, seed=2)}
     data = write_dataset(tmp_path / "data", list(parts.values()))
     with machine_in(tmp_path / "machine") as machine:
         for culture, part in parts.items():

@@ -170,10 +170,7 @@ def test_a_password_file_needs_a_url_that_it_fits(url: str, got: str, tmp_path: 
 def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     """Missing, empty or not text: each has a message of its own, with the file's path."""
     file = tmp_path / "password"
-    environment = {
-        "DEFSURVEY_DATABASE_URL": "postgresql://me@there/db",
-        "DEFSURVEY_DATABASE_PASSWORD_FILE": str(file),
-    }
+    environment = {"DEFSURVEY_DATABASE_URL": "postgresql://me@there/db", "DEFSURVEY_DATABASE_PASSWORD_FILE": str(file)}
     with pytest.raises(BadSetting, match=f"expected a file that can be read, got {file}: No such file or directory"):
         Settings.from_environment(environment)
     file.write_text("\n")

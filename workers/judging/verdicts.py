@@ -12,12 +12,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from defsurvey.storage.runs.judgement import (
-    DIMENSIONS,
-    Finding,
-    Judgement,
-    Verdict,
-)
+from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, Verdict
 from defsurvey.storage.runs.run import AnswerState, Reply
 from defsurvey.workers.engines.base import Completion, FinishReason
 from defsurvey.workers.simulation.answer_parser import spoken
