@@ -67,8 +67,6 @@ REFUSAL = 1 / 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planted:
-    """A run with known effects, and what its participants drew."""
-
     results: Results
     draws: DrawArrays
 
@@ -264,7 +262,6 @@ _GROUPS = (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_
 
 
 def wide_survey(questions: int = 576, *, seed: int = 11) -> Survey:
-    """A survey of two made-up populations: ordinal, nominal, scales and a few lists, groups known for both."""
     rng = np.random.default_rng(seed)
     asked = tuple(_question(number, rng) for number in range(questions))
     return Survey(
@@ -330,7 +327,6 @@ def _question(number: int, rng: np.random.Generator) -> Question:
 def _references(
     question: Question, culture: str, people: int, rng: np.random.Generator
 ) -> tuple[ReferenceDistribution, ...]:
-    """All people and five groups; men and women, and the ages, mix to all."""
     codes, size = question.codes, len(question.codes)
     if question.type is QuestionType.MULTIPLE:
         base = rng.uniform(0.1, 0.7, size) * (1.8 / (0.4 * size))

@@ -17,29 +17,23 @@ IMPLIED = {
 
 @dataclass(kw_only=True)
 class Element:
-    """One element with its attributes and all the text within it."""
-
     tag: str
     attributes: dict[str, str]
     text: str = ""
     children: list[Element] = field(default_factory=list)
 
     def find(self, tag: str) -> list[Element]:
-        """All elements of that kind within."""
         found = [child for child in self.children if child.tag == tag]
         return found + [deeper for child in self.children for deeper in child.find(tag)]
 
 
 class Reader(HTMLParser):
-    """Builds the tree; an end tag that fits no open element is an error."""
-
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.root = Element(tag="root", attributes={})
         self._open = [self.root]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open an element."""
         while tag in IMPLIED.get(self._open[-1].tag, ()):
             self._open.pop()
         element = Element(tag=tag, attributes={name: value or "" for name, value in attrs})
@@ -48,18 +42,15 @@ class Reader(HTMLParser):
             self._open.append(element)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Add an element that has no content."""
         self._open[-1].children.append(Element(tag=tag, attributes={n: v or "" for n, v in attrs}))
 
     def handle_endtag(self, tag: str) -> None:
-        """Close the innermost element."""
         while self._open[-1].tag in IMPLIED and self._open[-1].tag != tag:
             self._open.pop()
         assert self._open[-1].tag == tag, f"</{tag}> closes <{self._open[-1].tag}>"
         self._open.pop()
 
     def handle_data(self, data: str) -> None:
-        """Text belongs to every open element."""
         for element in self._open:
             element.text += data
 

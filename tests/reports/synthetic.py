@@ -45,53 +45,38 @@ def option(code: int, en: str, zh: str, dimension: str | None = None) -> Option:
     return Option(code=code, label={"en": en, "zh": zh}, value=value)
 
 
-def _question(
-    id: str, type: QuestionType, en: str, zh: str, options: Sequence[Option], dimension: str | None
-) -> Question:
-    value = None if dimension is None else Value(dimension=dimension, direction=-1, basis="A", core=True)
-    text = {"en": en, "zh": zh}
-    choices = 2 if type is QuestionType.MULTIPLE else 1
-    return Question(id=id, type=type, topic="Life", text=text, options=tuple(options), max_choices=choices, value=value)
-
-
-QUESTIONS = (
-    _question(
-        "Q1",
-        QuestionType.ORDINAL,
-        "How important is family in your life?",
-        "家庭在您的生活中有多重要?",
-        [
-            option(1, "Very", "非常重要"),
-            option(2, "Rather", "比较重要"),
-            option(3, "Not very", "不太重要"),
-            option(4, "Not at all", "完全不重要"),
-        ],
-        "TDI",
-    ),
-    _question(
-        "Q2",
-        QuestionType.SINGLE,
-        "Which goal comes first?",
-        "哪个目标最重要?",
-        [option(1, "Order", "秩序"), option(2, "Voice", "发言权"), option(3, "Prices", "物价")],
-        "EVI",
-    ),
-    _question(
-        "Q3",
-        QuestionType.SCALE,
-        "How satisfied are you, from 1 to 10?",
-        "您有多满意,从1到10?",
-        [option(code, str(code), str(code)) for code in range(1, 11)],
-        "IVR",
-    ),
-    _question(
-        "Q4",
+FAMILY = [
+    (1, "Very", "非常重要"),
+    (2, "Rather", "比较重要"),
+    (3, "Not very", "不太重要"),
+    (4, "Not at all", "完全不重要"),
+]
+GOALS = [(1, "Order", "秩序"), (2, "Voice", "发言权"), (3, "Prices", "物价")]
+POINTS = [(code, str(code), str(code)) for code in range(1, 11)]
+QUALITIES = [(1, "Manners", "礼貌", "TDI"), (2, "Independence", "独立", "IDV"), (3, "Hard work", "勤奋")]
+_WORDED = [
+    (QuestionType.ORDINAL, "TDI", FAMILY, "How important is family in your life?", "家庭在您的生活中有多重要?"),
+    (QuestionType.SINGLE, "EVI", GOALS, "Which goal comes first?", "哪个目标最重要?"),
+    (QuestionType.SCALE, "IVR", POINTS, "How satisfied are you, from 1 to 10?", "您有多满意,从1到10?"),
+    (
         QuestionType.MULTIPLE,
+        None,
+        QUALITIES,
         "Which qualities should children learn? Up to two.",
         "孩子应学习哪些品质?最多两个。",
-        [option(1, "Manners", "礼貌", "TDI"), option(2, "Independence", "独立", "IDV"), option(3, "Hard work", "勤奋")],
-        None,
     ),
+]
+QUESTIONS = tuple(
+    Question(
+        id=f"Q{number}",
+        type=kind,
+        topic="Life",
+        text={"en": en, "zh": zh},
+        options=tuple(option(*given) for given in options),
+        max_choices=2 if kind is QuestionType.MULTIPLE else 1,
+        value=None if dimension is None else Value(dimension=dimension, direction=-1, basis="A", core=True),
+    )
+    for number, (kind, dimension, options, en, zh) in enumerate(_WORDED, start=1)
 )
 
 SHARES: dict[str, dict[str, list[float]]] = {
@@ -109,12 +94,23 @@ SHARES: dict[str, dict[str, list[float]]] = {
     },
 }
 PEOPLE = {"us": 2593, "cn": 3028}
+_DIMENSIONS = [
+    ("EVI", "emancipative values", "解放价值观"),
+    ("IDV", "individualism", "个人主义"),
+    ("IVR", "indulgence", "放纵"),
+    ("TDI", "traditional values", "传统价值观"),
+]
+_UNITED_STATES, _OHIO = {"en": "United States", "zh": "美国"}, {"en": "Ohio", "zh": "俄亥俄州"}
+_CHINA, _GUANGDONG = {"en": "China", "zh": "中国"}, {"en": "Guangdong", "zh": "广东"}
+_CULTURES = [
+    ("us", _UNITED_STATES, "the United States", "en", "US-OH", _OHIO),
+    ("cn", _CHINA, "", "zh", "CN-GD", _GUANGDONG),
+]
 
 
 def survey(
     *, shares: dict[str, dict[str, list[float]]] = SHARES, questions: tuple[Question, ...] = QUESTIONS
 ) -> Survey:
-    """Four questions of four types, two cultures."""
     by_id = {question.id: question for question in questions}
     return Survey(
         id="tiny",
@@ -123,27 +119,17 @@ def survey(
         citation="Nobody (2020), Tiny Values Survey, made up.",
         terms="Free for tests.",
         languages=("en", "zh"),
-        dimensions={
-            "EVI": {"en": "emancipative values", "zh": "解放价值观"},
-            "IDV": {"en": "individualism", "zh": "个人主义"},
-            "IVR": {"en": "indulgence", "zh": "放纵"},
-            "TDI": {"en": "traditional values", "zh": "传统价值观"},
-        },
+        dimensions={code: {"en": en, "zh": zh} for code, en, zh in _DIMENSIONS},
         questions=questions,
-        cultures=(
+        cultures=tuple(
             Culture(
-                code="us",
-                name={"en": "United States", "zh": "美国"},
-                in_sentence="the United States",
-                language="en",
-                regions=(Region(code="US-OH", name={"en": "Ohio", "zh": "俄亥俄州"}, share=1.0),),
-            ),
-            Culture(
-                code="cn",
-                name={"en": "China", "zh": "中国"},
-                language="zh",
-                regions=(Region(code="CN-GD", name={"en": "Guangdong", "zh": "广东"}, share=1.0),),
-            ),
+                code=code,
+                name=name,
+                in_sentence=called,
+                language=language,
+                regions=(Region(code=region, name=place, share=1.0),),
+            )
+            for code, name, called, language, region, place in _CULTURES
         ),
         references=tuple(
             ReferenceDistribution(
@@ -162,7 +148,6 @@ def survey(
 
 
 def human(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Answers like people of that culture."""
     shares = np.array(SHARES[culture][question.id.partition("-")[0]])
     if question.type is QuestionType.MULTIPLE:
         picked = rng.random((people, len(shares))) < shares
@@ -171,12 +156,10 @@ def human(question: Question, culture: str, people: int, rng: np.random.Generato
 
 
 def uniform(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Picks one option at random."""
     return (1 << rng.integers(len(question.options), size=people)).astype(np.int64)
 
 
 def last(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Always gives the last option: the rarest of Q1."""
     return np.full(people, 1 << (len(question.options) - 1), dtype=np.int64)
 
 
@@ -209,21 +192,20 @@ def results(
         study: text of the study file.
     """
     known, rng = tiny or survey(), np.random.default_rng(seed)
-    columns: dict[str, list[NDArray[np.int64]]] = {name: [] for name in ("cell", "participant", "question", "choices")}
-    for place, (_, culture, _, respondent) in enumerate(cells):
-        for number, question in enumerate(known.questions):
-            columns["choices"].append(respondent(question, culture, participants, rng))
-            columns["participant"].append(np.arange(participants))
-            columns["question"].append(np.full(participants, number))
-            columns["cell"].append(np.full(participants, place))
-    rows = {name: np.concatenate(parts) for name, parts in columns.items()}
-    order = np.lexsort((rows["question"], rows["participant"], rows["cell"]))
-    planned = len(order)
-    order = order[rng.permutation(planned)[: round(done * planned)]]
-    order = order[np.lexsort((rows["question"][order], rows["participant"][order], rows["cell"][order]))]
-    rows = {name: column[order] for name, column in rows.items()}
-    state = rng.choice(4, size=len(order), p=states).astype(np.int8)
-    counts = np.bincount(state, minlength=4)
+    choices = np.array(
+        [
+            [respondent(question, culture, participants, rng) for question in known.questions]
+            for _, culture, _, respondent in cells
+        ]
+    )
+    planned = choices.size
+    ended = np.sort(rng.permutation(planned)[: round(done * planned)])
+    # answers stand cell by cell, participant by participant, question by question
+    shape = (len(cells), participants, len(known.questions))
+    cell, participant, question = (axis.ravel()[ended] for axis in np.indices(shape, dtype=np.int32))
+    state = rng.choice(4, size=len(ended), p=states).astype(np.int8)
+    counts = dict(zip((each.value for each in STATES), np.bincount(state, minlength=4).tolist(), strict=True))
+    models = sorted({model for model, *_ in cells})
     run = Run(
         id="run-1",
         created_at=datetime(2026, 3, 14, 15, 9, tzinfo=UTC),
@@ -232,14 +214,14 @@ def results(
         protocol=Protocol(seed=7),
         cells=tuple(
             Cell(
-                id=place + 1,
+                id=place,
                 model=model,
                 culture=culture,
                 condition=Condition(name=condition),
                 language=known.culture(culture).language,
                 participants=participants,
             )
-            for place, (model, culture, condition, _) in enumerate(cells)
+            for place, (model, culture, condition, _) in enumerate(cells, start=1)
         ),
         study=study,
     )
@@ -247,27 +229,21 @@ def results(
         run=run,
         survey=known,
         answers=AnswerArrays(
-            cell=rows["cell"].astype(np.int32),
-            participant=rows["participant"].astype(np.int32),
-            question=rows["question"].astype(np.int32),
-            slot=np.zeros(len(order), dtype=np.int32),
+            cell=cell,
+            participant=participant,
+            question=question,
+            slot=np.zeros(len(ended), dtype=np.int32),
             state=state,
-            choices=np.where(state == ANSWERED, rows["choices"], 0),
-            shown=np.ones(len(order), dtype=np.int64),
-            digest=rng.integers(0, 5, size=len(order)),
+            choices=np.where(state == ANSWERED, choices.transpose(0, 2, 1).ravel()[ended], 0),
+            shown=np.ones(len(ended), dtype=np.int64),
+            digest=rng.integers(0, 5, size=len(ended)),
         ),
         samples=samples,
-        progress=Progress(
-            planned=planned,
-            answered=int(counts[ANSWERED]),
-            refused=int(counts[REFUSED]),
-            unparsable=int(counts[UNPARSABLE]),
-            failed=int(counts[FAILED]),
-        ),
-        engines={model: {"engine": "scripted", "weights": "none"} for model in sorted({cell[0] for cell in cells})},
+        progress=Progress(planned=planned, **counts),
+        engines={model: {"engine": "scripted", "weights": "none"} for model in models},
         versions={"numpy": "2.0", "defsurvey": "0.1.0"},
         revision=planned,
-        model_seconds=dict.fromkeys(sorted({cell[0] for cell in cells}), 12.5),
+        model_seconds=dict.fromkeys(models, 12.5),
     )
 
 
@@ -283,7 +259,6 @@ def refusing(made: Results, where: NDArray[np.bool_]) -> Results:
 
 
 def answering(made: Results, cell: int, participants: int) -> Results:
-    """The same run where only the first participants of that cell gave valid answers."""
     return refusing(made, (made.answers.cell == cell) & (made.answers.participant >= participants))
 
 
@@ -295,7 +270,6 @@ def sample(
     state: AnswerState = AnswerState.ANSWERED,
     region: str | None = "US-OH",
 ) -> Sample:
-    """One answer as it was shown, with that completion."""
     options = next(known for known in QUESTIONS if known.id == question).codes
     return Sample(
         cell=cell,
@@ -319,7 +293,6 @@ def sample(
 
 
 def one_question() -> Survey:
-    """The survey with its first question only."""
     return survey(questions=QUESTIONS[:1])
 
 
@@ -333,7 +306,6 @@ def repeated(times: int) -> Survey:
 
 
 def without_reference(culture: str, question: str) -> Survey:
-    """The survey where that question was not asked in that culture."""
     known = survey()
     kept = tuple(r for r in known.references if (r.culture, r.question) != (culture, question))
     return replace(known, references=kept)

@@ -6,6 +6,8 @@ import base64
 import hashlib
 import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from defsurvey.reports.untrusted import html_text, markdown_text
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.surveys.survey import Paraphrase
+from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import Element, read
 from tests.reports.synthetic import human, last, one_question, results, sample, survey, uniform
 
@@ -50,29 +53,24 @@ CASES = {
 
 
 def html(made: Results) -> str:
-    """The HTML of that run."""
     return render_html(page(analyse(made)))
 
 
 def section(root: Element, anchor: str) -> Element:
-    """One section of a page."""
     return next(found for found in root.find("section") if found.attributes["id"] == anchor)
 
 
 def markdown(made: Results) -> str:
-    """The Markdown of that run."""
     return render_markdown(page(analyse(made)))
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
 def document(request: pytest.FixtureRequest) -> tuple[str, Element]:
-    """Each case's HTML and its tree; the tree checks that every element is closed."""
     text = html(request.param)
     return text, read(text)
 
 
 def test_nothing_is_loaded(document: tuple[str, Element]) -> None:
-    """One script that the policy names by its hash, no link, no image, no address but of namespaces."""
     text, root = document
     for tag in ("link", "img", "iframe", "object", "form", "base"):
         assert root.find(tag) == []
@@ -86,7 +84,6 @@ def test_nothing_is_loaded(document: tuple[str, Element]) -> None:
 
 
 def test_the_policy_allows_the_one_script(document: tuple[str, Element]) -> None:
-    """Nothing may run but the script whose hash the policy names; a test of its own works the hash out."""
     _, root = document
     (script,) = root.find("script")
     assert script.attributes == {}
@@ -97,7 +94,6 @@ def test_the_policy_allows_the_one_script(document: tuple[str, Element]) -> None
 
 
 def test_contents_lead_somewhere(document: tuple[str, Element]) -> None:
-    """Every link of the page goes to an anchor that is there once, and no id is given twice."""
     text, root = document
     ids = re.findall(r'\sid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
@@ -109,7 +105,6 @@ def test_contents_lead_somewhere(document: tuple[str, Element]) -> None:
 
 
 def test_tables_can_be_read_aloud(document: tuple[str, Element]) -> None:
-    """Tables have a caption, scoped heads, and rows as wide as their columns."""
     _, root = document
     tables = root.find("table")
     assert tables
@@ -123,7 +118,6 @@ def test_tables_can_be_read_aloud(document: tuple[str, Element]) -> None:
 
 
 def test_hostile_text_is_text_in_html() -> None:
-    """Tags, quotes, controls and direction marks of a completion are shown, and do nothing."""
     text = html(CASES["hostile"])
     root = read(text)
     reply = next(block for block in root.find("pre") if "Rather" in block.text)
@@ -136,7 +130,6 @@ def test_hostile_text_is_text_in_html() -> None:
 
 
 def test_hostile_text_is_text_in_markdown() -> None:
-    """A completion stands in a fence that it cannot close, with controls written out."""
     text = markdown(CASES["hostile"])
     block = re.search(r"^````text\n(.*?)\n````$", text, flags=re.DOTALL | re.MULTILINE)
     assert block is not None
@@ -147,7 +140,6 @@ def test_hostile_text_is_text_in_markdown() -> None:
 
 
 def test_hostile_names_cannot_leave_their_place() -> None:
-    """A model's name with pipes, HTML and newlines stays in its cell, in both formats."""
     made = CASES["hostile name"]
     text, root = markdown(made), read(html(made))
     assert len(root.find("script")) == 1
@@ -159,7 +151,6 @@ def test_hostile_names_cannot_leave_their_place() -> None:
 
 
 def test_long_completions_are_cut_with_a_note() -> None:
-    """1,200 characters are shown, and the rest is counted."""
     made = results(samples=(sample("x" * 10_000),))
     root = read(html(made))
     assert any(block.text == "x" * 1200 for block in root.find("pre"))
@@ -168,7 +159,6 @@ def test_long_completions_are_cut_with_a_note() -> None:
 
 
 def test_answers_are_shown_as_they_were_asked() -> None:
-    """Chinese wording is marked as Chinese, options stand in the order shown, the choice is marked."""
     root = read(html(FIXED))
     first, second, third = section(root, "appendix-e").find("article")
     assert [item.text.split(":")[0].split()[-1] for item in first.find("li")] == ["4", "3", "2", "1"]
@@ -193,7 +183,6 @@ def test_answers_are_shown_as_they_were_asked() -> None:
     ],
 )
 def test_each_axis_of_decoding_is_told_by_itself(beams: int | None, sample_it: bool | None, said: str) -> None:
-    """What was drawn does not stand for what an engine left to its provider: beams, or sampling."""
     shown = sample("2")
     used = replace(shown.answer.used, num_beams=beams, do_sample=sample_it)
     article = read(html(results(samples=(replace(shown, answer=replace(shown.answer, used=used)),)))).find("article")[0]
@@ -201,7 +190,6 @@ def test_each_axis_of_decoding_is_told_by_itself(beams: int | None, sample_it: b
 
 
 def test_answers_asked_again_say_so() -> None:
-    """A chip marks an answer that was asked again out of sequence, and provenance counts it."""
     shown = sample("2")
     again = replace(shown, answer=replace(shown.answer, out_of_sequence=True))
     root = read(html(replace(results(samples=(shown, again)), out_of_sequence=1)))
@@ -211,7 +199,6 @@ def test_answers_asked_again_say_so() -> None:
 
 
 def test_every_figure_of_the_paper_is_there_or_says_why_not(document: tuple[str, Element]) -> None:
-    """The paper's tables, figures and appendices stand under their own numbers and in their order."""
     _, root = document
     sections = root.find("section")
     numbers = [found.find("p")[0].text for found in sections if _numbered(found)]
@@ -232,7 +219,6 @@ def _numbered(found: Element) -> bool:
 
 
 def test_printed_figures_are_folded_beside_another_survey() -> None:
-    """What the paper printed of other questions is closed, and says that it is no replication."""
     root = read(html(FIXED))
     folds = [found for found in root.find("details") if found.attributes["id"].startswith("published-")]
     assert [fold.attributes["id"] for fold in folds] == [f"published-table{n}" for n in (1, 2, 3, 4)]
@@ -242,7 +228,6 @@ def test_printed_figures_are_folded_beside_another_survey() -> None:
 
 @pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
 def test_markdown_tables_are_rectangular(made: Results) -> None:
-    """Every row of a table has as many cells as its head."""
     text = re.sub(r"^(`{3,})text\n.*?\n\1$", "", markdown(made), flags=re.DOTALL | re.MULTILINE)
     lines = text.splitlines()
     heads = [n for n, line in enumerate(lines) if line.startswith("| --")]
@@ -256,12 +241,10 @@ def test_markdown_tables_are_rectangular(made: Results) -> None:
 
 
 def test_markdown_equals_the_gold_file() -> None:
-    """The Markdown of a fixed run is what was read and approved."""
     assert markdown(FIXED) == GOLD.read_text(encoding="utf-8")
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
-    """Two builds differ in nothing, and say where they are."""
     first, second = build_report(FIXED, tmp_path / "a"), build_report(FIXED, tmp_path / "b")
     assert first.html == tmp_path / "a" / "report.html"
     assert first.markdown == tmp_path / "a" / "report.md"
@@ -271,7 +254,6 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk fails, the old report stays and no part of the new one lies about."""
     paths = build_report(FIXED, tmp_path)
     before = paths.html.read_bytes()
 
@@ -287,7 +269,6 @@ def test_a_failed_write_leaves_the_old_report(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
 def test_reports_are_as_private_as_other_files(tmp_path: Path, umask: int, mode: int) -> None:
-    """Whoever may read what the account writes may read its reports."""
     before = os.umask(umask)
     try:
         assert build_report(FIXED, tmp_path).html.stat().st_mode & 0o777 == mode
@@ -296,7 +277,6 @@ def test_reports_are_as_private_as_other_files(tmp_path: Path, umask: int, mode:
 
 
 def test_a_sample_is_shown_in_the_wording_that_was_drawn() -> None:
-    """Question and number of the paraphrase; one in the question's own words says nothing of it."""
     other = Paraphrase(question="Q1", number=2, language="en", text="Does family matter?", model="m")
     asked = sample("Answer: 2: Rather")
     drawn = replace(asked, answer=replace(asked.answer, draws=replace(asked.answer.draws, paraphrase=2)))
@@ -307,8 +287,73 @@ def test_a_sample_is_shown_in_the_wording_that_was_drawn() -> None:
 
 
 def test_both_forms_leave_a_word_as_it_is_spelt() -> None:
-    """A joiner between Persian letters is no hidden character; one in a Latin name is."""
     persian = "می\u200cخواهم"
     assert html_text(persian) == markdown_text(persian) == persian
     assert html_text("mo\u200cdel") == 'mo<span class="control">U+200C</span>del'
     assert markdown_text("mo\u200cdel") == "mo⟨U+200C⟩del"
+
+
+# A report stays small and quick however many questions and answers there are, and leaves none out.
+
+
+MEGABYTE = 1_000_000
+#: Builds the report of the whole planted study and prints what it took.
+FULL = """
+import sys, time
+from pathlib import Path
+from defsurvey.reports.build import build_report
+from tests.reports.planted import planted
+made = planted()
+start = time.process_time()
+paths = build_report(made.results, Path(sys.argv[1]), draws=made.draws)
+# Of this program alone: getrusage's peak begins with that of the process it was forked from.
+status = Path("/proc/self/status").read_text().splitlines()
+peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+print(made.results.answers.cell.size, time.process_time() - start, peak, paths.html.stat().st_size)
+"""
+
+
+def ids(html: str) -> list[str]:
+    return re.findall(r'<details id="question-\d+">\s*<summary><b>(\w+)</b>', html)
+
+
+def test_a_hundred_questions_fit_into_a_megabyte_and_a_half(tmp_path: Path) -> None:
+    made = planted(wide_survey(100))
+    html = build_report(made.results, tmp_path, draws=made.draws).html
+    assert html.stat().st_size <= 1.5 * MEGABYTE
+    assert ids(html.read_text(encoding="utf-8")) == list(made.results.run.questions)
+
+
+@pytest.mark.slow
+def test_a_quarter_of_a_million_answers(tmp_path: Path) -> None:
+    """253,440 answers: under 20 s of one processor and 1 GB, at most 8 MB, all 576 questions there."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path)], capture_output=True, text=True, check=True)
+    answers, seconds, peak, size = map(float, done.stdout.split())
+    assert answers == 253_440
+    assert seconds < 20
+    assert peak < 1000
+    assert size <= 8 * MEGABYTE
+    assert len(ids((tmp_path / "report.html").read_text(encoding="utf-8"))) == 576
+
+
+#: Seconds of processor time that an analysis takes, in a process of its own.
+MEASURE = """
+import sys, time
+from defsurvey.reports.analysis import analyse
+from tests.reports.planted import planted
+made = planted(participants=int(sys.argv[1]))
+start = time.process_time()
+analyse(made.results, draws=made.draws)
+print(made.results.answers.cell.size, time.process_time() - start)
+"""
+
+
+@pytest.mark.slow
+def test_ten_times_the_answers_take_at_most_twelve_times_as_long() -> None:
+    told = [
+        subprocess.run([sys.executable, "-c", MEASURE, people], check=True, capture_output=True, text=True).stdout
+        for people in ("20", "200")
+    ]
+    (_, seconds), (answers, more) = (map(float, each.split()) for each in told)
+    assert answers == 2_534_400
+    assert more <= 12 * seconds

@@ -30,7 +30,6 @@ US_ONLY = [("m", "us", "def", human)]
 
 
 def headline(made: Results) -> str:
-    """The headline of that run."""
     return find(analyse(made)).headline
 
 
@@ -44,7 +43,6 @@ def sharp(question: Question, culture: str, people: int, rng: np.random.Generato
 
 
 def test_answers_more_alike_than_peoples_can_be_told_from_them() -> None:
-    """What lies below the floor altogether is not called people's, nor close: it says why, and names nobody else."""
     made = results([("m", "us", "def", sharp)], participants=2, tiny=repeated(40))
     cell = analyse(made).cells[0]
     assert cell.interval.high < cell.sound_floor.headline
@@ -56,7 +54,6 @@ def test_answers_more_alike_than_peoples_can_be_told_from_them() -> None:
 
 
 def americans(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As people of the United States, wherever they are asked."""
     return human(question, "us", people, rng)
 
 
@@ -64,10 +61,7 @@ def americans(question: Question, culture: str, people: int, rng: np.random.Gene
     ("made", "said"),
     [
         (results(participants=40), "human cannot be told from people of the United States and China"),
-        (
-            results([("m", "us", "def", last)]),
-            "m is further from people of the United States than uniform answers are",
-        ),
+        (results([("m", "us", "def", last)]), "m is further from people of the United States than uniform answers are"),
         (
             results([("m", "us", "def", uniform)], tiny=one_question(), participants=200),
             "m is about as far from people of the United States as uniform answers are",
@@ -88,17 +82,14 @@ def americans(question: Question, culture: str, people: int, rng: np.random.Gene
     ids=["people", "caricature", "uniform", "closer", "few answers", "one participant"],
 )
 def test_one_model_stands_between_people_and_uniform_answers(made: Results, said: str) -> None:
-    """Its interval and the test by the corrected KL decide where."""
     assert headline(made) == said
 
 
 def two_models(participants: int = 20) -> Results:
-    """An honest and a distant model on sixty questions of both cultures."""
     return planted(wide_survey(60), models=("honest", "beta-base"), participants=participants).results
 
 
 def test_several_models_are_compared_by_culture() -> None:
-    """The closest is named, with the next, both figures and whether they differ question by question."""
     found = find(analyse(two_models()))
     assert found.headline == "honest comes closest to people of the United States and China"
     assert "; they differ (p < 0.001)" in found.sentences[0]
@@ -106,7 +97,6 @@ def test_several_models_are_compared_by_culture() -> None:
 
 
 def test_different_winners_are_both_named() -> None:
-    """Each culture has its own closest."""
     made = two_models()
     other = {"honest": "beta-base", "beta-base": "honest"}
     cells = tuple(replace(cell, model=other[cell.model]) if cell.culture == "cn" else cell for cell in made.run.cells)
@@ -115,7 +105,6 @@ def test_different_winners_are_both_named() -> None:
 
 
 def test_a_tie_is_said() -> None:
-    """Two models drawn from the same people are not claimed to differ; with three pairs the p is adjusted."""
     pair = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", human)])))
     assert pair.headline == "No model is told from another as closest to people of the United States"
     assert "; the difference may be chance (p = " in pair.sentences[0]
@@ -126,27 +115,23 @@ def test_a_tie_is_said() -> None:
 
 
 def test_only_the_culture_with_a_winner_is_said_to_have_one() -> None:
-    """Where all models of a culture are alike none of them is closest."""
     cells = [("a", "us", "def", human), ("b", "us", "def", last), ("a", "cn", "def", human), ("b", "cn", "def", human)]
     said = headline(results(cells, tiny=repeated(40)))
     assert said == "a comes closest to people of the United States, no model is told from another for people of China"
 
 
 def test_cells_that_are_not_ranked_are_named() -> None:
-    """A model that refuses everything is said to be left out."""
     made = without(planted(wide_survey(30), models=("honest", "beta-base", "random"), refuses=()), "random").results
     assert "Not ranked for China, too few valid answers: random." in find(analyse(made)).cautions
 
 
 def test_models_too_thin_to_rank_are_not_ranked() -> None:
-    """Six participants name no winner; the reason is given."""
     found = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", last)], participants=6)))
     assert found.headline == "The answers are too few to say who comes closest"
     assert any("No ranking for the United States" in caution for caution in found.cautions)
 
 
 def test_low_validity_is_in_the_headline() -> None:
-    """Half of the answers valid: the headline says of which answers it speaks."""
     found = find(analyse(results(US_ONLY, states=(0.5, 0.3, 0.1, 0.1), participants=50)))
     assert ", judging by the" in found.headline
     assert any("m, United States:" in caution for caution in found.cautions)
@@ -162,12 +147,10 @@ def test_low_validity_is_in_the_headline() -> None:
     ids=["nothing", "none valid", "no reference"],
 )
 def test_nothing_to_say_is_said(made: Results, said: str) -> None:
-    """Without a comparable answer the headline says why."""
     assert said in headline(made)
 
 
 def test_unfinished_and_cancelled_runs_are_named() -> None:
-    """Figures that will move come with a caution."""
     made = results(done=0.5)
     assert any("is unfinished: 80 of 160" in caution for caution in find(analyse(made)).cautions)
     stopped = replace(made, run=replace(made.run, cancelled=True))
@@ -175,7 +158,6 @@ def test_unfinished_and_cancelled_runs_are_named() -> None:
 
 
 def test_missing_and_thin_references_are_named() -> None:
-    """Questions without a reference are counted; low n is said."""
     found = find(analyse(results(tiny=without_reference("us", "Q1"))))
     assert "1 of 4 questions have no reference for the United States." in found.cautions
     known = survey()
@@ -184,7 +166,6 @@ def test_missing_and_thin_references_are_named() -> None:
 
 
 def test_as_many_answers_as_people_are_cautioned() -> None:
-    """More than a tenth of the people asked, on the questions where that is so; not otherwise."""
     known = survey()
     few = replace(known, references=tuple(replace(r, n=150) if r.question == "Q2" else r for r in known.references))
     said = "On 1 question a model gave more answers than a tenth of the people asked in the United States."
@@ -195,7 +176,6 @@ def test_as_many_answers_as_people_are_cautioned() -> None:
 
 
 def test_dimensions_are_named_by_their_excess() -> None:
-    """Always the last option is furthest on Q1's and Q4's dimension; one dimension alone is not compared."""
     made = results([("m", "us", "def", last)], tiny=repeated(4))
     assert closest_dimension(analyse(made)).endswith("furthest on traditional values")
     assert closest_dimension(analyse(results(tiny=one_question()))) == ""

@@ -26,18 +26,15 @@ FOUND = analyse(BOTH)
 
 
 def rows(**wanted: object) -> list[dict[str, Any]]:
-    """Rows with these values."""
     return [row for row in measure_rows(FOUND) if all(row[name] == value for name, value in wanted.items())]
 
 
 def one(**wanted: object) -> dict[str, Any]:
-    """The one row with these values."""
     (found,) = rows(**wanted)
     return found
 
 
 def test_every_row_has_every_column() -> None:
-    """Whatever a row is of, it can be written."""
     assert all(set(row) == set(MEASURES) for row in measure_rows(FOUND))
     assert {row["level"] for row in measure_rows(FOUND)} == {
         "cell",
@@ -50,7 +47,6 @@ def test_every_row_has_every_column() -> None:
 
 
 def test_downloads_say_what_metrics_hold() -> None:
-    """What the rows are of, and no more: tests and the map are in the report alone."""
     text = download_section(FOUND).downloads[0].text
     assert "every figure" not in text
     for level in {row["level"] for row in measure_rows(FOUND)} - {"control"}:
@@ -59,7 +55,6 @@ def test_downloads_say_what_metrics_hold() -> None:
 
 
 def test_a_cells_figures_are_the_reports() -> None:
-    """Divergence with interval and floor, both ways under names of their own."""
     for cell in FOUND.cells:
         key = {"model": cell.cell.model, "culture": cell.cell.culture, "level": "cell"}
         sound = one(**key, metric="smoothed_kl")
@@ -75,7 +70,6 @@ def test_a_cells_figures_are_the_reports() -> None:
 
 
 def test_every_dimension_and_question_is_there() -> None:
-    """One row per cell and dimension, one per cell and question, values as analysed."""
     cell = FOUND.cells[0]
     assert len(rows(level="dimension", metric="smoothed_kl")) == 3 * 4
     assert len(rows(level="question", metric="smoothed_kl")) == 3 * 4
@@ -85,7 +79,6 @@ def test_every_dimension_and_question_is_there() -> None:
 
 
 def test_every_distance_of_an_item_has_its_floor() -> None:
-    """What as many people would score on average, by the same metric: simulated people score it."""
     people, rng = np.array(SHARES["us"]["Q2"]), np.random.default_rng(3)
     drawn = rng.multinomial(20, people, size=20_000)
     floors = {row["metric"]: row["floor"] for row in rows(level="item", model="a", culture="us", question="Q2")}
@@ -100,7 +93,6 @@ def test_every_distance_of_an_item_has_its_floor() -> None:
 
 
 def test_question_cards_show_the_floor_beneath_the_distance() -> None:
-    """Of whichever distance a question has; of a list the mean over its options."""
     distance = -2  # the last column but one
     for card in question_cards(FOUND):
         shown = [row.entries[distance] for row in card.table.rows if not row.quiet]
@@ -112,33 +104,28 @@ def test_question_cards_show_the_floor_beneath_the_distance() -> None:
 
 
 def test_places_are_there_where_cells_are_ranked() -> None:
-    """Two cells that four questions cannot tell apart share places 1 and 2; one cell holds none."""
     assert [(row["low"], row["high"]) for row in rows(metric="place", culture="us")] == [(1.0, 2.0)] * 2
     assert rows(metric="place", culture="cn") == []
 
 
 def test_position_bias_is_there_where_orders_differ() -> None:
-    """The planted model that takes the first option is found in the export too."""
     made = planted(wide_survey(30), models=("first", "honest"))
     found = [row for row in measure_rows(analyse(made.results)) if row["metric"] == "moved_by_order"]
     assert {row["model"]: row["value"] > 0.5 for row in found} == {"first": True, "honest": False}
 
 
 def written(made: Any, columns: dict[str, type]) -> list[dict[str, str]]:
-    """Rows as a reader of the CSV finds them."""
     target = io.BytesIO()
     write_csv(made, columns, target)
     return list(csv.DictReader(io.StringIO(target.getvalue().decode("utf-8"), newline="")))
 
 
 def test_metrics_cannot_be_taken_for_a_formula() -> None:
-    """A model's name that begins like one gets an apostrophe."""
     models = {row["model"] for row in written(measure_rows(FOUND), MEASURES)}
     assert models == {"", "a", "'=b"}
 
 
 def test_every_answer_is_there_once() -> None:
-    """As many rows as answers; choices are codes, empty unless answered."""
     made = results(states=(0.5, 0.5, 0, 0))
     found = written(answer_rows(made), ANSWERS)
     assert len(found) == made.answers.cell.size
@@ -149,7 +136,6 @@ def test_every_answer_is_there_once() -> None:
 
 
 def test_what_is_not_known_is_null_and_empty() -> None:
-    """No format writes nan: JSON has none, and a reader of a CSV would take it for a word."""
     unknown = [row for row in measure_rows(FOUND) if isnan(row["floor"])]
     assert unknown
     target = io.BytesIO()

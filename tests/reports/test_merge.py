@@ -22,19 +22,16 @@ from tests.reports.synthetic import QUESTIONS, human, last, results, sample, sur
 
 
 def run(name: str, model: str, respondent: object = human, **changes: object) -> Results:
-    """A run of one model in both cultures, under a name of its own."""
     made = results([(model, "us", "def", respondent), (model, "cn", "def", respondent)], **changes)  # type: ignore[arg-type, list-item]
     return replace(made, run=replace(made.run, id=name))
 
 
 def test_one_run_is_itself() -> None:
-    """There is nothing to merge in a single run."""
     alone = run("a", "m")
     assert merge([alone]) is alone
 
 
 def test_cells_follow_each_other_and_figures_stay() -> None:
-    """Every cell measures in the merged report what it measured in its own."""
     one, two = run("a", "honest"), run("b", "last", last, participants=12, samples=(sample("2", cell=1),))
     both = merge([one, two])
     assert both.run.id == "a + b"
@@ -56,7 +53,6 @@ def test_cells_follow_each_other_and_figures_stay() -> None:
 
 
 def test_a_model_of_two_runs_is_called_by_its_run() -> None:
-    """The same model twice is two respondents, with its engine, its time and its card."""
     counted = TokenCount(answers=1, prompt=2, completion=3, seconds=4.0)
     first = replace(run("a", "m"), model_facts={"m": {"stage": "base"}}, tokens={"m": counted})
     both = merge([first, run("b", "m", uniform), run("c", "n")])
@@ -68,7 +64,6 @@ def test_a_model_of_two_runs_is_called_by_its_run() -> None:
 
 
 def part(name: str, culture: str, questions: slice, **changes: object) -> Results:
-    """A run of a survey of its own, which asks one culture some of the questions."""
     whole = survey(questions=QUESTIONS[questions])
     own = replace(
         whole,
@@ -84,7 +79,6 @@ def part(name: str, culture: str, questions: slice, **changes: object) -> Result
 
 
 def test_two_parts_that_ask_each_culture_its_own_questions_are_one(tmp_path: Path) -> None:
-    """One model over both surveys: each cell measures what it did, of the questions that it was asked."""
     one, two = part("a", "us", slice(0, 2)), part("b", "cn", slice(2, 4), participants=12)
     both = merge([one, two])
     assert both.run.questions == ("Q1", "Q2", "Q3", "Q4")
@@ -116,7 +110,6 @@ def test_two_parts_that_ask_each_culture_its_own_questions_are_one(tmp_path: Pat
 
 
 def test_a_model_served_otherwise_is_another() -> None:
-    """In two parts too: its name says of which run it is."""
     two = replace(part("b", "cn", slice(2, 4)), engines={"m": {"engine": "other"}})
     assert [cell.model for cell in merge([part("a", "us", slice(0, 2)), two]).run.cells] == ["m (a)", "m (b)"]
 
@@ -137,14 +130,12 @@ def test_parts_that_overlap_are_refused(culture: str, questions: slice) -> None:
     ],
 )
 def test_runs_that_do_not_compare_are_refused(change: dict[str, object], said: str) -> None:
-    """The message names both runs and what differs."""
     one, two = run("a", "m"), run("b", "n")
     with pytest.raises(CannotMerge, match=f"runs a and b {said}"):
         merge([one, replace(two, run=replace(two.run, **change))])  # type: ignore[arg-type]
 
 
 def test_the_same_run_twice_and_another_preset_are_refused() -> None:
-    """A run would be compared with itself; paper and code are not mixed."""
     two = run("b", "n")
     two = replace(two, run=replace(two.run, protocol=replace(two.run.protocol, preset=Preset.CODE)))
     with pytest.raises(CannotMerge, match="differ in preset: paper and code"):
@@ -154,7 +145,6 @@ def test_the_same_run_twice_and_another_preset_are_refused() -> None:
 
 
 def test_other_settings_are_named_and_not_refused(tmp_path: Path) -> None:
-    """A different seed is a caution that the report prints."""
     two = run("b", "n")
     two = replace(two, run=replace(two.run, protocol=replace(two.run.protocol, seed=8, temperature=0.5)))
     assert differences([run("a", "m"), run("c", "o")]) == ()
@@ -165,12 +155,10 @@ def test_other_settings_are_named_and_not_refused(tmp_path: Path) -> None:
 
 
 def seeded(results: Results, seed: int) -> Results:
-    """The same run with another seed."""
     return replace(results, run=replace(results.run, protocol=replace(results.run.protocol, seed=seed)))
 
 
 def test_every_row_names_its_own_run() -> None:
-    """Answers and figures of cells are of one run; people and simple respondents are of all."""
     both = merge([run("a", "m"), run("b", "n")])
     assert {(row["run"], row["model"]) for row in answer_rows(both)} == {("a", "m"), ("b", "n")}
     assert {(row["run"], row["model"]) for row in measure_rows(analyse(both))} == {
@@ -181,7 +169,6 @@ def test_every_row_names_its_own_run() -> None:
 
 
 def test_provenance_tells_the_settings_of_each_run() -> None:
-    """What differs is said run by run, what is the same once."""
     both = merge([run("a", "m"), seeded(run("b", "n"), 8)])
     terms = {term.name: term.value for term in provenance_section(analyse(both)).terms}
     assert terms["Run"] == "a + b"
@@ -191,7 +178,6 @@ def test_provenance_tells_the_settings_of_each_run() -> None:
 
 @pytest.mark.parametrize(("seed", "counted"), [(7, 2), (8, 4)], ids=["one seed", "two seeds"])
 def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int) -> None:
-    """One seed makes one draw of it; drawn by two seeds, what happens to be the same is two."""
     runs = [results([("m", "us", "def", human)]), seeded(results([("n", "us", "def", human)]), seed)]
     runs[1] = replace(runs[1], run=replace(runs[1].run, id="run-2"))
     two = replace(
@@ -202,7 +188,6 @@ def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int
 
 
 def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:
-    """Draws of two participants, one per cell."""
     whole = np.zeros(2, dtype=np.int32)
     return DrawArrays(
         cell=np.array([0, 1], dtype=np.int32),
@@ -217,7 +202,6 @@ def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:
 
 
 def test_draws_follow_their_cells() -> None:
-    """Rows are of the merged cells, and a region keeps its name whatever its position was."""
     one, two = run("a", "m"), run("b", "n")
     found = merge_draws(
         [one, two], [draws(regions=("A", "B"), region=(0, 1)), draws(regions=("B", "C"), region=(-1, 0))]
@@ -251,7 +235,6 @@ def judged(judge: str, verdicts: tuple[int, ...], told: tuple[str, ...] = ()) ->
 
 
 def test_a_judge_of_two_runs_is_one_judge() -> None:
-    """Every model has the rates of its own run, and a person's audit counts the answers of both."""
     both = [run("one", "a"), run("two", "b")]
     said = merge_judgements(both, [judged("strict 1", (1, 0)), judged("strict 1", (1, 1, 0, 0), told=("mute",))])
     verdicts, notes = judged_by(said)

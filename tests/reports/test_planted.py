@@ -21,7 +21,6 @@ CULTURES = ("us", "cn")
 
 @pytest.fixture(scope="module")
 def wide() -> Analysis:
-    """11 models, 2 cultures, 20 participants, 576 questions."""
     made = planted(WIDE)
     assert made.results.answers.cell.size == 253_440
     return analyse(made.results, draws=made.draws)
@@ -29,18 +28,15 @@ def wide() -> Analysis:
 
 @pytest.fixture(scope="module")
 def wvs() -> Analysis:
-    """The same models on the bundled survey."""
     made = planted(find_survey("wvs7"))
     return analyse(made.results, draws=made.draws)
 
 
 def both(wide: Analysis, wvs: Analysis) -> tuple[Analysis, Analysis]:
-    """Both surveys, named."""
     return wide, wvs
 
 
 def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analysis) -> None:
-    """After correction at least 93% of its questions are not distinguishable, and it lies at the noise floor."""
     for found in both(wide, wvs):
         alike = {cell.culture: cell.share_alike for cell in found.figure(distinguish) if cell.name == "honest"}
         assert set(alike) == set(CULTURES)
@@ -51,7 +47,6 @@ def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analys
 
 
 def test_distant_models_are_told_from_people(wide: Analysis) -> None:
-    """The test has power: the further a model, the fewer of its questions pass for people's."""
     for culture in CULTURES:
         alike = {c.name: c.share_alike for c in wide.figure(distinguish) if c.culture == culture}
         assert alike["honest"] > alike["alpha-instruct"] > alike["alpha-base"] > alike["beta-base"] > alike["men"]
@@ -59,7 +54,6 @@ def test_distant_models_are_told_from_people(wide: Analysis) -> None:
 
 
 def test_the_honest_model_comes_first_alone(wide: Analysis, wvs: Analysis) -> None:
-    """First place, shared with nobody on 576 questions; on fewer it may be shared."""
     for culture in wide.cultures:
         assert culture.ranking.order[0][0] == "honest"
         assert (culture.ranking.places[0].first, culture.ranking.places[0].last) == (1, 1)
@@ -68,7 +62,6 @@ def test_the_honest_model_comes_first_alone(wide: Analysis, wvs: Analysis) -> No
 
 
 def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> None:
-    """alpha and gamma do the same, stage by stage: never told apart."""
     for found in both(wide, wvs):
         for culture in found.cultures:
             names = [name for name, _ in culture.ranking.order]
@@ -78,7 +71,6 @@ def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> No
 
 
 def test_the_first_shown_model_alone_is_flagged_for_position(wide: Analysis, wvs: Analysis) -> None:
-    """Every answer of it moves with the order, none of the others does."""
     for found in both(wide, wvs):
         placed = found.figure(placement)
         assert {row.name for row in placed if row.flagged} == {"first"}
@@ -100,7 +92,6 @@ def test_the_skewed_model_shows_in_the_profile_of_sexes(wide: Analysis, wvs: Ana
 
 
 def test_refusals_are_not_answers(wide: Analysis) -> None:
-    """A third is counted as refused, and what is left is measured like its twin."""
     for culture in wide.cultures:
         cells = {cell.name: cell for cell in culture.cells}
         refuser, twin = cells["refuser"], cells["alpha-instruct"]
@@ -129,7 +120,6 @@ def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis,
 
 
 def test_the_training_stage_is_found(wide: Analysis) -> None:
-    """Instruct lies closer than base in every series and culture, and matches more."""
     trained = wide.figure(training)
     assert len(trained.contrasts) == 6
     for _, _, contrast in trained.contrasts:
@@ -155,7 +145,6 @@ def test_configurations_that_do_nothing_are_not_found(wide: Analysis) -> None:
 
 
 def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> None:
-    """Its arrow points as people's does; the first-shown model does not move at all."""
     mapped = wide.figure(cultural_map)
     assert mapped.cultures == ("us", "cn")
     people = {row.culture: row.point for row in mapped.sound.rows if row.human}
@@ -166,7 +155,6 @@ def test_the_honest_model_moves_between_cultures_like_people(wide: Analysis) -> 
 
 
 def claims(made: Planted, culture: str) -> dict[str, int]:
-    """The place that each model may claim in a culture; one that is not ranked comes after all that are."""
     results = made.results
     items = item_table(results.survey, results.run.questions)
     reference = reference_table(results.survey, items, culture)
@@ -198,7 +186,6 @@ def test_refusing_two_thirds_never_improves_a_rank(participants: int, culture: s
 
 
 def test_a_model_that_refuses_everything_takes_nothing_from_the_others() -> None:
-    """It is not ranked; everybody else is compared as before."""
     survey = wide_survey(60)
     whole = planted(survey, refuses=())
     gone = without(whole, "random")
@@ -208,7 +195,6 @@ def test_a_model_that_refuses_everything_takes_nothing_from_the_others() -> None
 
 
 def test_the_same_study_gives_the_same_figures() -> None:
-    """Twice planted, twice analysed: equal to the last bit."""
     survey = wide_survey(30)
 
     def figures(made: Planted) -> list[object]:

@@ -11,14 +11,20 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import language_section
+from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.matching import matching_section
 from defsurvey.reports.figures.questions import PlacementRow, distinguish, placement, position_section, question_cards
 from defsurvey.reports.html import render_html
+from defsurvey.reports.markdown import render_markdown
+from defsurvey.reports.merge import merge
+from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
-from defsurvey.reports.page import Entry, Table
+from defsurvey.reports.page import Entry, Section, Table
+from defsurvey.storage.runs.judgement import DIMENSIONS
 from defsurvey.storage.runs.results import Results
+from defsurvey.storage.runs.run import Reply
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.reading import read
 from tests.reports.synthetic import (
@@ -35,7 +41,6 @@ from tests.reports.synthetic import (
 
 
 def dashes(table: Table) -> list[Entry]:
-    """Entries of a table that have no figure."""
     return [entry for row in table.rows for entry in row.entries if entry.text == NONE]
 
 
@@ -46,7 +51,6 @@ def gaps() -> Results:
 
 
 def test_every_dash_of_a_question_says_why() -> None:
-    """No reference, or no valid answer: of shares, divergences, floors, distances and p."""
     first, _, third, _ = question_cards(analyse(gaps()))
     rows = {(row.group, row.head.text): row for row in first.table.rows}
     assert {entry.why for entry in dashes(first.table)} == {"no reference"}
@@ -58,7 +62,6 @@ def test_every_dash_of_a_question_says_why() -> None:
 
 
 def test_figures_4_and_8_say_why_too() -> None:
-    """People who were not asked, and a dimension without an answer."""
     only = results([("m", "us", "def", human)], tiny=without_reference("us", "Q1"))
     near = near_section(analyse(refusing(only, only.answers.question > 0))).tables[0]
     assert {entry.why for entry in dashes(near)} == {"no reference"}
@@ -69,7 +72,6 @@ def test_figures_4_and_8_say_why_too() -> None:
 
 
 def test_p_of_a_question_shows_on_which_side_it_lies() -> None:
-    """Three digits: one that counts as told apart does not look as if it were 0.05."""
     found = analyse(results([("m", "us", "def", human)]))
     cells = tuple(replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.figure(distinguish))
     figures = {distinguish: cells}
@@ -79,7 +81,6 @@ def test_p_of_a_question_shows_on_which_side_it_lies() -> None:
 
 @pytest.mark.parametrize(("moved", "said"), [(1.0, "100%"), (-0.25, "−25.0%"), (0.0, "0%"), (-0.0002, ">−0.1%")])
 def test_shares_are_written_alike(moved: float, said: str) -> None:
-    """What order moved is written as the other shares of its table, below 0 too."""
     bias = PositionBias(answers=200, questions=5, first=1.0, expected=0.25, excess=0.75, moved=moved, z=-0.01, p=0.5)
     found = analyse(results([("m", "us", "def", human)]))
     part = (PlacementRow(cell=found.cells[0], bias=bias, p_holm=0.5),)
@@ -88,7 +89,6 @@ def test_shares_are_written_alike(moved: float, said: str) -> None:
 
 
 def test_the_map_is_pointed_to_where_there_is_one() -> None:
-    """One culture asked in two languages has no map."""
     made = results([("a", "us", "def", human), ("a", "us", "def", last), ("a", "cn", "def", human)])
     first, second, third = made.run.cells
     both = replace(made, run=replace(made.run, cells=(first, replace(second, language="zh"), third)))
@@ -99,7 +99,6 @@ def test_the_map_is_pointed_to_where_there_is_one() -> None:
 
 
 def test_texts_run_the_way_their_letters_do() -> None:
-    """Question, options and reply of a sample and the question of a card, whatever their script."""
     root = read(render_html(page(analyse(replace(results(), samples=(sample("می‌خواهم بگویم: 1"),))))))
     marked = [
         part for tag in ("p", "ul", "pre", "span") for part in root.find(tag) if part.attributes.get("dir") == "auto"
@@ -109,7 +108,6 @@ def test_texts_run_the_way_their_letters_do() -> None:
 
 
 def published(*codes: int) -> Survey:
-    """The survey with the shares of only these options of its list, for the United States."""
     known = survey()
     return replace(
         known,
@@ -123,13 +121,11 @@ def published(*codes: int) -> Survey:
 
 
 def card(tiny: Survey) -> Table:
-    """The table of the list."""
     return next(card.table for card in question_cards(analyse(results(tiny=tiny))) if card.id == "Q4")
 
 
 @pytest.mark.parametrize("codes", [(2, 3), (1, 3), (3,)], ids=str)
 def test_a_list_has_a_reference_where_any_option_has(codes: tuple[int, ...]) -> None:
-    """Which option has no share does not matter: people are counted, and only the gap is named."""
     table = card(published(*codes))
     people = [entry.text for entry in table.rows[0].entries]
     assert [text != "–" for text in people[:3]] == [code in codes for code in (1, 2, 3)]
@@ -140,12 +136,10 @@ def test_a_list_has_a_reference_where_any_option_has(codes: tuple[int, ...]) -> 
 
 
 def test_a_whole_list_has_no_note() -> None:
-    """Nothing is missing where every option has a share."""
     assert card(survey()).notes == ()
 
 
 def shown_in_turn(made: Results) -> Results:
-    """The run where participants were shown the options of a question in turn."""
     answers, questions = made.answers, made.survey.questions
     pairs = zip(answers.question.tolist(), answers.participant.tolist(), strict=True)
     shown = [questions[place].codes[person % len(questions[place].codes)] for place, person in pairs]
@@ -169,3 +163,106 @@ def test_a_code_may_be_as_large_as_it_likes(codes: tuple[int, ...]) -> None:
     met = [tiny.questions[place].codes.index(code) == choices.bit_length() - 1 for place, choices, code in rows]
     assert (row.bias.answers, row.bias.questions) == (60, 3)
     assert row.bias.first == pytest.approx(sum(met) / 60, abs=1e-12)
+
+
+# Replies that were cut off: what needs them whole is not given, and the report says why.
+
+
+CUT = [(Reply.FIRST_SENTENCE, "first sentence"), (Reply.ANSWER, "end of the answer")]
+
+
+def read_to(reply: Reply) -> Results:
+    made = results([("m", "us", condition, human) for condition in ("def", "none")])
+    return replace(made, run=replace(made.run, protocol=replace(made.run.protocol, reply=reply)))
+
+
+def verdicts() -> Verdicts:
+    answers, dimensions = 10, len(DIMENSIONS)
+    return Verdicts(
+        judge="j 1",
+        cell=np.zeros(answers * dimensions, dtype=np.int32),
+        answer=np.repeat(np.arange(answers), dimensions),
+        dimension=np.tile(np.arange(dimensions), answers).astype(np.int8),
+        verdict=np.tile([0, 0, 0, 1, 0, 1], answers).astype(np.int8),
+        weight=np.ones(answers * dimensions),
+    )
+
+
+def sections(made: Results) -> dict[str, Section]:
+    whole = page(analyse(made, verdicts=[verdicts()]))
+    assert "nan" not in render_markdown(whole)
+    return {section.anchor: section for section in whole.sections}
+
+
+@pytest.mark.parametrize(("reply", "words"), CUT)
+def test_diversity_needs_whole_replies(reply: Reply, words: str) -> None:
+    whole, cut = analyse(read_to(Reply.FULL)), analyse(read_to(reply))
+    assert whole.cells[0].diversity.d > 0
+    assert np.isnan(cut.cells[0].diversity.d)
+    assert words in cut.cells[0].diversity.reason
+    assert cut.cells[0].distinct_choices == whole.cells[0].distinct_choices
+    found = sections(read_to(reply))
+    entries = [
+        found["table-1"].tables[0].rows[0].entries[-1],
+        found["table-1"].tables[1].rows[0].entries[0],
+        found["table-2"].tables[0].rows[0].entries[-1],
+        found["table-4"].tables[0].rows[0].entries[0],
+        found["quality"].tables[1].rows[0].entries[0],
+    ]
+    assert {entry.text for entry in entries} == {"–"}
+    assert all(words in entry.why for entry in entries)
+
+
+@pytest.mark.parametrize(("reply", "words"), CUT)
+def test_what_a_judge_says_of_explanations_needs_them(reply: Reply, words: str) -> None:
+    parts = {kind: analyse(read_to(kind), verdicts=[verdicts()]).figure(insensitivity) for kind in (Reply.FULL, reply)}
+    rates = {}
+    for kind, part in parts.items():
+        rates[kind] = part.judges[0].rows[0].rates
+    assert [rate.n for rate in rates[Reply.FULL].fail] == [10] * 6
+    assert [rate.n for rate in rates[reply].fail] == [10, 10, 10, 0, 10, 0]
+    assert (rates[Reply.FULL].any_fail.share, rates[reply].any_fail.share) == (1.0, 0.0)
+    table = sections(read_to(reply))["figure-9"].tables[0]
+    assert [entry.text for entry in table.rows[0].entries[:6]].count("–") == 2
+    assert words in table.rows[0].entries[3].why
+    assert words in table.notes[0]
+
+
+@pytest.mark.parametrize("reply", Reply)
+def test_the_method_says_how_far_replies_were_read(reply: Reply) -> None:
+    found = sections(read_to(reply))
+    (term,) = [term for term in found["method"].terms if term.name == "Replies"]
+    assert f"(reply: {reply.value})" in term.value
+    assert ("are not given" in term.value) == (reply is not Reply.FULL)
+    assert any(reply.value in term.value for term in found["provenance"].terms if term.name == "Replies")
+
+
+def test_runs_together_claim_no_more_than_the_shortest_replies_allow() -> None:
+    whole, cut = read_to(Reply.FULL), read_to(Reply.ANSWER)
+    for pair in ([whole, cut], [cut, whole]):
+        one, other = pair[0], replace(pair[1], run=replace(pair[1].run, id="run-2"))
+        assert merge([one, other]).run.protocol.reply is Reply.ANSWER
+
+
+def test_a_culture_asked_in_another_language_is_told() -> None:
+    known = survey()
+    cultures = tuple(
+        replace(culture, language="en", spoken="yue") if culture.code == "cn" else culture for culture in known.cultures
+    )
+    made = results(tiny=replace(known, cultures=cultures))
+    whole = page(analyse(made))
+    assert "China was asked in English, not in its own language, Cantonese." in whole.sentences[0]
+    (asked,) = [section for section in whole.sections if section.anchor == "figure-3"]
+    assert asked.paragraphs == (
+        "The survey has no wording in Cantonese, the language of China: its participants were asked in English.",
+    )
+
+
+def test_excluded_questions_are_told_with_their_reasons() -> None:
+    plain, without = (
+        next(section for section in page(analyse(results(tiny=tiny))).sections if section.anchor == "figure-3")
+        for tiny in (survey(), replace(survey(), excluded={"Q9": "offensive <b>here</b>"}))
+    )
+    assert [table.anchor for table in plain.tables] == ["figure-3-topics", "figure-3-kinds"]
+    table = without.tables[-1]
+    assert [(row.head.text, row.entries[0].text) for row in table.rows] == [("Q9", "offensive <b>here</b>")]

@@ -19,7 +19,6 @@ from defsurvey.reports.metrics.intervals import weights_of
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(3, 12), st.integers(2, 9))
 def test_scikit_learn_agrees(seed: int, rows: int, columns: int) -> None:
-    """Points up to sign, and explained variance, to ten digits."""
     scores = np.random.default_rng(seed).normal(size=(rows, columns))
     ours, theirs = principal_components(scores), PCA(n_components=2, svd_solver="full").fit(scores)
     assert ours.explained == pytest.approx(theirs.explained_variance_ratio_, abs=1e-10)
@@ -28,7 +27,6 @@ def test_scikit_learn_agrees(seed: int, rows: int, columns: int) -> None:
 
 
 def test_the_sign_is_fixed_by_two_rows() -> None:
-    """Whichever way the axes come out, the row to the right is to the right."""
     scores = np.random.default_rng(3).normal(size=(6, 4))
     for right, left in ((0, 1), (1, 0)):
         found = principal_components(scores, right=right, left=[left])
@@ -36,45 +34,24 @@ def test_the_sign_is_fixed_by_two_rows() -> None:
         assert np.abs(found.loadings[1]).max() == found.loadings[1].max()
 
 
-def test_an_ellipse_holds_its_share_of_normal_points() -> None:
-    """95 of 100, whatever the covariance."""
-    rng = np.random.default_rng(4)
-    points = rng.multivariate_normal([1, -2], [[2.0, 1.2], [1.2, 1.0]], size=20_000)
-    found = ellipse(points, len(points))
-    angle = np.radians(found.angle)
-    turned = (points - found.centre) @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    inside = ((turned / np.array(found.half_axes)) ** 2).sum(axis=1) <= 1
-    assert inside.mean() == pytest.approx(0.95, abs=0.01)
-    assert found.half_axes[0] >= found.half_axes[1]
-    assert -90 < found.angle <= 90
-
-
 def test_points_that_do_not_vary_have_no_extent() -> None:
-    """A point is an ellipse without length; one draw has none at all."""
     assert ellipse_of([1, 2], np.zeros((2, 2))).half_axes == (0, 0)
     assert np.isnan(ellipse([[1.0, 2.0]], 20).half_axes[0])
     assert np.isnan(ellipse([[np.nan, 2.0], [np.nan, 1.0]], 20).angle)
 
 
-@pytest.mark.parametrize("participants", [4, 5, 10, 20])
+@pytest.mark.parametrize("participants", [4, 20])
 def test_an_ellipse_of_few_participants_holds_its_share(participants: int) -> None:
-    """The true mean lies within in 92 of 100 runs at least, however few there are."""
     rng, held, runs = np.random.default_rng(6), 0, 300
-    weights = weights_of(participants, 500, 20250314)
+    weights, lean = weights_of(participants, 500, 20250314), np.array([[1.4, 0.85], [0.0, 0.5]])
     for _ in range(runs):
-        drawn = rng.normal(size=(participants, 2))
+        drawn = rng.normal(size=(participants, 2)) @ lean
         found = ellipse(weights @ drawn / participants, participants)
+        assert found.half_axes[0] >= found.half_axes[1]
         angle = np.radians(found.angle)
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         held += ((-np.array(found.centre) @ turn / np.array(found.half_axes)) ** 2).sum() <= 1
     assert held / runs >= 0.92
-
-
-@pytest.mark.parametrize("scores", [[[1.0, 2.0]], [[1.0], [2.0]], [[1.0, np.nan], [2.0, 3.0]]])
-def test_incomplete_tables_are_refused(scores: list[list[float]]) -> None:
-    """One row, one column, or a hole."""
-    with pytest.raises(ValueError, match="must"):
-        principal_components(scores)
 
 
 DIMENSIONS, PARTICIPANTS, RUNS = 9, 20, 60
@@ -83,7 +60,6 @@ COMPONENTS = principal_components(np.random.default_rng(9).normal(size=(5, DIMEN
 
 
 def test_arrows_are_compared_in_all_dimensions() -> None:
-    """The same way is 1, the opposite -1, a right angle 0; twice as far is 2."""
     scores = np.random.default_rng(5).normal(size=(5, 3))
     components = principal_components(scores)
     people = np.array([[0.0, 0, 0], [1, 0, 0]])
@@ -94,7 +70,6 @@ def test_arrows_are_compared_in_all_dimensions() -> None:
 
 
 def drawn(moves: NDArray[np.float64], rng: np.random.Generator, spread: float = 0.1) -> Arrow:
-    """The arrow of a model that moves that way, by twenty participants in either culture."""
     weights, ends, ends_noise = weights_of(PARTICIPANTS, 300, 5), [], []
     for mean in (0 * moves, moves):
         scores = mean + rng.normal(0, spread, (PARTICIPANTS, DIMENSIONS))
@@ -123,7 +98,6 @@ def test_a_way_is_told_where_there_is_one(moves: NDArray[np.float64], way: Way) 
 
 
 def test_the_length_has_no_noise_in_it() -> None:
-    """As measured a model that does not move goes a way; without the noise next to none."""
     rng = np.random.default_rng(13)
     still, moving = ([drawn(way, rng, 0.2) for _ in range(RUNS)] for way in (0 * PEOPLE, PEOPLE))
     measured, free = (np.median([getattr(each, of) for each in still]) for of in ("length_ratio", "length_free"))
@@ -134,7 +108,6 @@ def test_the_length_has_no_noise_in_it() -> None:
 
 
 def test_without_noise_nothing_is_told() -> None:
-    """One participant shows no spread: its way has a length and a cosine, and no direction is claimed."""
     found = arrow(np.stack([0 * PEOPLE, PEOPLE]), np.stack([0 * PEOPLE, PEOPLE]), COMPONENTS, None)
     assert (found.way, round(found.cosine, 6), round(found.length_free, 6)) == (Way.UNKNOWN, 1.0, 1.0)
     assert noise(np.ones((10, 2)), 1) is None

@@ -22,13 +22,7 @@ from defsurvey.reports.metrics.divergence import (
     total_variation,
     wasserstein,
 )
-from defsurvey.reports.metrics.floor import (
-    Floor,
-    GTests,
-    expected_js_distance,
-    g_statistic,
-    respondents,
-)
+from defsurvey.reports.metrics.floor import Floor, GTests, expected_js_distance, g_statistic, respondents
 
 PEOPLE = np.array([[0.5, 0.3, 0.15, 0.05]])
 ALL = np.ones((1, 4), dtype=bool)
@@ -45,7 +39,6 @@ def brute(metric: object, n: int, shares: np.ndarray) -> float:
 
 
 def test_floors_equal_the_sum_over_every_sample() -> None:
-    """Linearity over categories gives what enumerating every sample of 5 gives."""
     found, shares = respondents(PEOPLE, PEOPLE, np.array([500.0]), ALL, 5), PEOPLE[0]
     assert float(found.plug_in_kl[0]) == pytest.approx(brute(plug_in_kl, 5, shares), abs=1e-12)
     assert float(found.wasserstein[0]) == pytest.approx(brute(wasserstein, 5, shares), abs=1e-12)
@@ -56,7 +49,6 @@ def test_floors_equal_the_sum_over_every_sample() -> None:
 
 
 def test_large_samples_are_simulated_the_same_way_every_time() -> None:
-    """Where enumeration is dear, the floor is simulated: near the truth, and repeatable."""
     shares = np.full(6, 1 / 6)
     first = expected_js_distance(60, tuple(shares))
     assert first == expected_js_distance(60, tuple(shares))
@@ -65,14 +57,12 @@ def test_large_samples_are_simulated_the_same_way_every_time() -> None:
 
 
 def test_masses_agree_with_scipy() -> None:
-    """Binomial and hypergeometric probabilities are scipy's."""
     assert binomial_masses(20, 0.3) == pytest.approx(binom.pmf(np.arange(21), 20, 0.3), abs=1e-12)
     assert binomial_masses(3, 0.0).tolist() == [1, 0, 0, 0]
     assert hypergeometric_masses(5, 12, 4) == pytest.approx(hypergeom.pmf(np.arange(6), 12, 4, 5), abs=1e-12)
 
 
 def test_chance_of_a_forbidden_answer_makes_the_expectation_infinite() -> None:
-    """Random answers reach an option no person chose; honest people never do."""
     people = np.array([[0.5, 0.5, 0.0, 0.0]])
     random = np.full((1, 4), 0.25)
     assert np.isinf(respondents(random, people, MANY, ALL, 5).plug_in_kl[0])
@@ -80,7 +70,6 @@ def test_chance_of_a_forbidden_answer_makes_the_expectation_infinite() -> None:
 
 
 def test_the_floor_is_taken_at_each_items_own_n() -> None:
-    """Items with unequal numbers of answers get unequal floors; none without an answer or a reference."""
     shares = np.vstack([PEOPLE, PEOPLE, PEOPLE, np.full((1, 4), np.nan)])
     floor = Floor(shares=shares, n_human=np.array([1e9, 1e9, 1e9, np.nan]), offered=np.ones((4, 4), dtype=bool))
     found = floor.at([20, 5, 0, 20]).plug_in_kl
@@ -96,7 +85,6 @@ def test_the_floor_is_taken_at_each_items_own_n() -> None:
 
 
 def p_of(counts: ArrayLike, shares: ArrayLike) -> float:
-    """p of one item all of whose columns are offered, by a distribution worked out anew."""
     q = np.array([shares])
     return float(GTests(shares=q, offered=np.ones(q.shape, dtype=bool)).p([counts])[0])
 
@@ -104,14 +92,12 @@ def p_of(counts: ArrayLike, shares: ArrayLike) -> float:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=8).filter(sum), st.integers(0, 1000))
 def test_scipy_agrees_on_the_statistic(counts: list[int], seed: int) -> None:
-    """Log-likelihood ratio to ten digits."""
     shares = np.random.default_rng(seed).dirichlet(np.full(len(counts), 3.0))
     theirs = power_divergence(counts, shares * sum(counts), lambda_="log-likelihood").statistic
     assert float(g_statistic(counts, shares)) == pytest.approx(theirs, abs=1e-8)
 
 
 def test_p_is_the_share_of_outcomes_as_far_or_further() -> None:
-    """Every sequence of six answers to three options, one by one."""
     shares, counts = np.array([0.6, 0.3, 0.1]), np.array([2, 1, 3])
     far = float(g_statistic(counts, shares))
     total = 0.0
@@ -123,7 +109,6 @@ def test_p_is_the_share_of_outcomes_as_far_or_further() -> None:
 
 
 def test_drawing_gives_what_enumerating_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where outcomes are drawn, p is near the exact one, and repeatable."""
     shares, counts = np.array([0.4, 0.3, 0.2, 0.1]), np.array([3, 5, 6, 6])
     exact = p_of(counts, shares)
     monkeypatch.setattr(floor, "GTEST_OUTCOMES", 1)
@@ -134,19 +119,16 @@ def test_drawing_gives_what_enumerating_gives(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_impossible_answer_is_as_far_as_it_gets() -> None:
-    """An option of share 0 that was chosen: p is 0 but for what a double can hold."""
     assert p_of([1, 1], [1.0, 0.0]) < 1e-300
     assert p_of([2, 0], [1.0, 0.0]) == pytest.approx(1.0)
 
 
 def test_no_answer_and_no_reference_have_no_test() -> None:
-    """nan, not a figure."""
     tests = GTests(shares=np.array([[0.5, 0.5], [np.nan, np.nan]]), offered=np.ones((2, 2), dtype=bool))
     assert np.isnan(tests.p(np.array([[0, 0], [1, 2]]))).all()
 
 
 def test_items_of_different_size_stand_side_by_side() -> None:
-    """Columns that an item does not offer change nothing."""
     tests = GTests(
         shares=np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]), offered=np.array([[True, True, False], [True, True, True]])
     )
