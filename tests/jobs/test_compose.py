@@ -24,7 +24,6 @@ KEYS = {"anthropic-api-key", "openai-api-key"}
 
 @pytest.mark.parametrize("name", OPENING)
 def test_whoever_opens_a_model_has_what_it_takes(name: str) -> None:
-    """The weights that others fetched, a place for more, the user's own cards, and the token of the hub."""
     service = SERVICES[name]
     assert {"models:/models", "${STUDIES_DIR:-./studies}:/work/studies:ro"} <= set(service["volumes"])
     assert set(service["secrets"]) >= {*PASSWORDS, "hf-token"}
@@ -32,7 +31,6 @@ def test_whoever_opens_a_model_has_what_it_takes(name: str) -> None:
 
 
 def test_keys_of_providers_are_where_a_provider_is_asked_and_nowhere_else() -> None:
-    """Both there, none of them elsewhere; whoever needs no token of the hub has none."""
     given = {name: set(service.get("secrets", ())) - PASSWORDS for name, service in SERVICES.items()}
     assert {name: secrets for name, secrets in given.items() if secrets} == {
         "worker-api": KEYS,
@@ -42,7 +40,6 @@ def test_keys_of_providers_are_where_a_provider_is_asked_and_nowhere_else() -> N
 
 
 def test_every_image_of_others_is_named_by_its_digest() -> None:
-    """In compose.yaml, in the Dockerfile, and as the default that .env.example tells."""
     dockerfile, example = (ROOT / "Dockerfile").read_text(), (ROOT / ".env.example").read_text()
     named = dict(re.findall(r"\$\{([A-Z]+_IMAGE):-([^}]*)\}", TEXT))
     assert named.keys() == {f"{who}_IMAGE" for who in ("PYTHON", "POSTGRES", "REDIS", "PROMETHEUS", "GRAFANA")}
@@ -55,7 +52,6 @@ def test_every_image_of_others_is_named_by_its_digest() -> None:
 
 
 def test_the_lock_holds_what_the_project_requires() -> None:
-    """Each requirement, of the extra that the image has too, at a version that is allowed; all with hashes."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = [*project["dependencies"], *project["optional-dependencies"]["monitoring"], "setuptools>=77"]
     blocks = re.split(r"(?m)^(?=[a-z])", (ROOT / "deploy" / "requirements.lock").read_text())[1:]
@@ -70,7 +66,6 @@ def test_the_lock_holds_what_the_project_requires() -> None:
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_no_worker_is_given_an_empty_list_of_models(name: str) -> None:
-    """It would refuse it: a variable that is not set leaves the option out, or has a default."""
     before, given, after = str(SERVICES[name]["command"]).partition("--models ")
     variable, _, default = after.removeprefix("${").partition(":-")
     assert not given or before.endswith(f"${{{variable}:+") or not default.startswith("}")

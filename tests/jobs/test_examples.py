@@ -25,13 +25,11 @@ BUNDLED = sorted(file.stem for file in EXAMPLES.glob("*.yaml") if file.stem not 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A key that opens nothing, and no home."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", "no-key")
     monkeypatch.setenv("DEFSURVEY_HOME", str(tmp_path / "home"))
 
 
 def plan(study: Path) -> dict[str, list[dict[str, object]]]:
-    """What ``defsurvey plan STUDY --json`` prints."""
     done = CliRunner().invoke(main, ["plan", str(study), "--json"])
     assert done.exit_code == 0, done.output
     return dict(json.loads(done.stdout))
@@ -39,21 +37,18 @@ def plan(study: Path) -> dict[str, list[dict[str, object]]]:
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_an_example_can_be_planned(name: str) -> None:
-    """It names what there is, and would ask somebody something."""
     cells = plan(EXAMPLES / f"{name}.yaml")["cells"]
     assert cells
     assert all(int(str(cell["answers"])) > 0 for cell in cells)
 
 
 def test_the_paper_has_eleven_models() -> None:
-    """Two cultures, DEF and none, twenty citizens, 89 questions."""
     cells = plan(EXAMPLES / "paper.yaml")["cells"]
     assert len(cells) == 11 * 2 * 2
     assert {cell["answers"] for cell in cells} == {20 * 89}
 
 
 def test_cards_of_the_published_code_take_the_place_of_bundled_ones() -> None:
-    """Of models that the paper has, with a template of ours."""
     file = EXAMPLES / "models-of-the-code.toml"
     named = set(tomllib.loads(file.read_text()))
     bundled, cards = read_cards(), read_cards(file)
@@ -62,7 +57,6 @@ def test_cards_of_the_published_code_take_the_place_of_bundled_ones() -> None:
 
 
 def test_the_papers_own_questions_are_two_studies(tmp_path: Path) -> None:
-    """As the example's head says: a part each, since neither has figures for the other's culture."""
     dataset(tmp_path)
     text = (EXAMPLES / "paper.yaml").read_text()
     told = re.findall(r"--part (\S+) -o examples/(\S+) +then survey: (\S+) and cultures: (\[..\])", text)
@@ -80,7 +74,6 @@ def test_the_papers_own_questions_are_two_studies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", IMPORTED)
 def test_an_example_on_an_imported_survey(name: str, tmp_path: Path) -> None:
-    """The command in its head makes the folder that it names."""
     rows = [
         f"{country},1,{1 + number % 2},{20 + number % 60},{1 + number % 4},{1 + number % 2}"
         for country in IMPORTED[name]
@@ -101,19 +94,16 @@ CARD = '[neighbour]\nengine = "scripted"\nrespondent = "uniform"\n'
 
 
 def typed(*words: str, **environment: str) -> Result:
-    """The outcome of a command in this process."""
     return CliRunner().invoke(main, words, env=environment)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, empty."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_what_init_writes_can_be_used_at_once(folder: Path) -> None:
-    """The study can be planned, the survey is sound, the cards are read; the demo is that of the examples."""
     begun = typed("init", "mine")
     assert begun.exit_code == 0
     assert len(begun.stdout.splitlines()) == len(STARTERS)
@@ -125,7 +115,6 @@ def test_what_init_writes_can_be_used_at_once(folder: Path) -> None:
 
 
 def test_init_writes_over_nothing(folder: Path) -> None:
-    """One file that is there keeps all from being written."""
     (folder / "models.toml").write_text(CARD)
     refused = typed("init")
     assert refused.exit_code == 2
@@ -135,7 +124,6 @@ def test_init_writes_over_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("place", ["working folder", "beside the study"])
 def test_own_cards_are_found(folder: Path, place: str) -> None:
-    """In the working folder, or beside the study that names them."""
     typed("init", "mine")
     study = folder / "mine" / "demo.yaml"
     study.write_text(study.read_text().replace("smollm2-135m-instruct]", "neighbour]"))

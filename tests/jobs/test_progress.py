@@ -58,12 +58,10 @@ WHOLE = replace(HALF, state="finished", progress=Progress(planned=2000, answered
     ],
 )
 def test_durations_are_said_in_two_units_at_most(seconds: float | None, said: str) -> None:
-    """Seconds below a minute, then minutes, then hours."""
     assert duration(seconds) == said
 
 
 def test_the_json_has_the_fields_of_the_contract() -> None:
-    """Programs read these names; states add up to what has ended."""
     assert HALF.to_json() == {
         "run": "first",
         "name": "first",
@@ -96,13 +94,11 @@ def test_the_json_has_the_fields_of_the_contract() -> None:
 
 
 def test_the_time_left_is_unknown_where_nothing_moves() -> None:
-    """Nothing is divided by zero, and a finished run has none left."""
     assert replace(HALF, rate_per_second=0.0).to_json()["eta_seconds"] is None
     assert replace(WHOLE, rate_per_second=0.0).eta_seconds == 0.0
 
 
 def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
-    """This decides between the exit codes 0 and 3; refusals are answers too."""
     assert WHOLE.complete
     assert replace(HALF, progress=Progress(planned=3, answered=1, refused=1, unparsable=1)).complete
     assert not replace(HALF, progress=Progress(planned=3, answered=2, failed=1)).complete
@@ -110,7 +106,6 @@ def test_a_run_is_complete_when_nothing_failed_or_is_missing() -> None:
 
 
 def test_a_run_without_an_answer_is_complete_where_everything_was_weighed() -> None:
-    """Of option probabilities no answer is planned: who was set aside, and what was not weighed, is counted apart."""
     whole = replace(WHOLE, progress=Progress(planned=0))
     assert whole.complete
     assert not replace(whole, participants=whole.participants | {"quarantined": 1}).complete
@@ -122,7 +117,6 @@ def test_a_run_without_an_answer_is_complete_where_everything_was_weighed() -> N
 
 
 def test_what_was_not_weighed_counts_as_missing(database: Database, tmp_path: Path) -> None:
-    """A participant that has passed its questions without probabilities; ``retry --state missing`` sends it again."""
     enqueue(database, None, study(models="[human]", cultures="[us]", conditions="[first-token]"))
     assert snapshot(database, "first").unweighed == 0
     change(database, "UPDATE participant SET next_item = questions, status = 'finished'")
@@ -134,7 +128,6 @@ def test_what_was_not_weighed_counts_as_missing(database: Database, tmp_path: Pa
 
 
 def test_a_run_waits_runs_and_finishes(database: Database) -> None:
-    """The state follows from its participants, and the cells add up to the whole."""
     enqueue(database, None, study(models="[human]", participants="1"))
     assert snapshot(database, "first").state == "waiting"
     held = Ledger(database, owner="host:1:token").claim(1)
@@ -159,7 +152,6 @@ def test_a_run_waits_runs_and_finishes(database: Database) -> None:
 
 
 def test_the_rate_is_the_sum_of_the_living_workers(database: Database) -> None:
-    """A worker that has not been heard of for a while does not count."""
     enqueue(database, None, study(models="[human]", participants="1"))
     for owner, rate in (("a:1:x", 2.0), ("b:2:x", 3.0), ("c:3:x", 100.0)):
         Ledger(database, owner=owner).beat("human", {"first": rate, "other": 7.0})
@@ -175,7 +167,6 @@ def _watched(console: Console, shown: list[Snapshot], looks: list[int]) -> Snaps
 
 
 def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One at the beginning, one now and then, one at the end; none where nothing has changed."""
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written, looks = io.StringIO(), list[int]()
     assert _watched(Console(file=written, width=40), [HALF, HALF, HALF, WHOLE], looks) is WHOLE
@@ -187,7 +178,6 @@ def test_a_stream_that_is_no_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch
 
 
 def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log grows by a line every ``LINE_SECONDS``, as long as there is progress."""
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     more = replace(HALF, progress=replace(HALF.progress, answered=950))
@@ -197,22 +187,17 @@ def test_long_work_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Clock:
-    """Time that passes while one sleeps, and only then."""
-
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def monotonic(self) -> float:
-        """The time."""
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        """Let it pass."""
         self.seconds += seconds
 
 
 def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twenty minutes of loading, then ten answers a second: nobody is told of days."""
     monkeypatch.setattr(progress, "time", Clock())
     monkeypatch.setattr(progress, "LOOK_SECONDS", 20.0)
     monkeypatch.setattr(progress, "LINE_SECONDS", 20.0)
@@ -233,7 +218,6 @@ def test_the_time_before_the_first_answer_says_nothing_of_the_speed(monkeypatch:
 
 
 def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names are shown as they are, never as markup."""
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=120, legacy_windows=False)
@@ -243,7 +227,6 @@ def test_a_terminal_gets_a_bar_and_a_table(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_run_from_elsewhere_may_be_called_whatever_it_is() -> None:
-    """Neither markup nor signs that a terminal obeys do anything, be it shown on one or line by line."""
     cells = (HALF.cells[0]._replace(cell=replace(CELL, model="m\x1b[2J", culture="[/red]")),)
     for text in _said(replace(HALF, run="x[/red]y\x1b]0;z\x07", cells=cells)):
         assert "x[/red]y⟨U+001B⟩]0;z⟨U+0007⟩" in text
@@ -253,7 +236,6 @@ def test_a_run_from_elsewhere_may_be_called_whatever_it_is() -> None:
 
 
 def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
-    """The time left follows the speed seen by this process; a finished run has a state instead."""
     plain = Console(width=120, record=True, file=io.StringIO())
     plain.print(render(HALF, 5.0))
     plain.print(render(WHOLE, 0.0))
@@ -263,7 +245,6 @@ def test_what_is_rendered_says_how_long_it_takes_or_how_it_ended() -> None:
 
 
 def _said(current: Snapshot) -> tuple[str, str]:
-    """What a terminal shows of a look at a run, and the line that a stream gets."""
     shown, written = Console(width=120, record=True, file=io.StringIO()), io.StringIO()
     shown.print(render(current, 0.0))
     watch(lambda: current, lambda now: True, Console(file=written, width=40), each=lambda: None)
@@ -271,7 +252,6 @@ def _said(current: Snapshot) -> tuple[str, str]:
 
 
 def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
-    """A run that is finished without some says so; one that has all says nothing of it."""
     without = replace(WHOLE, participants={"waiting": 0, "running": 0, "finished": 2, "quarantined": 3})
     for text in _said(without):
         assert "3 set aside: defsurvey retry first --state missing" in text
@@ -279,7 +259,6 @@ def test_who_was_set_aside_is_told_with_the_command_that_asks_again() -> None:
 
 
 def test_a_run_that_was_stopped_is_told_where_no_answer_came_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last line is no longer that of a run that goes on."""
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.001)
     written, moments = io.StringIO(), iter([HALF, replace(HALF, state="cancelled")])
     watch(
@@ -291,8 +270,6 @@ def test_a_run_that_was_stopped_is_told_where_no_answer_came_since(monkeypatch: 
 
 
 def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:
-    """The crew's failures reach the command line."""
-
     def fail() -> None:
         raise RuntimeError("worker died")
 
@@ -301,7 +278,6 @@ def test_what_goes_wrong_meanwhile_ends_the_watch() -> None:
 
 
 def test_counts_and_states_are_of_one_moment(database: Database) -> None:
-    """The last answers come between the two: a run that is finished lacks none of them, nor knows a cell no more."""
     enqueue(database, None, study(models="[human]", participants="1"))
     looking = True
 
@@ -325,7 +301,6 @@ ALL_STATES = Progress(planned=57_600, answered=41_234, refused=1_111, unparsable
 
 
 def look(progress: Progress, run: str = "first") -> Snapshot:
-    """A run of two models under two conditions, of which each cell has come as far."""
     cells = tuple(
         CellProgress(replace(CELL, model=model, condition=replace(CELL.condition, name=condition)), progress)
         for model in MODELS
@@ -344,7 +319,6 @@ def look(progress: Progress, run: str = "first") -> Snapshot:
 
 
 def shown(current: Snapshot, width: int) -> list[str]:
-    """The lines of a terminal of that width."""
     written = io.StringIO()
     Console(file=written, width=width).print(render(current, 12.5))
     return written.getvalue().splitlines()
@@ -354,7 +328,6 @@ def shown(current: Snapshot, width: int) -> list[str]:
 @pytest.mark.parametrize("run", ["first", "a-rather-long-name-of-a-study-with-a-number-0123456789"])
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
 def test_names_and_figures_are_whole(width: int, run: str, progress: Progress) -> None:
-    """Nothing is cut off, and no line is longer than the terminal is wide; a name may go on in the next line."""
     lines = shown(look(progress, run=run), width)
     text = "\n".join(lines)
     assert "…" not in text
@@ -370,13 +343,11 @@ def test_names_and_figures_are_whole(width: int, run: str, progress: Progress) -
 
 
 def test_a_narrow_terminal_gets_sentences() -> None:
-    """Of each cell, with what its figures are."""
     lines = shown(look(ALL_STATES), 80)
     assert lines[1].startswith("smollm2-135m-instruct, us, def, en: 44,900/57,600 (41,234 answered, 1,111")
 
 
 def test_a_wide_terminal_has_a_column_for_each_name() -> None:
-    """One row for each cell."""
     lines = shown(look(Progress(planned=100, answered=50)), 120)
     assert lines[1].split() == ["model", "culture", "condition", "language", "done", "answered"]
     assert lines[2].split() == [MODELS[0], "us", "def", "en", "50/100", "50"]
@@ -384,8 +355,6 @@ def test_a_wide_terminal_has_a_column_for_each_name() -> None:
 
 
 def test_states_that_no_answer_has_take_no_room() -> None:
-    """They are told once there is one, of every cell."""
-
     def states(progress: Progress) -> list[str]:
         return shown(look(progress), 200)[1].split()[4:]
 

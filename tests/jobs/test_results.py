@@ -34,45 +34,38 @@ NASTY = '=HYPERLINK("x"),\n"quoted" 选项'
 
 @pytest.fixture
 def finished(database: Database) -> Database:
-    """A finished run of two participants with three answers each, all of which a spreadsheet would run."""
     enqueue(database, None, study(models="[human]", participants="1"))
     finish(database, completion=NASTY)
     return database
 
 
 def export_to(path: Path, database: Database, kind: str, *, run: str = "first") -> None:
-    """What ``export --output`` does with a run's answers."""
     write_whole(path, lambda target: results.export(database, run, kind, target, telemetry=False))
 
 
 def exported(database: Database, kind: str, *, telemetry: bool = False) -> bytes:
-    """What an export writes."""
     target = io.BytesIO()
     results.export(database, "first", kind, target, telemetry=telemetry)
     return target.getvalue()
 
 
 def parsed(database: Database, *, telemetry: bool = False) -> list[dict[str, str]]:
-    """The rows of the CSV export."""
     text = exported(database, "csv", telemetry=telemetry).decode("utf-8")
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def test_rows_are_ordered_by_cell_participant_and_item(finished: Database) -> None:
-    """The order does not depend on the database, nor on who answered first."""
     keys = [(row["culture"], row["participant"], row["item"], row["question"]) for row in parsed(finished)]
     assert keys == [(c, "0", str(i), q) for c in ("cn", "us") for i, q in enumerate(("Q1", "Q2", "Q4"))]
 
 
 def test_csv_cannot_be_taken_for_a_formula(finished: Database) -> None:
-    """A cell that begins like a formula gets an apostrophe; what follows is unchanged."""
     assert {row["completion"] for row in parsed(finished)} == {"'" + NASTY}
     assert {row["do_sample"] for row in parsed(finished)} <= {"true", "false"}
     assert {row["used_num_beams"] for row in parsed(finished)} == {""}
 
 
 def test_json_lines_hold_the_values_themselves(finished: Database) -> None:
-    """Nothing is defused, null is null, and characters are not escaped."""
     raw = exported(finished, "jsonl")
     found: list[dict[str, Any]] = [json.loads(line) for line in raw.decode().split("\n") if line]
     assert len(found) == 6
@@ -83,7 +76,6 @@ def test_json_lines_hold_the_values_themselves(finished: Database) -> None:
 
 
 def test_parquet_holds_the_same_rows_typed(finished: Database, tmp_path: Path) -> None:
-    """What is read back by pyarrow equals the JSON lines, column by column."""
     path = tmp_path / "out" / "answers.parquet"
     export_to(path, finished, "parquet")
     table = pq.read_table(path)
@@ -92,7 +84,6 @@ def test_parquet_holds_the_same_rows_typed(finished: Database, tmp_path: Path) -
 
 
 def test_telemetry_is_there_only_when_it_is_asked_for(finished: Database) -> None:
-    """Without it, nothing depends on who answered when: equal runs export equal bytes."""
     before = exported(finished, "csv")
     change(finished, "UPDATE answer SET worker = 'other:1:x', committed_at = committed_at + 5, seconds = 9")
     assert exported(finished, "csv") == before
@@ -106,7 +97,6 @@ def test_telemetry_is_there_only_when_it_is_asked_for(finished: Database) -> Non
 def test_a_file_appears_whole_or_not_at_all(
     finished: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is there stays when an export fails half way, and nothing half-written is left."""
     path = tmp_path / "out" / "answers.csv"
     path.parent.mkdir()
     path.write_text("the old one")
@@ -124,7 +114,6 @@ def test_a_file_appears_whole_or_not_at_all(
 
 @pytest.mark.parametrize("target", ["there/answers.csv", "to-be/answers.csv", "second.csv"])
 def test_a_link_stays_and_what_it_leads_to_is_written(finished: Database, tmp_path: Path, target: str) -> None:
-    """Also where nothing is there yet, and through several links."""
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "answers.csv").write_text("the old one")
     (tmp_path / "second.csv").symlink_to("there/answers.csv")
@@ -137,7 +126,6 @@ def test_a_link_stays_and_what_it_leads_to_is_written(finished: Database, tmp_pa
 
 
 def reading(pipe: Path) -> tuple[threading.Thread, list[bytes]]:
-    """A reader of a pipe, and what it has read once it is joined."""
     found: list[bytes] = []
     reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
     reader.start()
@@ -146,7 +134,6 @@ def reading(pipe: Path) -> tuple[threading.Thread, list[bytes]]:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -> None:
-    """Under its own name or behind a link, in any format; nothing takes its place."""
     pipe, link = tmp_path / "out" / "pipe", tmp_path / "out" / "link"
     pipe.parent.mkdir()
     os.mkfifo(pipe)
@@ -165,7 +152,6 @@ def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -
 
 @pytest.mark.parametrize("mode", ["wb", "ab"])
 def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> None:
-    """As standard output that a shell sends to a file, however it was opened, and several exports one after another."""
     place = tmp_path / "all.csv"
     place.write_bytes(b"" if mode == "wb" else b"kept ")
     with place.open(mode) as file:
@@ -180,7 +166,6 @@ def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> 
 
 
 def test_nothing_is_said_behind_what_was_written(finished: Database, tmp_path: Path) -> None:
-    """The name of the file goes to standard error where the file may be standard output."""
     url = finished.url.render_as_string(hide_password=False)
     home = {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_DATABASE_URL": url}
     with (tmp_path / "out.csv").open("wb") as file:
@@ -191,7 +176,6 @@ def test_nothing_is_said_behind_what_was_written(finished: Database, tmp_path: P
 
 
 def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> None:
-    """Not even a header, and no file."""
     target = io.BytesIO()
     with pytest.raises(store.UnknownRun):
         results.export(finished, "nowhere", "csv", target, telemetry=False)
@@ -202,7 +186,6 @@ def test_an_unknown_run_writes_nothing(finished: Database, tmp_path: Path) -> No
 
 
 def test_the_report_is_built_when_the_ledger_has_moved_on(finished: Database, tmp_path: Path) -> None:
-    """The same revision is not built twice, unless its file is gone; a folder of the user's is not noted."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     built = results.current_report(settings, finished, "first", None)
     assert (built.revision, built.html) == (6, str(settings.reports / "first" / "report.html"))
@@ -220,7 +203,6 @@ def test_the_report_is_built_when_the_ledger_has_moved_on(finished: Database, tm
 
 
 def test_a_bundle_of_an_unknown_method_is_refused_by_its_name(tmp_path: Path, database: Database) -> None:
-    """As a later version may write it; the known ones are named, and nothing is written."""
     asked = "questions: [Q57]\ncultures: [us]\nmodels: [human]\nconditions: [def]\nparticipants: 1\n"
     enqueue(database, None, parse_study(f"name: first\nsurvey: wvs7\n{asked}", path=tmp_path / "s.yaml", cards=CARDS))
     change(database, "UPDATE cell SET condition = json_set(condition, '$.method', 'deff')")
@@ -237,7 +219,6 @@ def test_a_bundle_of_an_unknown_method_is_refused_by_its_name(tmp_path: Path, da
 
 @pytest.fixture
 def runs(database: Database) -> Database:
-    """Two finished runs of one survey, of two models."""
     for name, model in (("first", "human"), ("second", "tiny-model")):
         enqueue(database, None, study(name=name, models=f"[{model}]", participants="2"))
         finish(database, name)
@@ -245,7 +226,6 @@ def runs(database: Database) -> Database:
 
 
 def typed(folder: Path, *words: str) -> Result:
-    """The outcome of a command in this process, on the database of the fixture."""
     return CliRunner().invoke(
         main,
         words,
@@ -257,7 +237,6 @@ def typed(folder: Path, *words: str) -> Result:
 
 
 def test_one_report_of_several_runs(runs: Database, tmp_path: Path) -> None:
-    """Both models stand in one report, whose paths are printed and which no run owns."""
     shown = typed(tmp_path, "report", "first", "second")
     assert shown.exit_code == 0, shown.output
     html, markdown = map(Path, shown.stdout.split())
@@ -269,7 +248,6 @@ def test_one_report_of_several_runs(runs: Database, tmp_path: Path) -> None:
 
 
 def test_a_report_of_many_runs_has_a_folder_that_can_be_made(database: Database, tmp_path: Path) -> None:
-    """Their names together are longer than a file's may be."""
     names = [f"a-model-of-the-eleven-that-the-paper-asked-number-{number}".ljust(64, "x") for number in range(4)]
     for name in names:
         enqueue(database, None, study(name=name, models="[human]", participants="1"))
@@ -282,7 +260,6 @@ def test_a_report_of_many_runs_has_a_folder_that_can_be_made(database: Database,
 
 
 def test_a_joint_folder_is_named_after_its_runs() -> None:
-    """By all of them, as long as these are short enough; else by all that matters of them, their order too."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": "/h"})
     runs = ["r" * 50, "s" * 50, "t" * 50, "u" * 47]  # and three signs between them: 200 bytes
     assert results.joint_folder(settings, runs).name == "+".join(runs)
@@ -295,7 +272,6 @@ def test_a_joint_folder_is_named_after_its_runs() -> None:
 
 
 def test_runs_that_differ_are_refused(runs: Database, tmp_path: Path) -> None:
-    """The line names what differs, and nothing is written."""
     enqueue(runs, None, study(name="third", models="[human]", preset="code"))
     shown = typed(tmp_path, "report", "first", "third", "--output", str(tmp_path / "out"))
     assert shown.exit_code == 2
@@ -304,12 +280,10 @@ def test_runs_that_differ_are_refused(runs: Database, tmp_path: Path) -> None:
 
 
 def test_an_unknown_run_is_refused(runs: Database, tmp_path: Path) -> None:
-    """As for a single run."""
     assert typed(tmp_path, "report", "first", "nowhere").exit_code == 2
 
 
 def test_metrics_are_exported(runs: Database, tmp_path: Path) -> None:
-    """Every figure, to stdout or to a file, in any format."""
     shown = typed(tmp_path, "export", "first", "--metrics")
     assert shown.exit_code == 0, shown.output
     rows = list(csv.DictReader(io.StringIO(shown.stdout)))
@@ -331,22 +305,18 @@ def test_metrics_are_exported(runs: Database, tmp_path: Path) -> None:
     ],
 )
 def test_a_file_holds_one_kind_of_row(runs: Database, tmp_path: Path, options: tuple[str, ...], told: str) -> None:
-    """Options that ask for different rows exclude each other."""
     shown = typed(tmp_path, "export", "first", *options)
     assert shown.exit_code == 2
     assert told in shown.stderr
 
 
 def test_probabilities_of_a_run_without_any_are_a_header(runs: Database, tmp_path: Path) -> None:
-    """No row, and no error: its conditions read none."""
     shown = typed(tmp_path, "export", "first", "--probabilities")
     assert (shown.exit_code, shown.stdout.splitlines()) == (0, [",".join(PROBABILITIES)])
     assert typed(tmp_path, "export", "nowhere", "--probabilities").exit_code == 2
 
 
 def test_a_broken_write_leaves_nothing(tmp_path: Path) -> None:
-    """A file appears whole or not at all."""
-
     def broken(target: object) -> None:
         raise OSError("disk full")
 

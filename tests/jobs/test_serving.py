@@ -35,7 +35,6 @@ def test_a_model_without_a_card_is_left_to_others(
     monkeypatch: pytest.MonkeyPatch,
     named: tuple[str, ...],
 ) -> None:
-    """However much of it waits: who took it up would end, and so would every worker that it was left to."""
     (tmp_path / "cards.toml").write_text('[human]\nengine = "scripted"\nrespondent = "human"\n')
     settings = Settings.from_environment(
         {
@@ -64,7 +63,6 @@ def test_a_model_without_a_card_is_left_to_others(
 def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
     tmp_path: Path, running_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever judges is told; who cannot stop (a judge that computes for minutes) is ended with the process."""
     home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
     leaving: list[bool] = []
     ended: list[float] = []
@@ -103,7 +101,6 @@ def test_a_reporter_serves_the_tasks_that_it_is_given(
     running_broker: EmbeddedBroker,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both where none are named; who judges alone needs no place for reports, and who reports alone no key."""
     home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
     served: list[object] = []
     monkeypatch.setattr(
@@ -119,7 +116,6 @@ ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """The process's own handlers are put back."""
     before = {number: signal.getsignal(number) for number in ALL}
     yield
     for number, handler in before.items():
@@ -128,12 +124,10 @@ def _handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize("status", [0, 1, 70])
 def test_an_end_that_starting_again_may_mend_is_an_end(status: int) -> None:
-    """Told to stop, a defect, a hung engine."""
     assert stay_idle(lambda: status) == status
 
 
 def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
-    """A broker comes back; a defect is shown with its traceback."""
     with pytest.raises(BrokerUnavailable):
         stay_idle(_raising(BrokerUnavailable("away")))
     with pytest.raises(KeyError):
@@ -142,7 +136,6 @@ def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
 
 @pytest.mark.parametrize("number", ALL)
 def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The status is what it was; the reason is in the log."""
     for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
         timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
         timer.start()
@@ -153,7 +146,6 @@ def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_database_of_a_newer_version_stays_so(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever starts this version again finds the same; the status is what it is without staying."""
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     assert stay_idle(_raising(OtherSchema("database schema: update defsurvey"))) == 1
@@ -171,7 +163,6 @@ def _raising(error: Exception) -> Callable[[], int]:
 
 @pytest.mark.parametrize("nohup", [False, True])
 def test_a_closed_terminal_tells_so_unless_that_is_ignored(nohup: bool) -> None:
-    """``nohup`` has SIGHUP ignored, and whoever uses it means that."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
     told: list[int] = []
     when_told_to_end(lambda number, _frame: told.append(number))
