@@ -47,7 +47,6 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
-    """A fair judge behind a server."""
     monkeypatch.setenv("JUDGE_KEY", KEY)
     monkeypatch.setattr("defsurvey.workers.judging.batches.FIRST_LOOK", 0.01)
     with judging() as local:
@@ -56,7 +55,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JudgeServer]:
 
 @pytest.fixture
 def settings(tmp_path: Path, server: JudgeServer) -> Settings:
-    """Settings of a home whose cards name the server."""
     cards = tmp_path / "cards.toml"
     cards.write_text(server.cards())
     return Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_MODELS": str(cards)})
@@ -71,11 +69,8 @@ def say(number: int, item: int, cell: int) -> tuple[AnswerState, str]:
         3: (AnswerState.FAILED, ""),
         4: (AnswerState.ANSWERED, "Answer: 2\nExplanation: The earth is flat."),
     }
-    plain = (
-        AnswerState.ANSWERED,
-        f"Answer: 2\nExplanation: So says citizen {number} of cell {cell} to question {item}.",
-    )
-    return kinds.get(number, plain) if item == 0 else plain
+    plain = f"Answer: 2\nExplanation: So says citizen {number} of cell {cell} to question {item}."
+    return kinds.get(number if item == 0 else -1, (AnswerState.ANSWERED, plain))
 
 
 def nowhere(cell: NewCell) -> NewCell:
@@ -93,11 +88,8 @@ class JudgedRun:
 
     def answer(self, participants: int = 12) -> int:
         """Write a run of two models and a further condition, every answer given; returns how many can be judged."""
-        cells = [
-            new_cell("model-a", participants=participants),
-            new_cell("model-b", participants=participants),
-            new_cell("model-a", participants=2, condition="none"),
-        ]
+        cells = [new_cell(model, participants=participants) for model in ("model-a", "model-b")]
+        cells.append(new_cell("model-a", participants=2, condition="none"))
         ledger = Ledger(self.database, owner="host:1:here")
         for place, who in enumerate(started(self.database, *map(nowhere, cells))):
             held = claimed(ledger, who)
@@ -113,57 +105,44 @@ class JudgedRun:
         return self.judge_by_study(**{"model": "judge", "share": 1.0, **options})
 
     def judge_by_study(self, **options: Any) -> Judged:
-        """Judge it as its study says, but for what is told."""
         return judge_run(self.settings, self.database, "first", **options)
 
     def judge_if_due(self, **options: Any) -> None:
-        """As a reporter does."""
         judge_if_due(self.settings, self.database, "first", **options)
 
     def wants_judging(self, sample: float = 0.02) -> None:
-        """Let the run's study name the judge."""
         self.change(f"""UPDATE run SET judge = '{{"model": "judge", "sample": {sample}}}'""")
 
     def is_due(self) -> bool:
-        """Whether it is still to be judged."""
         return judgements.is_due(self.database, "first")
 
     def judgements(self) -> RunJudgements:
-        """What is said of it."""
         return read_judgements(self.database, "first")
 
     def report(self) -> BuiltReport:
-        """Its report as of now."""
         return current_report(self.settings, self.database, "first", None)
 
     def report_text(self) -> str:
-        """The report's text, without what Markdown needs."""
         return Path(self.report().markdown).read_text().replace("\\", "")
 
     def change_budget(self, dollars: float) -> None:
-        """Let it cost so much."""
         budget.change_budget(self.database, "first", dollars)
 
     def spent(self) -> float:
-        """US dollars that it has cost."""
         return budget.spent(self.database, "first")
 
     @property
     def asked(self) -> int:
-        """Calls that were made alone."""
         return self.server.asked.total()
 
     @property
     def paid(self) -> int:
-        """Calls that were paid for, alone or in a batch."""
         return self.server.paid().total()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """What the database says."""
         return rows(self.database, query)
 
     def change(self, statement: str) -> None:
-        """Change the database."""
         change(self.database, statement)
 
     def cards(self, **fields: object) -> None:
@@ -173,7 +152,6 @@ class JudgedRun:
         self.settings.models.write_text("\n".join(line for line in lines if not line.endswith("= null")) + "\n")
 
     def add_cards(self, text: str) -> None:
-        """Add cards to the judge's."""
         assert self.settings.models is not None
         with self.settings.models.open("a") as cards:
             cards.write(text)
@@ -187,5 +165,4 @@ class JudgedRun:
 
 @pytest.fixture
 def here(settings: Settings, database: Database, server: JudgeServer) -> JudgedRun:  # noqa: F811 -- the fixture
-    """Nothing is written yet."""
     return JudgedRun(settings=settings, database=database, server=server)

@@ -43,7 +43,6 @@ def fair(response: str) -> str:
 
 
 def lenient(response: str) -> str:
-    """A judge that passes everything."""
     return verdicts(response)
 
 
@@ -80,30 +79,25 @@ class JudgeServer:
 
     @property
     def url(self) -> str:
-        """Its address, without a path."""
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def cards(self, **fields: object) -> str:
-        """A file of cards with this server's judge in it."""
         given = {"engine": "anthropic", "model": "judge-1", "base_url": self.url, "key": "JUDGE_KEY", "attempts": 3}
         given |= {"concurrency": 4, "input_price": 1.0, "output_price": 5.0} | fields
         return "[judge]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items())
 
     def message(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The reply to one call."""
         said = self.judge(response_in(prompt_of(params)))
         reply: dict[str, Any] = json.loads(message(said, prompt=1000, completion=200).body)
         return reply
 
     def make(self, calls: list[dict[str, Any]]) -> dict[str, Any]:
-        """Take a batch."""
         with self.lock:
             name = f"msgbatch_{len(self.batches) + 1}"
             self.batches[name] = {"calls": calls, "looks": 0, "made": datetime.now(UTC).isoformat()}
         return self.told(name)
 
     def told(self, name: str) -> dict[str, Any]:
-        """A batch as it is now."""
         batch = self.batches[name]
         ended = batch["looks"] >= self.looks_until_ended and self.held.is_set()
         counts = dict.fromkeys(("canceled", "errored", "expired", "succeeded"), 0)
@@ -210,7 +204,6 @@ class _Exchange(BaseHTTPRequestHandler):
 
 @contextmanager
 def judging(judge: Callable[[str], str] = fair) -> Iterator[JudgeServer]:
-    """A server for as long as the block runs."""
     local = JudgeServer(judge)
     thread = threading.Thread(target=local.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

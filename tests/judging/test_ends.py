@@ -1,32 +1,39 @@
-"""How judging a run ends: what is left behind by a judge that cannot be asked, and when it is due again."""
+"""How judging a run ends: what a judge that cannot be asked leaves behind, what happens meanwhile, when it is due."""
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
 
 import pytest
 
 from defsurvey.jobs.broker import JUDGE, make_app
 from defsurvey.jobs.daemons import tasks
-from defsurvey.jobs.judging.judge import in_words
-from defsurvey.storage.database import Database
-from defsurvey.storage.runs import outbox
+from defsurvey.jobs.judging import judge
+from defsurvey.jobs.judging.judge import JudgingLeft, in_words
+from defsurvey.storage.runs import judgements, outbox, recovery, store
 from defsurvey.storage.runs.judgement import Rubric
 from defsurvey.storage.runs.judgements import Ended
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import AnswerState, Decoding
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.asking import ask_all
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Message, Request
 from defsurvey.workers.judging import verdicts
 from defsurvey.workers.judging.prompt import INSTRUCTIONS
+from defsurvey.workers.judging.verdicts import JudgeGaveUp
 from defsurvey.workers.models import ModelCard
-from tests.jobs.ledger_rows import rows
-from tests.judging.conftest import JudgedRun
+from tests.judging.conftest import JudgedRun, nowhere
 from tests.judging.provider import lenient
+from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, started
+from tests.workers.paraphrasers import Paraphraser
 
 #: Everything that a judge can leave behind.
 TABLES = ("judge", "judging", "judgement", "calibration", "judge_batch", "report")
-
-
-def left(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """The rows of these tables."""
-    return {table: rows(database, f"SELECT * FROM {table}") for table in TABLES}
 
 
 @pytest.mark.parametrize(
@@ -34,24 +41,39 @@ def left(database: Database) -> dict[str, list[tuple[object, ...]]]:
     [
         ("jugde", "there is no model 'jugde' (did you mean 'judge'?)"),
         ("rule", "model rule cannot judge: it is a scripted respondent"),
-        ("gone", "model gone: field path: there is no file or folder /nowhere"),
         ("own", "model own: cannot be opened: TypeError: "),
         ("judge", "model judge: there is no key: set JUDGE_KEY"),
     ],
 )
 def test_wrong_input_leaves_nothing_behind(here: JudgedRun, model: str, told: str) -> None:
     """Neither in the ledger nor in the report, also where the run has a judge of its own."""
+
+    def left() -> list[list[tuple[object, ...]]]:
+        return [here.rows(f"SELECT * FROM {table}") for table in TABLES]
+
     here.answer(5)
     here.wants_judging()
-    here.add_cards('[rule]\nengine = "scripted"\nrespondent = "human"\n[gone]\npath = "/nowhere"\n')
-    here.add_cards('[own]\nengine = "json:loads"\n')
+    here.add_cards('[rule]\nengine = "scripted"\nrespondent = "human"\n[own]\nengine = "json:loads"\n')
     shown = here.report_text()
-    before = left(here.database)
+    before = left()
     refused = here.type("judge", "first", "--model", model, **({"JUDGE_KEY": ""} if model == "judge" else {}))
     assert refused.exit_code == 2
     assert refused.stderr.splitlines()[-1].startswith(f"defsurvey: {told}")
-    assert left(here.database) == before
-    assert here.report_text() == shown
+    assert (left(), here.report_text()) == (before, shown)
+
+
+def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
+    here: JudgedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
+    here.answer(5)
+    opened = "defsurvey.jobs.judging.judge.open_engine"
+    monkeypatch.setattr(opened, lambda *_, **__: pytest.fail("the judge was opened"))
+    here.add_cards('[other]\nengine = "transformers"\nhub = "here/weights"\n')
+    refused = here.type("judge", "first", "--model", "other", "--batch")
+    assert refused.exit_code == 2
+    assert refused.stderr == "defsurvey: model other: batches are only known of engine anthropic, not transformers\n"
+    assert here.judgements().revision == 0
 
 
 def test_what_was_said_before_a_judge_went_away_reaches_the_report(
@@ -105,16 +127,14 @@ def test_a_run_whose_own_judge_cannot_be_asked_comes_to_its_end(
     """It would be asked for again without end, and the run be ``judging`` for ever; the report says why."""
     here.answer(5)
     here.wants_judging()
-    told = {
-        "no card": "there is no model 'judge'",
-        "no key": "model judge: there is no key: set JUDGE_KEY",
-        "a defect": "ZeroDivisionError: division by zero",
-    }[fault]
     if fault == "no card":
+        told = "there is no model 'judge'"
         here.settings.models.write_text("")
-    if fault == "no key":
+    elif fault == "no key":
+        told = "model judge: there is no key: set JUDGE_KEY"
         monkeypatch.delenv("JUDGE_KEY")
-    if fault == "a defect":
+    else:
+        told = "ZeroDivisionError: division by zero"
         monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_name", lambda *_: 1 / 0)
     here.judge_if_due()
     assert not here.is_due()
@@ -178,11 +198,8 @@ def test_a_judge_that_cannot_be_asked_any_more_has_judged_a_part(
     here.judge_if_due()
     said = here.judgements()
     assert (said.partial, len(said.judges)) == ({"judge (judge-1, rubric 1)"}, 2)
-    text = here.report_text()
-    assert "Judging did not come to its end: model judge: there is no key: set JUDGE_KEY" in text
-
-
-TOLD = "model local: cannot be opened: MemoryError: no room on cuda:1"
+    told = "Judging did not come to its end: model judge: there is no key: set JUDGE_KEY"
+    assert told in here.report_text()
 
 
 def open_judge(card: ModelCard, *, survey: Survey, device: str) -> Engine:
@@ -190,40 +207,30 @@ def open_judge(card: ModelCard, *, survey: Survey, device: str) -> Engine:
     raise MemoryError(f"no room on {device}")
 
 
-@pytest.fixture
-def crowded(here: JudgedRun) -> JudgedRun:
-    """A run that is judged by a model of this machine."""
+def test_a_judge_is_opened_on_the_device_that_is_named(here: JudgedRun) -> None:
+    """By a command, without one on the CPU; and by a reporter, which tells in the report that it has no room there."""
     here.answer(4)
     here.add_cards(f'[local]\nengine = "{__name__}:open_judge"\n')
     here.change("""UPDATE run SET judge = '{"model": "local", "sample": 1.0}'""")
-    return here
-
-
-def test_a_judge_is_opened_on_the_device_that_is_named(crowded: JudgedRun) -> None:
-    """Without one on the CPU; nobody is asked for a template, so that there it has no meaning."""
-    for words, told in (
-        (["--device", "cuda:1"], f"defsurvey: {TOLD}"),
-        ([], f"defsurvey: {TOLD.replace('cuda:1', 'cpu')}"),
+    told = "model local: cannot be opened: MemoryError: no room on"
+    for words, said in (
+        (["--device", "cuda:1"], f"defsurvey: {told} cuda:1"),
+        ([], f"defsurvey: {told} cpu"),
         (["--template", "x.csv", "--device", "cpu"], "Error: --template and --audit stand alone: they ask no judge"),
     ):
-        done = crowded.type("judge", "first", *words)
-        assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, told)
-
-
-def test_a_reporter_opens_judges_on_its_device_and_does_not_try_again(crowded: JudgedRun) -> None:
-    """What has no room there now is told in the report, and the run comes to its end."""
+        done = here.type("judge", "first", *words)
+        assert (done.exit_code, done.stderr.splitlines()[-1]) == (2, said)
     app = make_app("redis://nowhere")
-    tasks.register_judging(app, crowded.settings, crowded.database, device="cuda:1")
+    tasks.register_judging(app, here.settings, here.database, device="cuda:1")
     app.tasks[JUDGE]("first")
-    assert crowded.judgements().told == (TOLD,)
-    assert not crowded.is_due()
+    assert here.judgements().told == (f"{told} cuda:1",)
+    assert not here.is_due()
 
 
 def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
     """Each is calibrated, paid for, kept and shown apart; one leaves the other due, and the report tells the rubric."""
     here.answer()
-    study = '{"model": "judge", "sample": 0.5, "rubric": "code"}'
-    here.change(f"UPDATE run SET judge = '{study}'")
+    here.change("""UPDATE run SET judge = '{"model": "judge", "sample": 0.5, "rubric": "code"}'""")
     here.judge(rubric=Rubric.OWN)
     assert here.is_due()
     paid = here.paid
@@ -237,8 +244,7 @@ def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
     text = here.report_text()
     assert "Failure rates by judge (judge-1, rubric code 1)" in text
     assert "Rubric code: qc is the type of the question" in text
-    asked = {str(body["system"]) for body in here.server.bodies}
-    assert asked == set(INSTRUCTIONS.values())
+    assert {str(body["system"]) for body in here.server.bodies} == set(INSTRUCTIONS.values())
 
 
 def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
@@ -247,24 +253,255 @@ def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
     here.server.judge = lenient
     done = here.judge()
     assert (done.ended, done.sampled, done.judged) == (Ended.REFUSED, 0, 0)
-    assert here.paid == 72
     assert "right on 36 of 72 calibration answers" in in_words(done)
     here.judge()
     assert here.paid == 72
-    text = here.report_text()
-    assert "no judge: judge (judge-1, rubric 1) was right on 36 of 72 calibration answers" in text
+    told = "no judge: judge (judge-1, rubric 1) was right on 36 of 72 calibration answers"
+    assert told in here.report_text()
 
 
-def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
-    here: JudgedRun, monkeypatch: pytest.MonkeyPatch
+#: Answers of each model that were judged, first verdicts alone.
+JUDGED = """SELECT c.model, count(*) FROM judgement j JOIN participant p ON p.id = j.participant
+    JOIN cell c ON c.id = p.cell WHERE j.repeat = 0 GROUP BY c.model ORDER BY c.model"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meanwhile(JudgedRun):
+    """A run to which something happens."""
+
+    def answer_everything(self, *, models: str = "%") -> None:
+        """Let all who are open, of the models whose names are like that, answer what is left."""
+        ledger = Ledger(self.database, owner="host:1:here")
+        of_model = f"cell IN (SELECT id FROM cell WHERE model LIKE '{models}')"
+        for (who,) in self.rows(f"SELECT id FROM participant WHERE status = 'open' AND {of_model} ORDER BY id"):
+            held = claimed(ledger, who)
+            for item in range(held.next_item, 3):
+                shown = SURVEY.question("ABC"[item]).codes
+                said = f"Answer: 2\nExplanation: So says {who} to {item}."
+                ledger.checkpoint(held, answer(held, item, shown=shown, completion=said), ())
+            for before, attempt in ledger.to_ask_again(held):
+                said = f"Answer: 2\nExplanation: Anew says {who}."
+                fields = {"state": AnswerState.ANSWERED, "choices": (2,), "completion": said, "out_of_sequence": True}
+                ledger.replace(held, replace(before, attempt=attempt, **fields))
+
+    def once(self, do: Callable[[], object], *, judged: int = 1) -> None:
+        """Have this done before a reply, once so many answers have been judged."""
+        begun = threading.Lock()
+
+        def before_reply(_path: str) -> None:
+            there = judged and self.rows("SELECT count(*) FROM judgement")[0][0]
+            if there >= judged and begun.acquire(blocking=False):
+                do()
+
+        self.server.before_reply = before_reply
+
+    def cancel(self, cancelled: bool = True) -> None:
+        """Cancel it, or let it go on."""
+        store.cancel(self.database, "first", cancelled=cancelled)
+
+    def due(self) -> list[str]:
+        """The runs that are still to be judged."""
+        return judgements.judging_due(self.database)
+
+
+@pytest.fixture
+def small(here: JudgedRun) -> Meanwhile:
+    """A run of two models with ten participants each, which asks for a judge of every answer."""
+    started(here.database, *(nowhere(new_cell(model, participants=10)) for model in ("model-a", "model-b")))
+    here.wants_judging(1.0)
+    return Meanwhile(settings=here.settings, database=here.database, server=here.server)
+
+
+def test_answers_of_an_extension_are_judged_as_well(small: Meanwhile) -> None:
+    """They came behind the sample that was drawn: judging is due once more, and then not any more."""
+
+    def extend() -> None:
+        cells = (nowhere(new_cell(f"model-{name}", participants=10)) for name in "abc")
+        store.add_run(small.database, new_run(*cells), extend=True)
+        small.answer_everything()
+
+    small.answer_everything()
+    small.once(extend)
+    assert small.judge_by_study().ended is Ended.DONE
+    assert small.rows(JUDGED) == [("model-a", 30), ("model-b", 30)]
+    assert small.due() == ["first"]
+    small.judge_if_due()
+    assert small.rows(JUDGED) == [("model-a", 30), ("model-b", 30), ("model-c", 30)]
+    assert not small.is_due()
+
+
+def test_an_answer_that_is_asked_again_meanwhile_is_judged_anew(small: Meanwhile) -> None:
+    def ask_again() -> None:
+        recovery.ask_again(small.database, "first", [AnswerState.UNPARSABLE])
+        small.answer_everything()
+
+    small.answer_everything()
+    small.change("UPDATE answer SET state = 'unparsable', choices = '' WHERE item = 2 AND participant <= 3")
+    small.once(ask_again)
+    small.judge_by_study()
+    assert small.is_due()
+    small.judge_if_due()
+    anew = "SELECT count(*) FROM judgement WHERE attempt = 1 AND repeat = 0"
+    assert (small.rows(anew), small.is_due()) == ([(3,)], False)
+
+
+def test_answers_that_come_while_a_judge_cannot_be_asked_are_judged_later(
+    small: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No weights are loaded and no call of a calibration is paid for; how the run was judged before stays as it was."""
-    here.answer(5)
-    monkeypatch.setattr(
-        "defsurvey.jobs.judging.judge.open_engine", lambda *_, **__: pytest.fail("the judge was opened")
-    )
-    here.add_cards('[other]\nengine = "transformers"\nhub = "here/weights"\n')
-    refused = here.type("judge", "first", "--model", "other", "--batch")
-    assert refused.exit_code == 2
-    assert refused.stderr == "defsurvey: model other: batches are only known of engine anthropic, not transformers\n"
-    assert here.judgements().revision == 0
+    """That it could not is the end for those that were there, as one that cannot be asked is not asked without end."""
+    small.answer_everything(models="model-a")
+    small.change("UPDATE participant SET status = 'finished'")
+
+    def gone(*_: object, **__: object) -> None:
+        small.change("UPDATE participant SET status = 'open' WHERE next_item = 0")
+        small.answer_everything()
+        raise EngineUnavailable("the server is away")
+
+    monkeypatch.setattr("defsurvey.jobs.judging.judge.open_engine", gone)
+    small.judge_if_due()
+    assert small.is_due()
+    small.judge_if_due()
+    assert not small.is_due()
+
+
+def test_a_run_that_is_cancelled_is_judged_no_more(small: Meanwhile) -> None:
+    """Calls under way were paid for, and are kept; resumed, it is judged to its end."""
+    small.answer_everything()
+    small.once(small.cancel, judged=5)
+    done = small.judge_by_study()
+    assert (done.ended, done.told) == (Ended.INCOMPLETE, "the run is cancelled")
+    assert in_words(done).endswith("; the run is cancelled")
+    assert 5 <= done.judged == small.asked - 72 <= 5 + 2 * 4
+    assert small.rows("SELECT ended, told FROM judging") == [("incomplete", f"{done.judge}: the run is cancelled")]
+    assert small.due() == []
+    small.cancel(False)
+    assert small.due() == ["first"]
+    small.judge_if_due()
+    assert small.rows(JUDGED) == [("model-a", 30), ("model-b", 30)]
+    assert not small.is_due()
+
+
+def test_a_run_that_is_cancelled_is_no_reason_to_calibrate_its_judge(small: Meanwhile) -> None:
+    """What the judge has said of the calibration set until then is kept, and nothing is made of it."""
+    small.answer_everything()
+    small.once(small.cancel, judged=0)
+    done = small.judge_by_study()
+    assert (done.ended, done.judged, done.calibration) == (Ended.INCOMPLETE, 0, "")
+    assert in_words(done) == "first: the run is cancelled"
+    assert small.asked <= 2 * 4
+
+
+def test_no_further_batch_is_made_for_a_run_that_is_cancelled(
+    small: Meanwhile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one under way is waited for: it is paid for. Whoever asks for it afterwards has the run judged."""
+    small.answer_everything()
+    monkeypatch.setattr("defsurvey.jobs.judging.steps.MOST_CALLS", 10)
+    small.once(small.cancel, judged=10)
+    done = small.judge_by_study(batch=True)
+    assert (done.ended, done.told) == (Ended.INCOMPLETE, "the run is cancelled")
+    assert (done.judged, len(small.server.batches)) == (20, 2)
+    done = small.judge()
+    assert (done.ended, done.judged) == (Ended.DONE, done.sampled)
+
+
+def test_money_that_comes_as_the_last_call_ends_makes_it_due_again(
+    small: Meanwhile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was wrong and nothing is spent: what is left is asked the next time."""
+    small.answer_everything()
+    small.change_budget(0.008)
+    judge_one_by_one = judge.judge_one_by_one
+
+    def and_filled(*asked: Any) -> list[str]:
+        problems = judge_one_by_one(*asked)
+        small.change_budget(100.0)
+        return problems
+
+    monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_one_by_one", and_filled)
+    small.judge_if_due()
+    assert small.due() == ["first"]
+
+
+@pytest.mark.parametrize("told_at", [10, 90], ids=["calibrating", "judging"])
+def test_a_process_that_is_told_to_end_asks_nothing_more_and_keeps_what_is_under_way(
+    here: JudgedRun, told_at: int
+) -> None:
+    """How it ended is noted by whoever goes on, which may be another process at once, and pays for nothing twice."""
+    total = here.answer(12)
+    with pytest.raises(JudgingLeft, match="run first is left to be judged: this process was told to end"):
+        here.judge(leaving=lambda: here.asked >= told_at)
+    asked = here.asked
+    assert told_at <= asked <= told_at + 4  # so many at once, as the judge's card says
+    kept = here.rows("SELECT (SELECT count(*) FROM judgement), (SELECT count(*) FROM calibration)")
+    assert sum(kept[0]) >= asked
+    assert outbox.judgement_revision(here.database, "first") == 0
+    done = here.judge()
+    assert (done.ended, done.judged) == (Ended.DONE, total + -(-total // 10))
+    assert max(here.server.asked.values()) <= 2  # the judge's agreement with itself is a second call
+    assert here.judge(leaving=lambda: True).ended is Ended.DONE  # all is judged: there is nothing to leave
+
+
+def test_a_judging_that_is_left_is_not_at_its_end(here: JudgedRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The run waits for it, and the reconciler asks again."""
+    caplog.set_level("INFO")
+    here.answer(2)
+    here.wants_judging()
+    here.judge_if_due(leaving=lambda: True)
+    assert here.is_due()
+    assert here.asked == 0
+    assert "told to end" in caplog.text
+    assert "ERROR" not in caplog.text
+
+
+def raising(error: Exception, *, late: bool) -> Paraphraser:
+    """Replies with the number it is asked, but raises at the third: at once, or as the future's outcome."""
+
+    def reply(prompt: str) -> str:
+        if prompt == "2":
+            raise error
+        return prompt
+
+    return Paraphraser(reply, late=late)
+
+
+class Ending(Paraphraser):
+    """Ends while it is asked, and cancels what it was asked as an engine of anybody's would: without a word more."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        if request.messages[0].content != "2":
+            return super().submit(request)
+        future: Future[Completion] = Future()
+        threading.Timer(0.05, future.cancel).start()
+        return future
+
+
+def calls(number: int) -> list[tuple[int, Request]]:
+    """So many calls, each of which says its number."""
+    messages = [(Message(role="user", content=str(n)),) for n in range(number)]
+    return [(n, Request(messages=said, decoding=Decoding(), seed=n)) for n, said in enumerate(messages)]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_an_engine_raises_is_no_reply_to_one_call(late: bool) -> None:
+    """An engine may be anybody's: the others go on. One that goes away gives back what was under way and was paid."""
+    said = dict(ask_all(raising(ZeroDivisionError("by zero"), late=late), calls(6), at_once=4))
+    assert sorted(said) == list(range(6))
+    with pytest.raises(JudgeGaveUp, match="the engine raised ZeroDivisionError: by zero"):
+        verdicts.judgement_in(said[2], "", {})
+    replies = ask_all(raising(EngineUnavailable("no credit"), late=late), calls(9), at_once=4)
+    under_way = [0, 1, 3] if late else [0, 1]
+    assert sorted(number for number, _ in islice(replies, len(under_way))) == under_way
+    with pytest.raises(EngineUnavailable, match="no credit"):
+        next(replies)
+
+
+@pytest.mark.timeout(10)
+def test_a_judge_that_ends_under_those_who_ask_it_cannot_be_asked_any_more() -> None:
+    """Nobody waits on for what it has cancelled; what was replied is given back."""
+    replies = ask_all(Ending(str), calls(9), at_once=4)
+    given: list[int] = []
+    with pytest.raises(EngineUnavailable, match="the engine has cancelled what it was asked"):
+        given.extend(number for number, _ in replies)
+    assert given[:3] == [0, 1, 3]
+    assert 2 not in given

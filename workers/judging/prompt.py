@@ -115,13 +115,8 @@ def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> 
 
 
 def mark(response: str) -> str:
-    """A word that a response does not contain, and could not have foreseen: it hangs on every character of it."""
-    number = 0
-    while True:
-        found = hashlib.sha256(f"{number}\n{response}".encode("utf-8", "replace")).hexdigest()[:16]
-        if found not in response:
-            return found
-        number += 1
+    """A word that a response could not have foreseen, since it hangs on every character of it."""
+    return hashlib.sha256(f"0\n{response}".encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def judge_request(subject: Subject, rubric: Rubric = Rubric.OWN) -> Request:

@@ -6,11 +6,10 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.machine import PLANNED, STUDY, Machine, machine_in, wait_until
+from tests.end_to_end.machine import PLANNED, STUDY, Machine, wait_until
 from tests.judging.conftest import KEY
 from tests.judging.provider import JudgeServer, judging
 from tests.workers.api.server import chat, serving
@@ -18,13 +17,6 @@ from tests.workers.api.server import chat, serving
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 JUDGED = "judge: {model: judge, sample: all}\n"
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own."""
-    with machine_in(tmp_path / "machine") as own:
-        yield own
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""A person reads what the program could not: keys, attribution, undo; and a report with and without it."""
+"""What people say of answers: an audit of judges by a table, and a review of what the program could not read."""
 
 from __future__ import annotations
 
+import csv
 import io
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -13,10 +13,13 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from defsurvey.jobs.cli.main import main
-from defsurvey.jobs.judging.people import OPTION_KEYS, Reviewed, review, screen
+from defsurvey.jobs.judging import people
+from defsurvey.jobs.judging.people import OPTION_KEYS, BadAudit, Reviewed, read_labels, review, screen, write_template
 from defsurvey.jobs.results import current_report
 from defsurvey.jobs.settings import Settings
+from defsurvey.reports.figures.judging import judged_by
 from defsurvey.storage.database import Database
+from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.judgement import AnswerKey, GivenAnswer
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.results import STATES, read_results
@@ -25,9 +28,106 @@ from defsurvey.storage.runs.store import add_run
 from defsurvey.storage.runs.verdicts import read_by, with_readings
 from defsurvey.storage.surveys.questions import MOST_OPTIONS
 from defsurvey.storage.surveys.survey import Option
-from tests.judging.conftest import nowhere
+from tests.judging.conftest import JudgedRun, nowhere
 from tests.storage.small_run import SURVEY, answer, claimed, new_cell, new_run, participant_ids, started
 from tests.workers.citizens import citizen
+
+Rows = list[dict[str, str]]
+
+
+@pytest.fixture
+def judged(here: JudgedRun, tmp_path: Path) -> Path:
+    """The table of a judged run."""
+    here.answer(6)
+    here.judge()
+    write_template(here.database, "first", tmp_path / "people.csv")
+    return tmp_path / "people.csv"
+
+
+def read(file: Path) -> Rows:
+    with file.open(encoding="utf-8-sig", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def write(file: Path, rows: Rows) -> None:
+    with file.open("w", encoding="utf-8", newline="") as table:
+        writer = csv.DictWriter(table, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_people_and_judge_are_compared(here: JudgedRun, judged: Path) -> None:
+    """Agreement beyond chance by person and dimension; the judge against itself beside it."""
+    rows = read(judged)
+    assert len(rows) == 34
+    assert not any(row["qc"] or row["person"] for row in rows)
+    for number, row in enumerate(rows):
+        row |= {"person": "ann", "ff": "Fail" if "flat" in row["response"] or number == 0 else "pass"}
+    rows[3]["ff"] = ""
+    write(judged, rows)
+    before = here.judgements().revision
+    assert read_labels(here.database, "first", judged) == 33
+    assert read_labels(here.database, "first", judged) == 33  # again: the same, not twice
+    found = here.judgements()
+    assert (found.revision, found.people) == (before + 2, {"ann": 33})
+    _, notes = judged_by(found)
+    ((judge, audits),) = notes.audits.items()
+    assert judge == "judge (judge-1, rubric 1)"
+    itself = next(audit for audit in audits if not audit.other and not audit.dimension)
+    assert (itself.agreement.observed, itself.agreement.n) == (1.0, 6 * 4)
+    ann = next(audit for audit in audits if (audit.other, audit.dimension) == ("ann", "ff"))
+    assert ann.agreement.n == 33
+    assert 0.9 < ann.agreement.observed < 1
+    assert (ann.stricter.first_only, ann.stricter.second_only) in ((0, 1), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qc": "maybe", "person": "ann"}, "row 2, qc: expected pass, fail, unsure or nothing, got 'maybe'"),
+        ({"qc": "pass"}, "row 2, person: expected who judged, got nothing"),
+        ({"qc": "pass", "person": "ann", "slot": "1" * 5000}, "row 2, slot: expected .* of at most 9 digits, got '1"),
+        ({"qc": "pass", "person": "ann", "question": "Z"}, "row 2: run first has no such answer"),
+        ({"qc": "pass", "person": "ann", "digest": "d0"}, "row 2, digest: expected d"),
+        ({}, "expected at least one verdict, got none"),
+    ],
+)
+def test_a_table_that_is_wrong_changes_nothing(
+    here: JudgedRun, judged: Path, changes: dict[str, str], message: str
+) -> None:
+    write(judged, [read(judged)[0] | changes])
+    with pytest.raises(BadAudit, match=message):
+        read_labels(here.database, "first", judged)
+    assert here.judgements().people == {}
+
+
+def test_a_long_reply_is_read_back(here: JudgedRun, judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than the library takes by itself; what is beyond ours is wrong input."""
+    rows = read(judged)[:2]
+    rows[1] |= {"response": "A" * 200_000, "person": "ann", "qc": "pass"}
+    write(judged, rows)
+    assert read_labels(here.database, "first", judged) == 1
+    monkeypatch.setattr(people, "LONGEST_CELL", 150_000)
+    with pytest.raises(BadInput, match=r"people.csv, line .*: expected cells .*, got field larger than field limit"):
+        read_labels(here.database, "first", judged)
+
+
+def test_files_that_are_no_table_are_refused(here: JudgedRun, tmp_path: Path) -> None:
+    """Missing, binary, without the columns; and no template of what nobody judged, or where none can be written."""
+    here.answer(2)
+    for content, message in ((None, "No such file"), (b"\xff\xfe\x00", "UTF-8"), (b"a,b\n", "a column 'model'")):
+        if content is not None:
+            (tmp_path / "x.csv").write_bytes(content)
+        with pytest.raises(BadInput, match=message):
+            read_labels(here.database, "first", tmp_path / "x.csv")
+    with pytest.raises(BadAudit, match="expected judged answers, got none"):
+        write_template(here.database, "first", tmp_path / "y.csv")
+    assert not (tmp_path / "y.csv").exists()
+    here.judge()
+    refused = here.type("judge", "first", "--template", "/proc/x")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("defsurvey: --template: expected a place that can be written to, got /proc/x: ")
+
 
 #: What participants 0, 1 and 2 said to questions A (one of 1-4), B (one of 7, 2, 5) and C (up to three of 1-5).
 UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
@@ -36,9 +136,8 @@ UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
 @pytest.fixture
 def unread(database: Database) -> Database:
     """A run of three participants, four of whose answers are unparsable; one tries to write on the terminal."""
-    people = started(database, nowhere(new_cell(participants=3)))
     ledger = Ledger(database, owner="host:1:here")
-    for number, who in enumerate(people):
+    for number, who in enumerate(started(database, nowhere(new_cell(participants=3)))):
         held = claimed(ledger, who)
         for item in range(3):
             state = AnswerState.UNPARSABLE if (number, item) in UNREAD else AnswerState.ANSWERED
@@ -48,16 +147,18 @@ def unread(database: Database) -> Database:
     return database
 
 
-def typed(keys: str) -> Callable[[], str]:
-    """Somebody who presses these keys."""
-    coming: Iterator[str] = iter(keys)
-    return lambda: next(coming)
+def reviewed(
+    database: Database, keys: str, reader: str = "ann", end: type[BaseException] = StopIteration
+) -> tuple[Reviewed, str]:
+    """A review by somebody who presses these keys, and all that was shown."""
+    coming, shown = iter(keys), io.StringIO()
 
+    def key() -> str:
+        for pressed in coming:
+            return pressed
+        raise end
 
-def reviewed(database: Database, keys: str, reader: str = "ann") -> tuple[Reviewed, str]:
-    """A review by these keys, and all that was shown."""
-    shown = io.StringIO()
-    done = review(database, "first", reader=reader, key=typed(keys), console=Console(file=shown, width=100))
+    done = review(database, "first", reader=reader, key=key, console=Console(file=shown, width=100))
     return done, shown.getvalue()
 
 
@@ -128,38 +229,12 @@ def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:
 @pytest.mark.parametrize("end", [KeyboardInterrupt, EOFError])
 def test_whoever_leaves_in_the_middle_has_quit(unread: Database, end: type[BaseException]) -> None:
     """By Ctrl-C or Ctrl-D, as by Q: what was read is kept, and said."""
-    keys = iter("1S")
-
-    def key() -> str:
-        for pressed in keys:
-            return pressed
-        raise end
-
-    done = review(unread, "first", reader="ann", key=key, console=Console(file=io.StringIO(), width=100))
+    done, _ = reviewed(unread, "1S", end=end)
     assert done == Reviewed(read=1, skipped=1, left=3)
     assert read_by(unread, "first").answers == 1
 
 
-def test_the_report_tells_of_what_was_read_however_it_was_left(
-    unread: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is written before the command says how far it came."""
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home")})
-    current_report(settings, unread, "first", None)
-    pressed = Mock(side_effect=["1", "Q"])
-    monkeypatch.setattr("click.getchar", pressed)
-    monkeypatch.setattr("defsurvey.jobs.cli.judging.sys", Mock(**{"stdin.isatty.return_value": True}))
-    url = unread.url.render_as_string(hide_password=False)
-    home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_DATABASE_URL": url}
-    told = CliRunner().invoke(main, ["review", "first", "--reader", "ann"], env=home)
-    assert told.exit_code == 0
-    assert "first: 1 read, 0 skipped, 3 left to read\nwith them: defsurvey report first --readings\n" in told.stdout
-    text = Path(current_report(settings, unread, "first", None).markdown).read_text()
-    assert "1 answers that the program could not read were read by people (ann)" in text
-
-
 def test_readers_stand_apart_and_only_what_they_agree_on_counts(unread: Database) -> None:
-    """Two readers, two readings of each answer."""
     reviewed(unread, "1Q", "ann")
     reviewed(unread, "12\rQ", "bob")
     found = read_by(unread, "first")
@@ -168,13 +243,23 @@ def test_readers_stand_apart_and_only_what_they_agree_on_counts(unread: Database
     assert (read_by(unread, "first").answers, read_by(unread, "first").disputed) == (1, 1)
 
 
-def test_a_report_says_how_many_and_counts_them_only_when_asked(unread: Database, tmp_path: Path) -> None:
-    """Left out unless asked for; exports do not change."""
+def test_a_report_says_how_many_were_read_and_counts_them_only_when_asked(
+    unread: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the review was left: the report is written before the command says how far it came."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home")})
-    reviewed(unread, "1Q")
-    own = current_report(settings, unread, "first", None)
-    text = Path(own.markdown).read_text()
-    assert "1 answers that the program could not read were read by people (ann) and are left out" in text
-    counted = current_report(settings, unread, "first", None, readings=True)
-    assert "are counted as they read them" in Path(counted.markdown).read_text()
-    assert Path(own.markdown).read_text() == text
+    current_report(settings, unread, "first", None)
+    monkeypatch.setattr("click.getchar", Mock(side_effect=["1", "Q"]))
+    monkeypatch.setattr("defsurvey.jobs.cli.judging.sys", Mock(**{"stdin.isatty.return_value": True}))
+    url = unread.url.render_as_string(hide_password=False)
+    home = {"DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_DATABASE_URL": url}
+    told = CliRunner().invoke(main, ["review", "first", "--reader", "ann"], env=home)
+    assert told.exit_code == 0
+    assert "first: 1 read, 0 skipped, 3 left to read\nwith them: defsurvey report first --readings\n" in told.stdout
+
+    def text(**readings: bool) -> str:
+        return Path(current_report(settings, unread, "first", None, **readings).markdown).read_text()
+
+    assert "1 answers that the program could not read were read by people (ann) and are left out" in text()
+    assert "are counted as they read them" in text(readings=True)
+    assert "are left out" in text()
