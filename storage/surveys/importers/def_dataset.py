@@ -6,33 +6,15 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.folder import find_survey
+from defsurvey.storage.surveys.importers import files
 from defsurvey.storage.surveys.importers.cultures import Population, read_populations
-from defsurvey.storage.surveys.importers.files import (
-    DATA,
-    Header,
-    read_dicts,
-    read_header,
-    read_lines,
-    read_rows,
-    read_sheet,
-)
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of
-from defsurvey.storage.surveys.problem import Fault, SurveyError, UnknownName, fault, listed, nearest, shown
-from defsurvey.storage.surveys.survey import (
-    Group,
-    Option,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Region,
-    Survey,
-    Value,
-    Wording,
-)
+from defsurvey.storage.surveys.problem import SurveyError, UnknownName, fault, listed, nearest, shown
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey, Value
 
 CITATION = (
     "Liu, H., et al. (2025). Towards realistic evaluation of cultural value alignment in large language models: "
@@ -51,7 +33,6 @@ RESPONDENTS: Mapping[Group, str] = {
     Group.AGE_30_49: "final_30.csv",
     Group.AGE_50PLUS: "final_50.csv",
 }
-NAMES = (TYPES, LEADING, *RESPONDENTS.values())
 _LINE = re.compile(r"\s*\[\s*([0-9]{1,3})\s*\]\s*(.*)", re.DOTALL)
 _DASH = re.compile(r"[-–—]\s*(?=[0-9]{1,2}\s*[:：.．、])")
 #: Codes are followed by a colon; where there is none, by a full stop.
@@ -73,7 +54,6 @@ _ANY = re.compile(r"all that apply|more than one|multiple choice|several of|多�
 FAILED = 12
 #: Scores are shares if most of their rows sum to 1 or 100; a few may have codes that are no options.
 _ROUNDING, _MOST = 0.02, 0.9
-_NOTHING = frozenset({"", "nan", "na"})
 _VARIABLE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,2}))?")
 
 
@@ -97,15 +77,15 @@ def import_def(
     """
     parts = _chosen(folder, find_parts(folder), part)
     populations = read_populations(cultures)
-    readers = [
-        _PartReader(part=one, population=populations.named(one.culture), said=multiple, assumed=respondents)
-        for one in parts
-    ]
-    for reader in readers:
-        reader.read()
+    readers = [_PartReader(one, populations.named(one.culture), multiple, respondents) for one in parts]
     languages = tuple(sorted(parts[0].questionnaires))
     questions = tuple(question for reader in readers for question in reader.questions)
     bundled = find_survey("wvs7")
+    regions = {  # the dataset has none; those of the bundled survey have names in its languages
+        culture.code: tuple(replace(one, name={name: one.name[name] for name in languages}) for one in culture.regions)
+        for culture in bundled.cultures
+        if set(languages) <= set(bundled.languages)
+    }
     survey = Survey(
         id=id,
         title=f"Dataset of Liu et al. (2025): {listed(one.name for one in parts)}",
@@ -115,21 +95,10 @@ def import_def(
         languages=languages,
         dimensions=dimensions_of(questions, languages),
         questions=questions,
-        cultures=tuple(
-            reader.population.culture(languages, _regions(bundled, reader.population.code, languages))
-            for reader in readers
-        ),
+        cultures=tuple(one.population.culture(languages, regions.get(one.population.code, ())) for one in readers),
         references=tuple(reference for reader in readers for reference in reader.references),
     )
-    return Imported(survey=survey, left_out=tuple(note for reader in readers for note in reader.notes))
-
-
-def _regions(bundled: Survey, code: str, languages: Sequence[str]) -> tuple[Region, ...]:
-    """The regions of the bundled survey, since the dataset has none; only where they have names in all languages."""
-    found = next((culture.regions for culture in bundled.cultures if culture.code == code), ())
-    if not set(languages) <= set(bundled.languages):
-        return ()
-    return tuple(replace(region, name={language: region.name[language] for language in languages}) for region in found)
+    return Imported(survey=survey, left_out=tuple(note for reader in readers for note in reader.notes()))
 
 
 def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[Part]:
@@ -145,82 +114,74 @@ def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[P
     return parts
 
 
-@dataclass(slots=True, kw_only=True)
 class _PartReader:
-    """Reads a part."""
+    """A part as it was read: its questions and what people answered to them."""
 
-    part: Part
-    population: Population
-    said: Sequence[int]
-    assumed: int
-    questions: list[Question] = field(default_factory=list)
-    references: list[ReferenceDistribution] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    strange: float = 0.0  #: sum of scores on codes that are no option
-
-    def read(self) -> None:
+    def __init__(self, part: Part, population: Population, said: Sequence[int], assumed: int) -> None:
+        self.part, self.population, self.assumed = part, population, assumed
         wordings = self._wordings()
         first = next(iter(wordings.values()))
-        groups = {group: read_respondents(path) for group, path in self.part.respondents.items()}
-        chosen = {number for group in groups.values() for number in group.chosen} | set(self.said)
-        lists = {
+        self.groups = {group: read_respondents(path) for group, path in part.respondents.items()}
+        chosen = {number for group in self.groups.values() for number in group.chosen} | set(said)
+        self.lists = {
             number
             for number, line in enumerate(first, start=1)
             if line.options and (number in chosen or any(w[number - 1].said_multiple for w in wordings.values()))
         }
-        scores = read_scores(self.part.references, lists=sorted(lists))
-        dimensions = read_types(self.part.types) if self.part.types else {}
+        self.scores = read_scores(part.references, lists=sorted(self.lists))
+        dimensions = read_types(part.types) if part.types else {}
+        self.strange = 0.0  # sum of scores on codes that are no option
+        self.questions: list[Question] = []
+        self.references: list[ReferenceDistribution] = []
         for number in range(1, len(first) + 1):
             lines = {language: lines[number - 1] for language, lines in wordings.items()}
-            question = self._question(number, lines, scores, number in lists, dimensions.get(number))
+            question = self._question(number, lines, dimensions.get(number))
             self.questions.append(question)
-            self.references += self._references(number, question, scores, groups, lists)
-        self._tell(lists, scores)
+            self.references += self._references(number, question)
 
-    def _tell(self, lists: set[int], scores: Scores) -> None:
+    def notes(self) -> list[str]:
+        """What there is to tell of the part."""
         told = {reference.question for reference in self.references if reference.group is Group.ALL}
         without = [question.id for question in self.questions if question.id not in told]
-        numbers = listed(map(str, sorted(lists))) or "none"
-        notes = [f"{len(self.questions)} questions, {len(lists)} of them lists ({numbers})"]
+        numbers = listed(map(str, sorted(self.lists))) or "none"
+        notes = [f"{len(self.questions)} questions, {len(self.lists)} of them lists ({numbers})"]
         if without:
             notes.append(f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}")
-        if scores.failed:
-            notes.append(f"failures in column 12 left out: {scores.failed:g}")
+        if self.scores.failed:
+            notes.append(f"failures in column 12 left out: {self.scores.failed:g}")
         if self.strange:
             notes.append(f"scores on codes that are no option left out: {self.strange:g}")
-        if scores.whole is not None:
+        if self.scores.whole is not None:
             notes.append(f"scores are shares; {self.assumed} respondents assumed behind each")
         if self.part.leading is not None:
             notes.append(f"{LEADING} passed over: who chose an option most follows from the respondents' files")
-        self.notes += [f"{self.part.name}: {note}" for note in notes]
+        return [f"{self.part.name}: {note}" for note in notes]
 
     def _wordings(self) -> dict[str, list[Line]]:
-        names = self.population.names
         found = {
-            language: read_questionnaire(path, language=language, country=names)
+            language: read_questionnaire(path, language=language, country=self.population.names)
             for language, path in sorted(self.part.questionnaires.items())
         }
         first = next(iter(found.values()))
         for lines in found.values():
             if len(lines) != len(first):
-                raise lines[-1].fault(f"{len(first)} questions, as in {first[0].file}", f"{len(lines)}")
+                expected = f"{len(first)} questions, as in {first[0].file}"
+                raise fault(lines[-1].file, expected, f"{len(lines)}", line=lines[-1].line)
             for line, other in zip(lines, first, strict=True):
                 if (line.most, set(line.options)) != (other.most, set(other.options)):
                     expected = f"the options of line {other.line} of {other.file}: {_shape(other)}"
-                    raise line.fault(expected, _shape(line))
+                    raise fault(line.file, expected, _shape(line), line=line.line)
         return found
 
-    def _question(
-        self, number: int, lines: Mapping[str, Line], scores: Scores, multiple: bool, dimension: str | None
-    ) -> Question:
-        line = next(iter(lines.values()))
+    def _question(self, number: int, lines: Mapping[str, Line], dimension: str | None) -> Question:
+        line, multiple = next(iter(lines.values())), number in self.lists
         value = Value(dimension=dimension, direction=1, basis="B") if dimension else None
         if line.options:
             kind = QuestionType.MULTIPLE if multiple else QuestionType.SINGLE
             labels = {code: {language: one.options[code] for language, one in lines.items()} for code in line.options}
         else:
             kind = QuestionType.SCALE
-            begin = 0 if scores.rows.get(number, {}).get(0) else 1
+            begin = 0 if self.scores.rows.get(number, {}).get(0) else 1
             labels = {code: dict.fromkeys(lines, str(code)) for code in range(begin, line.most + 1)}
         most = next((one.said_most for one in lines.values() if one.said_most), None) or len(labels)
         return Question(
@@ -235,48 +196,50 @@ class _PartReader:
             value=None if multiple else value,
         )
 
-    def _references(
-        self, number: int, question: Question, scores: Scores, groups: Mapping[Group, Respondents], lists: set[int]
-    ) -> Iterator[ReferenceDistribution]:
-        amounts: Mapping[int, float] = scores.rows.get(number, {})
-        if number in lists:
-            n, whole = self._whole(number, scores, groups.get(Group.ALL), lists)
-            if max(amounts.values(), default=0.0) > whole:
-                line, expected = scores.lines.get(number), f"at most {whole:g} for each option of a list"
-                raise fault(scores.file, expected, "more", line=line, field=f"question {number}")
-        else:
+    def _references(self, number: int, question: Question) -> Iterator[ReferenceDistribution]:
+        """What everybody answered, by the scores, and each group, by its respondents; none where nobody did."""
+        for group, amounts, n, whole, file in (self._everybody(number, question), *self._groups(number, question)):
+            if n >= 1 and whole and any(amounts.get(code) for code in question.codes):
+                yield ReferenceDistribution(
+                    question=question.id,
+                    culture=self.population.code,
+                    group=group,
+                    shares={code: amounts.get(code, 0.0) / whole for code in question.codes},
+                    n=n,
+                    low_n=n < LOW_N,
+                    source=f"Dataset of Liu et al. (2025), {file}",
+                )
+
+    def _everybody(self, number: int, question: Question) -> _Amounts:
+        scores, shares = self.scores, self.scores.whole
+        amounts = scores.rows.get(number, {})
+        if number not in self.lists:
             whole = math.fsum(amounts.get(code, 0.0) for code in question.codes)
             self.strange += math.fsum(amount for code, amount in amounts.items() if code not in question.codes)
-            n = self.assumed if scores.whole is not None else round(whole)
-        yield from self._distribution(question, Group.ALL, amounts, n, whole, source=scores.file)
-        for group in [group for group in groups if group is not Group.ALL]:
-            answers, file = groups[group], self.part.respondents[group].name
-            chosen = answers.chosen[number] if number in lists else answers.single[number]
-            n = answers.asked[number] if number in lists else sum(chosen[code] for code in question.codes)
-            yield from self._distribution(question, group, chosen, n, n, source=file)
+            return Group.ALL, amounts, self.assumed if shares is not None else round(whole), whole, scores.file
+        asked = self.groups[Group.ALL].asked[number] if Group.ALL in self.groups else 0
+        if shares is not None:
+            n, whole = asked or self.assumed, shares
+        else:
+            sums = [sum(row.values()) for other, row in scores.rows.items() if other not in self.lists]
+            largest = max(sums, default=0.0)
+            n, whole = asked or round(largest), asked or largest
+        if max(amounts.values(), default=0.0) > whole:
+            line, expected = scores.lines.get(number), f"at most {whole:g} for each option of a list"
+            raise fault(scores.file, expected, "more", line=line, field=f"question {number}")
+        return Group.ALL, amounts, n, whole, scores.file
 
-    def _whole(self, number: int, scores: Scores, everyone: Respondents | None, lists: set[int]) -> tuple[int, float]:
-        """Respondents to a list, and what all of them are in its row of the scores."""
-        asked = everyone.asked[number] if everyone is not None else 0
-        if scores.whole is not None:
-            return asked or self.assumed, scores.whole
-        largest = max((sum(row.values()) for other, row in scores.rows.items() if other not in lists), default=0.0)
-        return asked or round(largest), asked or largest
+    def _groups(self, number: int, question: Question) -> Iterator[_Amounts]:
+        for group, answers in self.groups.items():
+            if group is not Group.ALL:
+                multiple = number in self.lists
+                chosen = answers.chosen[number] if multiple else answers.single[number]
+                n = answers.asked[number] if multiple else sum(chosen[code] for code in question.codes)
+                yield group, chosen, n, n, self.part.respondents[group].name
 
-    def _distribution(
-        self, question: Question, group: Group, amounts: Mapping[int, float], n: int, whole: float, *, source: str
-    ) -> Iterator[ReferenceDistribution]:
-        """One, or none where nobody is known to have answered."""
-        if n >= 1 and whole and any(amounts.get(code) for code in question.codes):
-            yield ReferenceDistribution(
-                question=question.id,
-                culture=self.population.code,
-                group=group,
-                shares={code: amounts.get(code, 0.0) / whole for code in question.codes},
-                n=n,
-                low_n=n < LOW_N,
-                source=f"Dataset of Liu et al. (2025), {source}",
-            )
+
+#: A group, what it answered by code, its respondents, what all of them are among the amounts, and the file.
+_Amounts = tuple[Group, Mapping[int, float], int, float, str]
 
 
 def _shape(line: Line) -> str:
@@ -300,26 +263,31 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
     """The parts of which there are questions and reference scores; raises SurveyError where there is none."""
     if not folder.is_dir():
         raise SurveyError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
-    files = [path for path in sorted(folder.rglob("*")) if path.name.endswith(ENDS) or path.name in NAMES]
-    for file in files:
-        if not file.resolve().is_relative_to(folder.resolve()):
-            raise fault(str(file.relative_to(folder)), f"a file within {folder}", f"a link to {file.resolve()}")
+    known = {TYPES, LEADING, *RESPONDENTS.values()}
+    found = [path for path in sorted(folder.rglob("*")) if path.name.endswith(ENDS) or path.name in known]
+    for path in found:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise fault(str(path.relative_to(folder)), f"a file within {folder}", f"a link to {path.resolve()}")
     layout: dict[str, list[Mapping[str, str]]] = {}
-    for row in read_dicts(read_header(DATA / "def_layout.csv")):
+    for row in files.read_dicts(files.read_header(files.DATA / "def_layout.csv")):
         layout.setdefault(row.get("part"), []).append(row.cells)
     questionnaires = {
-        name: {row["language"]: path for row in rows if (path := _one(folder, files, [row["questionnaire"] + ENDS[0]]))}
+        name: {row["language"]: path for row in rows if (path := _one(folder, found, [row["questionnaire"] + ENDS[0]]))}
         for name, rows in layout.items()
     }
-    present = [name for name, found in questionnaires.items() if found]
+    present = [name for name in layout if questionnaires[name]]
     parts: list[Part] = []
     for name in present:
         wanted = [f"{prefix}{ENDS[1]}" for row in layout[name] for prefix in row["references"].split()]
-        if (references := _one(folder, files, wanted)) is None:
+        references = _one(folder, found, wanted)
+        if references is None:
             continue
-        steps = {path: path.relative_to(folder).parts for path in files}
-        alone, others = len(present) == 1, set(layout) - {name}
-        own = [path for path in files if name in steps[path] or (alone and others.isdisjoint(steps[path]))]
+        others = set(layout) - {name}
+        own = [
+            path
+            for path in found
+            if name in (steps := path.relative_to(folder).parts) or (len(present) == 1 and others.isdisjoint(steps))
+        ]
         respondents = {group: _one(folder, own, [file]) for group, file in RESPONDENTS.items()}
         parts.append(
             Part(
@@ -334,14 +302,14 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
         )
     if not parts:
         wanted = [row["questionnaire"] + ENDS[0] for rows in layout.values() for row in rows]
-        got = listed(path.name for path in files) or "none"
+        got = listed(path.name for path in found) or "none"
         raise SurveyError(f"{folder}: expected {listed(wanted)}, each with its *{ENDS[1]}, got {got}")
     return tuple(parts)
 
 
-def _one(folder: Path, files: Sequence[Path], names: Sequence[str]) -> Path | None:
+def _one(folder: Path, paths: Sequence[Path], names: Sequence[str]) -> Path | None:
     """The file of one of these names; raises SurveyError where there are several."""
-    found = [path for name in names for path in files if path.name == name]
+    found = [path for name in names for path in paths if path.name == name]
     if len(found) > 1:
         got = listed(str(path.relative_to(folder)) for path in found)
         raise SurveyError(f"{folder}: expected one file, got {got}; name the folder that has one")
@@ -358,10 +326,6 @@ class Line:
     text: str
     options: dict[int, str]  #: code -> label; empty for a scale, whose text tells it
 
-    def fault(self, expected: str, got: str) -> Fault:
-        """The error that says what is wrong with the line."""
-        return fault(self.file, expected, got, line=self.line)
-
     @property
     def said_multiple(self) -> bool:
         """Whether the text asks for several options."""
@@ -371,14 +335,12 @@ class Line:
     def said_most(self) -> int | None:
         """How many options the text allows to choose, where it says so."""
         found = _UP_TO.search(self.text)
-        if not found:
-            return None
-        word = found[1].casefold()
-        count = int(word) if word.isdecimal() else _COUNTS.get(word)
-        return count if count is not None and count > 1 else None
+        word = found[1].casefold() if found else ""
+        count = int(word) if word.isdecimal() else _COUNTS.get(word, 0)
+        return count if count > 1 else None
 
 
-def read_questionnaire(path: Path, *, language: str, country: Wording) -> list[Line]:
+def read_questionnaire(path: Path, *, language: str, country: Mapping[str, str]) -> list[Line]:
     """The questions of a questionnaire in order, the first of which has number 1; raises Fault.
 
     ``country`` has the country's name by language, for ``[COUNTRY]``.
@@ -386,7 +348,7 @@ def read_questionnaire(path: Path, *, language: str, country: Wording) -> list[L
     words = {"COUNTRY": country.get(language) or country["en"]}
     words |= dict.fromkeys(_PREVIOUS, _PREVIOUS_WORDS.get(language, _PREVIOUS_WORDS["en"]))
     found: list[Line] = []
-    for number, text in read_lines(path):
+    for number, text in files.read_lines(path):
         for placeholder in _PLACEHOLDER.finditer(text):
             if placeholder[1] not in words:
                 expected, column = "no placeholder but [COUNTRY] and [PREVIOUS CHIOCE]", placeholder.start() + 1
@@ -401,12 +363,10 @@ def read_questionnaire(path: Path, *, language: str, country: Wording) -> list[L
 def _read(file: str, line: int, text: str) -> Line:
     written = _LINE.fullmatch(text)
     if not written or not written[2].strip():
-        expected = "[number of options] question - 1: option, 2: option"
-        raise fault(file, expected, shown(text.strip()), line=line)
+        raise fault(file, "[number of options] question - 1: option, 2: option", shown(text.strip()), line=line)
     most, body = int(written[1]), " ".join(written[2].split())
     for dash in _DASH.finditer(body):
-        options = _options(body[dash.end() :], most)
-        asked = body[: dash.start()].strip()
+        options, asked = _options(body[dash.end() :], most), body[: dash.start()].strip()
         if len(options) > 1 and asked:
             return Line(file=file, line=line, most=most, text=asked, options=options)
     if not 2 <= most <= 62:
@@ -419,9 +379,8 @@ def _options(text: str, most: int) -> dict[int, str]:
     for mark in _MARKS:
         places: dict[int, re.Match[str]] = {}
         for found in mark.finditer(text):
-            code = int(found[1])
-            if code <= most and code not in places:
-                places[code] = found
+            if int(found[1]) <= most:
+                places.setdefault(int(found[1]), found)
         begins = list(places.values())
         if begins and begins[0].start() == 0:
             ends = [*(found.start() for found in begins[1:]), len(text)]
@@ -446,12 +405,12 @@ def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
 
     Rows of ``lists``, questions with several answers, sum to nothing in particular, and number 0 is no question.
     """
-    header = read_header(path)
+    header = files.read_header(path)
     codes = {position: int(name) for position, name in enumerate(header.names) if position and name.isdecimal()}
     header.require(("0", "1"))
     rows: dict[int, dict[int, float]] = {}
     lines: dict[int, int] = {}
-    for line, cells in read_rows(header):
+    for line, cells in files.read_rows(header):
         number = _number(header, line, 0, cells[0])
         if number is None or number != int(number) or int(number) in lines:
             raise header.fault(line, header.names[0], "the number of a question, each once", cells[0])
@@ -469,9 +428,9 @@ def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
     return Scores(file=path.name, rows=rows, lines=lines, failed=failed, whole=whole)
 
 
-def _number(header: Header, line: int, position: int, cell: str) -> float | None:
+def _number(header: files.Header, line: int, position: int, cell: str) -> float | None:
     text = cell.strip()
-    if text.casefold() in _NOTHING:
+    if text.casefold() in ("", "nan", "na"):
         return None
     try:
         number = math.inf if "_" in text else float(text)  # Python's own way to group digits is no file's
@@ -483,13 +442,13 @@ def _number(header: Header, line: int, position: int, cell: str) -> float | None
     return number
 
 
-@dataclass(slots=True, kw_only=True)
 class Respondents:
     """What the respondents of a group answered."""
 
-    single: defaultdict[int, Counter[int]]  #: question number -> code -> respondents
-    chosen: defaultdict[int, Counter[int]]  #: list -> option -> who chose it
-    asked: Counter[int]  #: list -> respondents with an answer to any of its options
+    def __init__(self) -> None:
+        self.single: defaultdict[int, Counter[int]] = defaultdict(Counter)  #: question number -> code -> respondents
+        self.chosen: defaultdict[int, Counter[int]] = defaultdict(Counter)  #: list -> option -> who chose it
+        self.asked: Counter[int] = Counter()  #: list -> respondents with an answer to any of its options
 
 
 def read_respondents(path: Path) -> Respondents:
@@ -498,10 +457,10 @@ def read_respondents(path: Path) -> Respondents:
     Of a list, 1 is "chosen". Negative values and empty cells are missing, columns of other names passed over.
     Raises Fault where a cell is no number.
     """
-    header = read_header(path)
+    header = files.read_header(path)
     columns = [(position, match) for position, name in enumerate(header.names) if (match := _VARIABLE.fullmatch(name))]
-    found = Respondents(single=defaultdict(Counter), chosen=defaultdict(Counter), asked=Counter())
-    for line, cells in read_rows(header):
+    found = Respondents()
+    for line, cells in files.read_rows(header):
         answered: set[int] = set()
         for position, match in columns:
             value = _number(header, line, position, cells[position])
@@ -523,7 +482,7 @@ def read_types(path: Path) -> dict[int, str]:
     """Question number -> code of its value dimension; the columns are ``id`` and ``value type``."""
     known = find_survey("wvs7").dimensions
     by_name = {code.casefold(): code for code in known} | {name["en"].casefold(): code for code, name in known.items()}
-    rows = read_sheet(path)
+    rows = files.read_sheet(path)
     line, names = next(rows, (1, []))
     places = {name.casefold(): position for position, name in enumerate(names)}
     if "value type" not in places:

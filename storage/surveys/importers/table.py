@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from defsurvey.storage.surveys.folder import DIMENSION_RULE, is_dimension
-from defsurvey.storage.surveys.importers.cultures import Populations, read_populations
+from defsurvey.storage.surveys.importers.cultures import read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, Row, read_dicts, read_header
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, dimensions_of
 from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
-from defsurvey.storage.surveys.survey import (
-    Group,
-    Option,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Survey,
-    Value,
-)
+from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey, Value
 from defsurvey.storage.surveys.tables import to_number, to_percent
 from defsurvey.storage.text import control
 
@@ -53,16 +45,27 @@ def import_table(
 
     ``title`` and ``citation`` are the file's name by default; ``cultures`` is the user's own table of cultures.
     """
-    header = _header(path)
+    header, known = _header(path), read_populations(cultures)
     languages = tuple(name[5:] for name in header.names if name.startswith("text_"))
-    reader = _Reader(languages=languages, populations=read_populations(cultures))
+    rows: dict[str, list[Row]] = {}
+    answers: dict[tuple[str, str, Group], list[Row]] = {}
     for row in read_dicts(header):
-        reader.read(row)
-    questions = tuple(map(reader.question, reader.drafts))
-    references = tuple(map(reader.reference, reader.answers))
-    if not questions:
+        for column, cell in row.cells.items():
+            if control(cell):
+                raise row.fault(column, "a text without control characters")
+        if not _NAME.fullmatch(name := row.text("question")):
+            raise row.fault("question", "a name of letters, digits, '_', '.' and '-'")
+        rows.setdefault(name, []).append(row)
+        if (population := known.find(row.text("culture"))) is None:
+            expected = "a country that is known; others are added with --cultures FILE"
+            raise row.fault("culture", expected, near=known.near(row.get("culture")))
+        group = Group(_choice(row, "group", [group.value for group in Group], Group.ALL.value))
+        answers.setdefault((name, population.code, group), []).append(row)
+    if not rows:
         raise header.fault(2, "question", "at least one row", "")
-    populations = reader.populations.chosen(dict.fromkeys(reference.culture for reference in references))
+    questions = {name: _question(name, own, languages) for name, own in rows.items()}
+    references = tuple(_reference(questions[key[0]], *key[1:], own) for key, own in answers.items())
+    populations = known.chosen(dict.fromkeys(reference.culture for reference in references))
     survey = Survey(
         id=id,
         title=title or path.stem,
@@ -70,8 +73,8 @@ def import_table(
         citation=citation or f"No citation was given; the figures are those of {path.name}.",
         terms=terms or "Not stated.",
         languages=languages,
-        dimensions=dimensions_of(questions, languages),
-        questions=questions,
+        dimensions=dimensions_of([*questions.values()], languages),
+        questions=tuple(questions.values()),
         cultures=tuple(population.culture(languages) for population in populations),
         references=references,
     )
@@ -155,165 +158,103 @@ def _differs(row: Row, column: str, first: Row) -> Fault:
     return row.fault(column, f"{written!r} {there}, or nothing" if written else f"nothing, {there}")
 
 
-@dataclass(slots=True, kw_only=True)
-class _Draft:
-    """A question while its rows come in."""
-
-    first: Row
-    type: QuestionType
-    text: Mapping[str, str]
-    max_choices: int
-    value: Value | None
-    options: dict[int, Option] = field(default_factory=dict)
-    rows: dict[int, Row] = field(default_factory=dict)  #: the first of each option
-
-
-@dataclass(slots=True, kw_only=True)
-class _Answers:
-    """A distribution while its rows come in."""
-
-    first: Row
-    amounts: dict[int, float] = field(default_factory=dict)
-    n: int | None = None
-    low_n: bool = False
-    source: str = ""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Reader:
-    """Gathers rows into questions and distributions."""
-
-    languages: Sequence[str]
-    populations: Populations
-    drafts: dict[str, _Draft] = field(default_factory=dict)
-    answers: dict[tuple[str, str, Group], _Answers] = field(default_factory=dict)
-
-    def read(self, row: Row) -> None:
-        """Take a row in; raises Fault where it does not fit the rows before it, or has a control character."""
-        for column, cell in row.cells.items():
-            if control(cell):
-                raise row.fault(column, "a text without control characters")
-        name = row.text("question")
-        if not _NAME.fullmatch(name):
-            raise row.fault("question", "a name of letters, digits, '_', '.' and '-'")
-        if name not in self.drafts:
-            self.drafts[name] = self._draft(row)
-        draft = self.drafts[name]
-        self._check_same(row, draft)
-        code = _whole(row, "code")
-        option = self._option(row, draft, code)
-        if draft.options.setdefault(code, option) != option:
-            expected = f"option {code} of {name} as it was first written"
-            raise row.fault("code", expected, "another label, residual or value")
-        self._add(row, name, code)
-
-    def _draft(self, row: Row) -> _Draft:
-        kind = QuestionType(_choice(row, "type", [kind.value for kind in QuestionType]))
-        multiple = kind is QuestionType.MULTIPLE
-        text = {language: row.text(f"text_{language}") for language in self.languages}
-        limited = multiple and row.get("max_choices")
-        most = _whole(row, "max_choices", "a whole number, 2 or more", 2) if limited else 0
-        return _Draft(first=row, type=kind, text=text, max_choices=most, value=None if multiple else _value(row))
-
-    def _check_same(self, row: Row, draft: _Draft) -> None:
-        """What a question says of itself stands in its first row; further rows repeat it or leave it empty."""
-        multiple = draft.type is QuestionType.MULTIPLE
+def _question(name: str, rows: Sequence[Row], languages: Sequence[str]) -> Question:
+    """What a question says of itself stands in its first row; further rows repeat it or leave it empty."""
+    first = rows[0]
+    kind = QuestionType(_choice(first, "type", [kind.value for kind in QuestionType]))
+    multiple, scale = kind is QuestionType.MULTIPLE, kind is QuestionType.SCALE
+    text = {language: first.text(f"text_{language}") for language in languages}
+    limited = multiple and first.get("max_choices")
+    most = _whole(first, "max_choices", "a whole number, 2 or more", 2) if limited else 0
+    value = None if multiple else _value(first)
+    options: dict[int, tuple[Option, Row]] = {}
+    for row in rows:
         if not multiple and row.get("max_choices"):
             raise row.fault("max_choices", "max_choices only for a multiple question")
-        for column in ("type", "topic", "max_choices", *(f"text_{language}" for language in self.languages)):
-            if row.get(column) not in ("", draft.first.get(column)):
-                raise _differs(row, column, draft.first)
+        for column in ("type", "topic", "max_choices", *(f"text_{language}" for language in languages)):
+            if row.get(column) not in ("", first.get(column)):
+                raise _differs(row, column, first)
         for column in filter(row.get, () if multiple else VALUE):  # each option of a list has a value of its own
-            if _value(replace(row, cells={**draft.first.cells, column: row.get(column)})) != draft.value:
-                raise _differs(row, column, draft.first)
+            if _value(replace(row, cells={**first.cells, column: row.get(column)})) != value:
+                raise _differs(row, column, first)
+        code = _whole(row, "code")
+        others = [option for option, _ in options.values() if option.code != code]
+        option = _option(row, options[code][1] if code in options else row, code, kind, languages, others)
+        if options.setdefault(code, (option, row))[0] != option:
+            expected = f"option {code} of {name} as it was first written"
+            raise row.fault("code", expected, "another label, residual or value")
+    # Rows may be sorted by anything; the points of a scale have an order of their own.
+    order = sorted(
+        (option for option, _ in options.values()),
+        key=lambda option: (option.residual, option.code if scale and not option.residual else 0),
+    )
+    return Question(
+        id=name,
+        type=kind,
+        topic=first.get("topic") or "Questions",
+        text=text,
+        options=tuple(order),
+        max_choices=(most or len(order)) if multiple else 1,
+        value=value,
+    )
 
-    def _option(self, row: Row, draft: _Draft, code: int) -> Option:
-        """The option as a row has it; what the row leaves empty is as it was first written."""
-        labels = {language: f"label_{language}" for language in self.languages}
-        first = draft.rows.setdefault(code, row)
-        row = replace(row, cells={column: cell or first.cells[column] for column, cell in row.cells.items()})
-        for language, column in labels.items():
-            word = row.get(column).casefold()
-            if word and any(word == o.label[language].casefold() for o in draft.options.values() if o.code != code):
-                raise row.fault(column, "a label of its own")
-        default = str(code) if draft.type is QuestionType.SCALE else ""
-        return Option(
-            code=code,
-            label={language: row.get(column) or default or row.text(column) for language, column in labels.items()},
-            residual=_flag(row, "residual"),
-            value=_value(row) if draft.type is QuestionType.MULTIPLE else None,
-        )
 
-    def _add(self, row: Row, name: str, code: int) -> None:
-        population = self.populations.find(row.text("culture"))
-        if population is None:
-            expected = "a country that is known; others are added with --cultures FILE"
-            raise row.fault("culture", expected, near=self.populations.near(row.get("culture")))
-        group = Group(_choice(row, "group", [group.value for group in Group], Group.ALL.value))
-        answers = self.answers.setdefault((name, population.code, group), _Answers(first=row))
-        whose = f"{name}, {population.code}"
-        if code in answers.amounts:
+def _option(
+    row: Row, first: Row, code: int, kind: QuestionType, languages: Sequence[str], others: Sequence[Option]
+) -> Option:
+    """The option as a row has it; what the row leaves empty is as it was in the option's first row."""
+    row = replace(row, cells={column: cell or first.cells[column] for column, cell in row.cells.items()})
+    label: dict[str, str] = {}
+    for language in languages:
+        column = f"label_{language}"
+        label[language] = row.get(column) or (str(code) if kind is QuestionType.SCALE else row.text(column))
+        word = row.get(column).casefold()
+        if word and any(word == other.label[language].casefold() for other in others):
+            raise row.fault(column, "a label of its own")
+    value = _value(row) if kind is QuestionType.MULTIPLE else None
+    return Option(code=code, label=label, residual=_flag(row, "residual"), value=value)
+
+
+def _reference(question: Question, culture: str, group: Group, rows: Sequence[Row]) -> ReferenceDistribution:
+    first, whose = rows[0], f"{question.id}, {culture}"
+    amounts: dict[int, float] = {}
+    n, low_n, source = 0, False, ""
+    for row in rows:
+        code = _whole(row, "code")
+        if code in amounts:
             raise row.fault("code", f"every option of {whose}, {group.value} once", f"{code} again")
-        answers.amounts[code] = _amount(row)
+        amounts[code] = _amount(row)
         if row.get("n"):
-            n = _whole(row, "n", "a whole number of respondents, 1 or more")
-            if n < 1 or answers.n not in (None, n):
-                raise row.fault("n", f"one number of respondents, 1 or more, for {whose}", f"{n}")
-            answers.n = n
-        answers.low_n = answers.low_n or _flag(row, "low_n")
-        if row.get("source") and answers.source not in ("", row.get("source")):
+            told = _whole(row, "n", "a whole number of respondents, 1 or more")
+            if told < 1 or n not in (0, told):
+                raise row.fault("n", f"one number of respondents, 1 or more, for {whose}", f"{told}")
+            n = told
+        low_n = _flag(row, "low_n") or low_n
+        if row.get("source") and source not in ("", row.get("source")):
             raise row.fault("source", f"one source for {whose}, {group.value}")
-        answers.source = answers.source or row.get("source")
-
-    def question(self, name: str) -> Question:
-        """A question of which all rows were taken in."""
-        draft = self.drafts[name]
-        scale = draft.type is QuestionType.SCALE
-        # Rows may be sorted by anything; the points of a scale have an order of their own.
-        options = sorted(draft.options.values(), key=lambda o: (o.residual, o.code if scale and not o.residual else 0))
-        return Question(
-            id=name,
-            type=draft.type,
-            topic=draft.first.get("topic") or "Questions",
-            text=draft.text,
-            options=tuple(options),
-            max_choices=(draft.max_choices or len(options)) if draft.type is QuestionType.MULTIPLE else 1,
-            value=draft.value,
-        )
-
-    def reference(self, key: tuple[str, str, Group]) -> ReferenceDistribution:
-        """A distribution of which all rows were taken in; raises Fault where options or respondents are missing."""
-        name, culture, group = key
-        answers, draft = self.answers[key], self.drafts[name]
-        multiple = draft.type is QuestionType.MULTIPLE
-        missing = [str(code) for code in draft.options if code not in answers.amounts]
-        if missing and not multiple:
-            got = f"none for {', '.join(missing)}"
-            raise answers.first.fault("code", f"every option of {name} for {culture}, {group.value}", got)
-        n, whole = _respondents(answers, name, multiple=multiple)
-        return ReferenceDistribution(
-            question=name,
-            culture=culture,
-            group=group,
-            shares={code: answers.amounts[code] / whole for code in draft.options if code in answers.amounts},
-            n=n,
-            low_n=answers.low_n or n < LOW_N,
-            source=answers.source,
-        )
-
-
-def _respondents(answers: _Answers, name: str, *, multiple: bool) -> tuple[int, float]:
-    """The number of respondents, and what is 1 among the amounts."""
-    first, total, most = answers.first, math.fsum(answers.amounts.values()), max(answers.amounts.values())
-    counted = "count" in first.cells
-    n = answers.n or (round(total) if counted and not multiple else 0)
+        source = source or row.get("source")
+    multiple, counted = question.type is QuestionType.MULTIPLE, "count" in first.cells
+    if (missing := [str(code) for code in question.codes if code not in amounts]) and not multiple:
+        got = f"none for {', '.join(missing)}"
+        raise first.fault("code", f"every option of {question.id} for {culture}, {group.value}", got)
+    total, most = math.fsum(amounts.values()), max(amounts.values())
+    n = n or (round(total) if counted and not multiple else 0)
     if n < 1:
-        raise first.fault("n", f"a whole number of respondents to {name}, 1 or more")
+        raise first.fault("n", f"a whole number of respondents to {question.id}, 1 or more")
     if not most:
         column = "count" if counted else "percent"
-        raise first.fault(column, f"an option of {name} that somebody chose", "0 for each of them")
+        raise first.fault(column, f"an option of {question.id} that somebody chose", "0 for each of them")
     if counted and multiple and most > n:
-        raise first.fault("count", f"at most {n} people for each option of {name}", f"{most:g}")
+        raise first.fault("count", f"at most {n} people for each option of {question.id}", f"{most:g}")
     if not counted and not multiple and abs(total - 100) > 1:
-        raise first.fault("percent", f"percentages of {name} that sum to 100 within 1", f"{total:.6g} in sum")
-    return n, total if not multiple else n if counted else 100
+        raise first.fault("percent", f"percentages of {question.id} that sum to 100 within 1", f"{total:.6g} in sum")
+    whole = total if not multiple else n if counted else 100
+    return ReferenceDistribution(
+        question=question.id,
+        culture=culture,
+        group=group,
+        shares={code: amounts[code] / whole for code in question.codes if code in amounts},
+        n=n,
+        low_n=low_n or n < LOW_N,
+        source=source,
+    )

@@ -1,14 +1,17 @@
-"""The official files of the World Values Survey, wave 7: what is counted in one, and which survey comes of it.
+"""The official files of the World Values Survey, wave 7: who is counted in one, and which survey comes of it.
 
-A file of any size is read with the memory of one block of rows and of the interviews' ids; ``wvs_codes`` reads a cell.
+``wvs_codes`` reads a cell. Of a file each text in a column is kept once, and a number for each respondent.
 """
 
 from __future__ import annotations
 
 import math
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from defsurvey.storage.surveys.importers import wvs_codes as codes
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
 from defsurvey.storage.surveys.importers.files import DATA, Header, read_header, read_rows
 from defsurvey.storage.surveys.importers.imported import LOW_N, Imported, Left, Match
-from defsurvey.storage.surveys.problem import Fault, InvalidSurvey, Problems, SurveyError, fault, listed, one_of
+from defsurvey.storage.surveys.problem import InvalidSurvey, Problems, SurveyError, fault, listed, one_of
 from defsurvey.storage.surveys.questions import Declared, read_questions
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, ReferenceDistribution, Region, Survey
 from defsurvey.storage.surveys.tables import to_number
@@ -32,30 +35,13 @@ _QUESTIONS = "wvs7_questions.yaml"
 _NO_WEIGHTS = "no weighting"
 #: No respondent stands for more people.
 _HEAVIEST = 1e12
-#: Rows that are counted at a time.
+#: Rows that are read at a time.
 _BLOCK = 4_000
-#: Slots of a count: the codes that are counted, then what is missing and what is no such code.
-_SLOTS, _MISSING_SLOT, _OTHER_SLOT = codes.LARGEST + 3, codes.LARGEST + 1, codes.LARGEST + 2
-#: What is summed of the respondents in a slot: their weights, these squared, and 1 for each whose weight is not 0.
-_MEASURES, _WEIGHTS, _SQUARES, _RESPONDENTS = 3, 0, 1, 2
-_SEXES, _AGES = 3, 4  #: unknown, male, female; unknown, up to 29, 30 to 49, 50 and more
-_COUNT = (_MEASURES, _SEXES, _AGES, _SLOTS)
-#: Which sexes and ages of a count make up a group.
-_MEMBERS: Mapping[Group, tuple[slice, slice]] = {
-    Group.ALL: (slice(None), slice(None)),
-    Group.MALE: (slice(1, 2), slice(None)),
-    Group.FEMALE: (slice(2, 3), slice(None)),
-    Group.AGE_LE29: (slice(None), slice(1, 2)),
-    Group.AGE_30_49: (slice(None), slice(2, 3)),
-    Group.AGE_50PLUS: (slice(None), slice(3, _AGES)),
-}
 #: What respondents are divided by, the groups that come of it, and the columns that tell them.
 _DIVISIONS = (
     ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
     ("age", (Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS), (AGE_GROUP, AGE)),
 )
-
-Block = Mapping[str, tuple[str, ...]]  #: rows of a file by columns
 
 
 def wvs_questions() -> tuple[Question, ...]:
@@ -82,21 +68,40 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
             or no weight, or no question was asked in every country.
     """
     populations = read_populations(cultures)
-    chosen = populations.chosen(countries)
-    header = _header(path)
-    questions = wvs_questions()
-    counter = _Counter(header=header, populations=populations, open=not chosen)
-    counter.columns = [name for question in questions for name in codes.columns_of(question) if name in header.names]
-    for population in chosen:
-        counter.start(population)
-    counter.count()
-    for country in counter.countries.values():
-        if not country.people:
-            raise SurveyError(f"{path.name}: expected respondents of {country.name}, got none")
-        if not country.weights:
-            expected = f"expected a weight above 0 for some respondent of {country.name}"
-            raise SurveyError(f"{path.name}, {WEIGHT}: {expected}, got 0 for all")
-    return _imported(path, id, questions, counter)
+    questions, bundled = wvs_questions(), find_survey("wvs7")
+    file = _File(header=_header(path), populations=populations, chosen=populations.chosen(countries))
+    file.read([column for question in questions for column in codes.columns_of(question)])
+    found = [file.country(population) for population in file.countries.values()]
+    asked: list[Question] = []
+    references: list[ReferenceDistribution] = []
+    counts: list[Left] = []
+    without: list[str] = []
+    for question in questions:
+        told = [_told(path, question, country) for country in found]
+        absent = [found[place].population.code for place, (distributions, _) in enumerate(told) if not distributions]
+        if absent:
+            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(found) else question.id)
+            continue
+        asked.append(question)
+        for distributions, left in told:
+            references += distributions
+            counts += left
+    if not asked:
+        raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
+    survey = Survey(
+        id=id,
+        title=f"World Values Survey, wave 7 (2017-2022): {', '.join(country.name for country in found)}",
+        version="1",
+        citation=bundled.citation.partition(" Weighted figures")[0],
+        terms=bundled.terms,
+        languages=bundled.languages,
+        dimensions=bundled.dimensions,
+        questions=tuple(asked),
+        cultures=tuple(country.population.culture(bundled.languages, _regions(country)) for country in found),
+        references=tuple(references),
+    )
+    notes = tuple(_notes(survey, file.header.names, found, without))
+    return Imported(survey=survey, left_out=notes, counts=tuple(counts), matches=file.matches())
 
 
 def _header(path: Path) -> Header:
@@ -111,344 +116,284 @@ def _header(path: Path) -> Header:
     return header
 
 
+class _Column:
+    """A column: each text in it once, with a number, and the number that every respondent has."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.has = array("i")
+
+    def extend(self, cells: Sequence[str]) -> None:
+        for cell in dict.fromkeys(cells):
+            self.numbers.setdefault(cell, len(self.numbers))
+        self.has.extend(map(self.numbers.__getitem__, cells))
+
+    def read(self, meaning: Callable[[str], float]) -> NDArray[np.float64]:
+        """What the text of every respondent means."""
+        meanings = np.array([meaning(text) for text in self.numbers], float)
+        return meanings.take(np.asarray(self.has, int))
+
+
 @dataclass(slots=True, kw_only=True)
 class _Country:
-    """What was counted of one country."""
+    """The respondents of a country with a weight above 0."""
 
     population: Population
-    answers: dict[str, NDArray[np.float64]]  #: column -> (measure, sex, age, slot)
-    people: int = 0
-    unweighted: int = 0  #: of these, who are left out since their weight is 0
-    even: int = 0  #: of these, with no weighting
-    weights: float = 0.0  #: their sum, and below that of their squares
-    squares: float = 0.0
-    regions: dict[str, float] = field(default_factory=dict)  #: cell -> summed weights
-    interviews: dict[str, int] = field(default_factory=dict)  #: id -> line
+    weights: NDArray[np.float64]
+    answers: Mapping[str, NDArray[np.int32]]  #: column -> their codes
+    members: Mapping[Group, NDArray[np.float64]]  #: 1 for each who belongs to it, else 0
+    regions: Mapping[str, float]  #: cell -> summed weights
+    people: int  #: with those whose weight is 0
+    even: int  #: of these, with no weighting
 
     @property
     def name(self) -> str:
         return self.population.names["en"]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Counter:
-    """Counts a file: each column's codes by country, sex and age."""
+class _File:
+    """What stands in a file about the respondents who are counted."""
 
-    header: Header
-    populations: Populations
-    open: bool  #: whether all countries are counted, which then must be known
-    columns: Sequence[str] = ()
-    countries: dict[str, _Country] = field(default_factory=dict)  #: in order of appearance, or as chosen
-    #: (text of cells, what it is read as) -> column -> respondents, for texts that are no known label
-    matches: dict[tuple[str, codes.Reading], dict[str, int]] = field(default_factory=dict)
+    def __init__(self, *, header: Header, populations: Populations, chosen: Sequence[Population]) -> None:
+        self.header, self.populations, self.open = header, populations, not chosen
+        #: In order of appearance, or as chosen.
+        self.countries = {population.code: population for population in chosen}
+        self.columns: dict[str, _Column] = {}
+        self.readings: dict[str, dict[str, codes.Reading]] = {}  #: column -> text -> what it was read as
+        self.codes: dict[str, NDArray[np.int32]] = {}  #: column -> code of each respondent
+        self._lines = array("q")
+        self._country: list[str] = []  #: of each respondent
 
-    def start(self, population: Population) -> None:
-        """Make a country one that is counted."""
-        answers = {column: np.zeros(_COUNT) for column in self.columns}
-        self.countries[population.code] = _Country(population=population, answers=answers)
-
-    def count(self) -> None:
+    def read(self, answers: Sequence[str]) -> None:
         """Go through the file; raises Fault where something in it is not as it should be, with line and column."""
-        rows = read_rows(self.header)
-        line = 0
+        names = self.header.names
+        coded = [name for name in dict.fromkeys((SEX, AGE_GROUP, AGE, *answers)) if name in names]
+        self.columns = {name: _Column() for name in (WEIGHT, *coded, REGION) if name in names}
+        pick = itemgetter(*map(names.index, self.columns))
+        rows = self._rows()
         while block := list(islice(rows, _BLOCK)):
-            line = block[-1][0]
-            columns = zip(*(cells for _, cells in block), strict=True)
-            self._count([line for line, _ in block], dict(zip(self.header.names, columns, strict=True)))
+            for column, cells in zip(self.columns.values(), zip(*map(pick, block), strict=True), strict=True):
+                column.extend(cells)
+        self.weights = self.columns[WEIGHT].read(self._weight)
+        for name in coded:
+            readings = {text: codes.read_cell(name, text) for text in self.columns[name].numbers}
+            read = {text: reading.code for text, reading in readings.items()}
+            self.readings[name] = readings
+            self.codes[name] = self.columns[name].read(read.__getitem__).astype(np.int32)
+        faulty = {WEIGHT: np.isnan(self.weights)} | {n: found == codes.UNREADABLE for n, found in self.codes.items()}
+        first = {name: int(np.argmax(found)) for name, found in faulty.items() if found.any()}
+        if first:
+            name = min(first, key=lambda name: first[name])
+            raise self._fault(name, first[name])
+
+    def _rows(self) -> Iterator[list[str]]:
+        """The rows of respondents who are counted."""
+        names = self.header.names
+        column = next(name for name in COUNTRY if name in names)
+        interview = names.index(INTERVIEW) if INTERVIEW in names else None
+        first: dict[tuple[str, str], int] = {}
+        line = 0
+        for line, cells in read_rows(self.header):
+            name = cells[names.index(column)].strip()
+            population = self.populations.find(name)
+            if population is None and self.open:
+                expected = "a country that is known; others are added with --cultures FILE"
+                raise self.header.fault(line, column, expected, name, self.populations.near(name))
+            if population is None or not (self.open or population.code in self.countries):
+                continue
+            self.countries.setdefault(population.code, population)
+            number = "" if interview is None else cells[interview]
+            if number.strip() and not number.strip().startswith("-"):  # ids may be missing, or codes for that
+                before = first.setdefault((population.code, number), line)
+                if before != line:
+                    expected = "every interview once; take the repeated rows out of the file"
+                    raise self.header.fault(line, INTERVIEW, expected, number, f" again, first on line {before}")
+            self._lines.append(line)
+            self._country.append(population.code)
+            yield cells
         if not line:
             raise fault(self.header.path.name, "respondents", "none", line=2)
 
-    def _count(self, lines: Sequence[int], block: Block) -> None:
-        country = next(name for name in COUNTRY if name in block)
-        which = _each(block[country], self._culture).astype(int)
-        meant = which != codes.MISSING
-        weights = _each(block[WEIGHT], self._weight)
-        coded = {
-            name: self._coded(name, block[name], meant)
-            for name in dict.fromkeys((SEX, AGE_GROUP, AGE, *self.columns))
-            if name in block
-        }
-        faulty = (which == codes.UNREADABLE) | (meant & np.isnan(weights)) | self._repeated(lines, block, which)
-        for read in coded.values():
-            faulty |= meant & (read == codes.UNREADABLE)
-        if faulty.any():
-            place = int(np.argmax(faulty))
-            raise self._fault(lines[place], country, {name: cells[place] for name, cells in block.items()})
-        group = _sexes(coded, len(lines)) * _AGES + _ages(coded, len(lines))
-        even = _each(block[WEIGHT], _is_unweighted).astype(bool)
-        for index, counted in enumerate(self.countries.values()):
-            rows = np.flatnonzero(which == index)
-            weight = weights[rows]
-            counted.people += len(rows)
-            counted.unweighted += int((weight == 0).sum())
-            counted.even += int(even[rows].sum())
-            counted.weights += float(weight.sum())
-            counted.squares += float((weight**2).sum())
-            measures = ((_WEIGHTS, weight), (_SQUARES, weight**2), (_RESPONDENTS, weight > 0))
-            for column in self.columns if len(rows) else ():
-                code = coded[column][rows]
-                slot = np.where(code > codes.LARGEST, _OTHER_SLOT, np.where(code < 0, _MISSING_SLOT, code))
-                for measure, amounts in measures:
-                    summed = np.bincount(group[rows] * _SLOTS + slot, weights=amounts, minlength=math.prod(_COUNT[1:]))
-                    counted.answers[column][measure] += summed.reshape(_COUNT[1:])
-            for place in rows.tolist() if REGION in block else ():
-                cell = block[REGION][place]
-                counted.regions[cell] = counted.regions.get(cell, 0.0) + float(weights[place])
-
-    def _coded(self, column: str, cells: Sequence[str], meant: NDArray[np.bool_]) -> NDArray[np.int64]:
-        readings = {cell: codes.read_cell(column, cell) for cell in dict.fromkeys(cells)}
-        for cell, reading in readings.items():
-            people = int(meant[[each == cell for each in cells]].sum()) if reading.label else 0
-            if people:
-                found = self.matches.setdefault((cell.strip(), reading), {})
-                found[column] = found.get(column, 0) + people
-        return np.array([readings[cell].code for cell in cells])
-
-    def _repeated(self, lines: Sequence[int], block: Block, which: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether the interview of each row stood before it; ids may be missing, or codes for that."""
-        found = np.zeros(len(lines), bool)
-        countries = list(self.countries.values())
-        for place, cell in enumerate(block.get(INTERVIEW, ())):
-            if which[place] >= 0 and cell.strip() and not cell.strip().startswith("-"):
-                line = lines[place]
-                found[place] = countries[which[place]].interviews.setdefault(cell, line) != line
-        return found
-
-    def _culture(self, cell: str) -> int:
-        """Index of the country, MISSING for one that is not counted, UNREADABLE for one that is not known."""
-        row = self.populations.find(cell)
-        if row is None:
-            return codes.UNREADABLE if self.open else codes.MISSING
-        if row.code not in self.countries and self.open:
-            self.start(row)
-        return list(self.countries).index(row.code) if row.code in self.countries else codes.MISSING
-
     def _weight(self, cell: str) -> float:
-        if _is_unweighted(cell):
-            return 1.0
-        text = cell.strip()
-        weight = to_number(text if self.header.delimiter == "," else text.replace(",", "."), _HEAVIEST)
+        text = cell.strip() if self.header.delimiter == "," else cell.strip().replace(",", ".")
+        weight = 1.0 if _is_unweighted(cell) else to_number(text, _HEAVIEST)
         return math.nan if weight is None else weight
 
-    def _fault(self, line: int, country: str, row: Mapping[str, str]) -> Fault:
-        """The error about the first cell of a row that cannot be read, or else its interview, which stands twice."""
-        name = row[country].strip()
-        if self._culture(name) == codes.UNREADABLE:
-            expected = "a country that is known; others are added with --cultures FILE"
-            return self.header.fault(line, country, expected, name, self.populations.near(name))
-        if math.isnan(self._weight(row[WEIGHT])):
-            return self.header.fault(line, WEIGHT, "a weight, 0 or more", row[WEIGHT])
-        for column in filter(row.__contains__, (*self.columns, SEX, AGE_GROUP, AGE)):
-            reading = codes.read_cell(column, row[column])
-            if reading.code == codes.UNREADABLE:
-                labels = codes.labels_of(column)
-                expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
-                return self.header.fault(line, column, expected, row[column], reading.doubt)
-        first = list(self.countries.values())[self._culture(name)].interviews[row[INTERVIEW]]
-        expected = "every interview once; take the repeated rows out of the file"
-        return self.header.fault(line, INTERVIEW, expected, row[INTERVIEW], f" again, first on line {first}")
+    def _fault(self, column: str, respondent: int) -> Exception:
+        line, text = self._lines[respondent], list(self.columns[column].numbers)[self.columns[column].has[respondent]]
+        if column == WEIGHT:
+            return self.header.fault(line, WEIGHT, "a weight, 0 or more", text)
+        labels = codes.labels_of(column)
+        expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
+        return self.header.fault(line, column, expected, text, self.readings[column][text].doubt)
 
+    def country(self, population: Population) -> _Country:
+        """The respondents of a country; raises SurveyError where there are none, or none with a weight."""
+        own = np.array([code == population.code for code in self._country], bool)
+        name, file = population.names["en"], self.header.path.name
+        if not own.any():
+            raise SurveyError(f"{file}: expected respondents of {name}, got none")
+        rows = np.flatnonzero(own & (self.weights > 0))
+        if not len(rows):
+            expected = f"expected a weight above 0 for some respondent of {name}"
+            raise SurveyError(f"{file}, {WEIGHT}: {expected}, got 0 for all")
+        answers = {column: found[rows] for column, found in self.codes.items()}
+        unknown = np.full(len(rows), codes.MISSING)
+        sex, group, age = (answers.get(column, unknown) for column in (SEX, AGE_GROUP, AGE))
+        from_years = np.where(age < 0, 0, np.digitize(age, (30, 50)) + 1)
+        group = np.where((group >= 1) & (group <= 3), group, from_years)  # years stand in where it is missing
+        members = {Group.ALL: np.ones(len(rows)), Group.MALE: sex == 1, Group.FEMALE: sex == 2}
+        members |= {each: group == number for number, each in enumerate(_DIVISIONS[1][1], start=1)}
+        regions: dict[str, float] = defaultdict(float)
+        if REGION in self.columns:
+            texts, has = list(self.columns[REGION].numbers), self.columns[REGION].has
+            for row in rows.tolist():
+                regions[texts[has[row]]] += self.weights[row]
+        return _Country(
+            population=population,
+            weights=self.weights[rows],
+            answers=answers,
+            members={group: each.astype(float) for group, each in members.items()},
+            regions=regions,
+            people=int(own.sum()),
+            even=int(self.columns[WEIGHT].read(_is_unweighted)[own].sum()),
+        )
 
-def _each(cells: Sequence[str], read: Callable[[str], float]) -> NDArray[np.float64]:
-    known = {cell: read(cell) for cell in dict.fromkeys(cells)}
-    return np.array([known[cell] for cell in cells], float)
+    def matches(self) -> tuple[Match, ...]:
+        """Labels that were matched loosely; one that stands for the same in several columns is one."""
+        found: dict[tuple[str, codes.Reading], Counter[str]] = {}
+        for column, readings in self.readings.items():
+            people = np.bincount(self.columns[column].has, minlength=len(readings))
+            for number, (text, reading) in enumerate(readings.items()):
+                if reading.label:
+                    found.setdefault((text.strip(), reading), Counter())[column] += int(people[number])
+        return tuple(
+            Match(
+                columns=tuple(people),
+                value=value,
+                code=None if reading.code == codes.MISSING else reading.code,
+                label="" if reading.code == codes.MISSING else reading.label,
+                respondents=people.total(),
+            )
+            for (value, reading), people in found.items()
+        )
 
 
 def _is_unweighted(cell: str) -> bool:
     return " ".join(cell.casefold().split()) == _NO_WEIGHTS
 
 
-def _sexes(coded: Mapping[str, NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
-    sex = coded.get(SEX, np.zeros(rows, int))
-    return np.where((sex == 1) | (sex == 2), sex, 0)
+def _told(path: Path, question: Question, country: _Country) -> tuple[list[ReferenceDistribution], list[Left]]:
+    """What a country answered to a question, and what was dropped; nothing where the file does not have it.
 
-
-def _ages(coded: Mapping[str, NDArray[np.int64]], rows: int) -> NDArray[np.int64]:
-    """The age group; from the age in years where the group is missing."""
-    group, years = (coded.get(name, np.full(rows, codes.MISSING)) for name in (AGE_GROUP, AGE))
-    from_years = np.where(years < 0, 0, np.digitize(years, (30, 50)) + 1)
-    return np.where((group >= 1) & (group <= 3), group, from_years)
-
-
-def _imported(path: Path, id: str, questions: Sequence[Question], counter: _Counter) -> Imported:
-    bundled = find_survey("wvs7")
-    countries = list(counter.countries.values())
-    references: list[ReferenceDistribution] = []
-    asked: list[Question] = []
-    left: list[Left] = []
-    without: list[str] = []
-    for question in questions:
-        tallies = [(country, _tally(question, country)) for country in countries]
-        found = [
-            (country, tally, list(_distributions(path, question, country, tally)) if tally else [])
-            for country, tally in tallies
-        ]
-        absent = [country.population.code for country, _, distributions in found if not distributions]
-        if absent:
-            without.append(f"{question.id} ({', '.join(absent)})" if len(absent) < len(countries) else question.id)
-            continue
-        asked.append(question)
-        for country, tally, distributions in found:
-            references += distributions
-            if tally is not None and distributions[0].group is Group.ALL:
-                left.append(
-                    Left(
-                        question=question.id,
-                        culture=country.population.code,
-                        valid=distributions[0].n,
-                        missing=tally.missing,
-                        not_offered=tally.not_offered,
-                    )
-                )
-    if not asked:
-        raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
-    cultures = tuple(country.population.culture(bundled.languages, _regions(country)) for country in countries)
-    survey = Survey(
-        id=id,
-        title=f"World Values Survey, wave 7 (2017-2022): {', '.join(country.name for country in countries)}",
-        version="1",
-        citation=bundled.citation.partition(" Weighted figures")[0],
-        terms=bundled.terms,
-        languages=bundled.languages,
-        dimensions=bundled.dimensions,
-        questions=tuple(asked),
-        cultures=cultures,
-        references=tuple(references),
-    )
-    notes = tuple(_notes(survey, counter, without))
-    return Imported(survey=survey, left_out=notes, counts=tuple(left), matches=_matches(counter))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tally:
-    """Answers to one question in one culture, by sex and age; the last axis has the question's options."""
-
-    chosen: NDArray[np.float64]  #: (sex, age, option): summed weights
-    valid: NDArray[np.float64]  #: (measure, sex, age, option): of those on whom the option's share rests
-    asked: NDArray[np.bool_]  #: for each option whether it can be told; all True but for lists
-    missing: int
-    not_offered: int
-
-
-def _distributions(path: Path, question: Question, country: _Country, tally: _Tally) -> Iterator[ReferenceDistribution]:
-    """Those of the groups in which somebody answered.
-
-    The effective number of respondents is Kish's, (sum w)^2 / sum w^2; of a list the smallest of its options'.
+    Everybody's answers are a row with a cell for each option: whether it was chosen, and whether that is known. The
+    effective number of respondents is Kish's, (sum w)^2 / sum w^2; of a list the smallest of its options'.
     """
-    for group, members in _MEMBERS.items():
-        chosen = tally.chosen[members].sum(axis=(0, 1))
-        whole, squares, n = tally.valid[:, *members].sum(axis=(1, 2))
-        known = tally.asked & (n > 0) & (whole > 0)
-        if not known.any() or (question.type is not QuestionType.MULTIPLE and not known.all()):
+    multiple = question.type is QuestionType.MULTIPLE
+    options, found, chosen, valid = (_list if multiple else _choice)(question, country)
+    references: list[ReferenceDistribution] = []
+    for group, members in country.members.items() if valid.any() else ():
+        weights = country.weights * members
+        whole, squares, n = weights @ valid, weights**2 @ valid, members @ valid
+        known = (n > 0) & (whole > 0)
+        if not known.any():
             continue
+        shares = (weights @ chosen)[known] / whole[known]
         fewest = int(n[known].min())
-        yield ReferenceDistribution(
-            question=question.id,
-            culture=country.population.code,
-            group=group,
-            shares={code: float(chosen[at] / whole[at]) for at, code in enumerate(question.codes) if known[at]},
-            n=fewest,
-            low_n=fewest < LOW_N,
-            source=_source(path, country),
-            n_eff=min(float((whole[known] ** 2 / squares[known]).min()), float(fewest)),
-        )
-
-
-def _tally(question: Question, country: _Country) -> _Tally | None:
-    """None where the file does not have the question."""
-    if question.type is QuestionType.MULTIPLE:
-        return _list_tally(question, country)
-    for column, recoded in codes.STORED.get(question.id, ((question.id, {}),)):
-        found = country.answers.get(column, np.zeros(_COUNT))
-        if found[_RESPONDENTS, ..., :_MISSING_SLOT].any():
-            meanings = recoded or {code: code for code in question.codes}
-            options = [[raw for raw, code in meanings.items() if code == option] for option in question.codes]
-            chosen = np.stack([found[..., raw].sum(axis=-1) for raw in options], axis=-1)
-            missing = int(found[_RESPONDENTS, ..., _MISSING_SLOT].sum())
-            return _Tally(
-                chosen=chosen[_WEIGHTS],
-                valid=np.broadcast_to(chosen.sum(axis=-1, keepdims=True), chosen.shape),
-                asked=np.ones(len(question.codes), bool),
-                missing=missing,
-                not_offered=int(found[_RESPONDENTS].sum() - chosen[_RESPONDENTS].sum()) - missing,
+        references.append(
+            ReferenceDistribution(
+                question=question.id,
+                culture=country.population.code,
+                group=group,
+                shares=dict(zip(np.array(options)[known].tolist(), shares.tolist(), strict=True)),
+                n=fewest,
+                low_n=fewest < LOW_N,
+                source=_source(path, country),
+                n_eff=min(float((whole[known] ** 2 / squares[known]).min()), float(fewest)),
             )
-    return None
-
-
-def _list_tally(question: Question, country: _Country) -> _Tally | None:
-    """A list: each option is a column, with 1 where it was mentioned and 2 where it was not."""
-    columns = codes.columns_of(question)
-    each = [country.answers.get(column, np.zeros(_COUNT)) for column in columns]
-    found = np.stack(each, axis=-2)  # (measure, sex, age, option, slot)
-    valid = found[..., [codes.CHOSEN, codes.CHOSEN + 1]].sum(axis=-1)
-    if not valid[_RESPONDENTS].any():
-        return None
-    missing = found[_RESPONDENTS, ..., _MISSING_SLOT].sum(axis=(0, 1))
-    other = found[_RESPONDENTS].sum(axis=(0, 1, 3)) - valid[_RESPONDENTS].sum(axis=(0, 1)) - missing
-    return _Tally(
-        chosen=found[_WEIGHTS, ..., codes.CHOSEN],
-        valid=valid,
-        asked=np.array([column in country.answers for column in columns]),
+        )
+    if not references:
+        return [], []
+    missing = (found == codes.MISSING).sum(axis=0)
+    other = len(found) - valid.sum(axis=0) - missing
+    left = Left(
+        question=question.id,
+        culture=country.population.code,
+        valid=references[0].n,
         missing=int(missing.max()),
         not_offered=int(other.max()),
     )
+    return references, [left]
+
+
+#: Codes of options; of each respondent the codes that were found, whether each option was chosen, and is known.
+_Answers = tuple[Sequence[int], NDArray[np.int32], NDArray[np.bool_], NDArray[np.bool_]]
+_NOTHING: _Answers = ((), np.zeros((0, 0), np.int32), np.zeros((0, 0), bool), np.zeros((0, 0), bool))
+
+
+def _choice(question: Question, country: _Country) -> _Answers:
+    """A question with one answer, from the first of its columns in which there is one."""
+    for column, recoded in codes.STORED.get(question.id, ((question.id, {}),)):
+        found = country.answers.get(column)
+        if found is not None and ((found >= 0) & (found <= codes.LARGEST)).any():
+            meanings = recoded or {code: code for code in question.codes}
+            raw = [[stored for stored, code in meanings.items() if code == option] for option in question.codes]
+            chosen = np.stack([np.isin(found, each) for each in raw], axis=1)
+            known = np.broadcast_to(chosen.any(axis=1, keepdims=True), chosen.shape)
+            return question.codes, found[:, None], chosen, known
+    return _NOTHING
+
+
+def _list(question: Question, country: _Country) -> _Answers:
+    """A list: each option is a column, with 1 where it was mentioned and 2 where it was not."""
+    columns = dict(zip(question.codes, codes.columns_of(question), strict=True))
+    present = {option: country.answers[column] for option, column in columns.items() if column in country.answers}
+    if not present:
+        return _NOTHING
+    found = np.stack([*present.values()], axis=1)
+    chosen = found == codes.CHOSEN
+    return list(present), found, chosen, chosen | (found == codes.CHOSEN + 1)
 
 
 def _source(path: Path, country: _Country) -> str:
     """Where figures are from; the design effect is Kish's, for those who want an effective number of respondents."""
-    respondents = country.people - country.unweighted
-    weighted = f"weighted by {WEIGHT} (design effect {respondents * country.squares / country.weights**2:.2f})"
+    weights = country.weights
+    effect = len(weights) * (weights**2).sum() / weights.sum() ** 2
+    weighted = f"weighted by {WEIGHT} (design effect {effect:.2f})"
     if country.even == country.people:
         weighted = "without weights, since the file has none"
-    return f"World Values Survey wave 7, {country.name}, file {path.name}, {respondents} respondents {weighted}"
+    return f"World Values Survey wave 7, {country.name}, file {path.name}, {len(weights)} respondents {weighted}"
 
 
 def _regions(country: _Country) -> tuple[Region, ...]:
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = defaultdict(float)
     names: dict[str, Mapping[str, str]] = {}
     for cell, weight in country.regions.items():
-        place = codes.read_region(cell, country=country.population.code) if weight else None
-        if place is not None:
-            code, named = place
-            weights[code] = weights.get(code, 0.0) + weight
-            names[code] = named
+        if place := codes.read_region(cell, country=country.population.code):
+            code, names[place[0]] = place
+            weights[code] += weight
     whole = sum(weights.values())
     return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
 
-def _matches(counter: _Counter) -> tuple[Match, ...]:
-    """Labels that were matched loosely; one that stands for the same in several columns is one."""
-    return tuple(
-        Match(
-            columns=tuple(found),
-            value=value,
-            code=None if reading.code == codes.MISSING else reading.code,
-            label="" if reading.code == codes.MISSING else reading.label,
-            respondents=sum(found.values()),
-        )
-        for (value, reading), found in counter.matches.items()
-    )
-
-
-def _notes(survey: Survey, counter: _Counter, without: Sequence[str]) -> list[str]:
-    names, countries = counter.header.names, counter.countries
-    people = ", ".join(f"{code} {country.people:,}" for code, country in countries.items())
-    notes = [f"{len(survey.questions)} questions; respondents: {people}"]
+def _notes(
+    survey: Survey, columns: Sequence[str], countries: Sequence[_Country], without: Sequence[str]
+) -> Iterator[str]:
+    people = ", ".join(f"{country.population.code} {country.people:,}" for country in countries)
+    yield f"{len(survey.questions)} questions; respondents: {people}"
     if without:
-        notes.append(f"{len(without)} questions left out, not asked everywhere: {listed(without)}")
-    if unweighted := sum(country.unweighted for country in countries.values()):
-        notes.append(f"{unweighted:,} respondents left out whose weight is 0")
-    if even := [f"{code} {country.even:,}" for code, country in countries.items() if country.even]:
-        notes.append(f"{WEIGHT} is 'No weighting', each respondent counts as 1: {listed(even)}")
-    if INTERVIEW not in names:
-        notes.append(f"rows that stand twice are not noticed: there is no column {INTERVIEW}")
-    for division, groups, columns in _DIVISIONS:
+        yield f"{len(without)} questions left out, not asked everywhere: {listed(without)}"
+    if unweighted := sum(country.people - len(country.weights) for country in countries):
+        yield f"{unweighted:,} respondents left out whose weight is 0"
+    if even := [f"{country.population.code} {country.even:,}" for country in countries if country.even]:
+        yield f"{WEIGHT} is 'No weighting', each respondent counts as 1: {listed(even)}"
+    if INTERVIEW not in columns:
+        yield f"rows that stand twice are not noticed: there is no column {INTERVIEW}"
+    for division, groups, telling in _DIVISIONS:
         divided = {reference.culture for reference in survey.references if reference.group in groups}
-        whole = [culture.code for culture in survey.cultures if culture.code not in divided]
-        if whole:
-            present = [column for column in columns if column in names]
-            why = f"nothing in {listed(present)}" if present else f"there is no column {' or '.join(columns)}"
-            notes.append(f"no distributions by {division} for {listed(whole)}: {why}")
+        if whole := [culture.code for culture in survey.cultures if culture.code not in divided]:
+            present = [column for column in telling if column in columns]
+            why = f"nothing in {listed(present)}" if present else f"there is no column {' or '.join(telling)}"
+            yield f"no distributions by {division} for {listed(whole)}: {why}"
     if nowhere := [culture.code for culture in survey.cultures if not culture.regions]:
-        notes.append(f"no regions for {listed(nowhere)}: participants are told the country alone")
-    return notes
+        yield f"no regions for {listed(nowhere)}: participants are told the country alone"
