@@ -13,9 +13,8 @@ from defsurvey.jobs.broker import simulate_queue
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.run import Answer, AnswerState, Participant, UsedDecoding
-
-PROVIDER_DEFAULT = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+from defsurvey.storage.runs.run import Answer, AnswerState, Participant
+from defsurvey.workers.engines.base import NO_DECODING
 
 
 def rows(database: Database, sql: str) -> list[tuple[Any, ...]]:
@@ -47,7 +46,7 @@ def answer_to(held: Participant, question: str, **changes: Any) -> Answer:
         "shown": (1, 2, 3, 4),
         "draws": held.draws,
         "seed": 7,
-        "used": PROVIDER_DEFAULT,
+        "used": NO_DECODING,
     }
     return Answer(**fields | changes)
 

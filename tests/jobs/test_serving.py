@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from click.testing import CliRunner
 
 from defsurvey.jobs.broker import JUDGE, BrokerUnavailable, EmbeddedBroker
 from defsurvey.jobs.cli.daemons import stay_idle
-from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.daemons import serving
 from defsurvey.jobs.daemons.startup import open_database, when_told_to_end
 from defsurvey.jobs.judging import judge
@@ -24,25 +22,24 @@ from defsurvey.jobs.study.producer import enqueue
 from defsurvey.jobs.system import UNAVAILABLE
 from defsurvey.storage.schema import OtherSchema
 from defsurvey.workers.models import UnknownModel
-from tests.jobs.small_study import study
+from tests.jobs.small_study import study, typed
 from tests.workers.test_affinity import Consumer
+
+
+@pytest.fixture
+def home(tmp_path: Path, running_broker: EmbeddedBroker) -> dict[str, str]:
+    """The environment of a daemon of this home."""
+    return {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
 
 
 @pytest.mark.parametrize("named", [(), ("human",)])
 def test_a_model_without_a_card_is_left_to_others(
-    tmp_path: Path,
-    running_broker: EmbeddedBroker,
-    monkeypatch: pytest.MonkeyPatch,
-    named: tuple[str, ...],
+    tmp_path: Path, home: dict[str, str], monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
 ) -> None:
-    (tmp_path / "cards.toml").write_text('[human]\nengine = "scripted"\nrespondent = "human"\n')
-    settings = Settings.from_environment(
-        {
-            "DEFSURVEY_HOME": str(tmp_path),
-            "DEFSURVEY_BROKER_URL": running_broker.url,
-            "DEFSURVEY_MODELS": str(tmp_path / "cards.toml"),
-        }
-    )
+    """However much of it waits: who took it up would end, and so would every worker that it was left to."""
+    cards = tmp_path / "cards.toml"
+    cards.write_text('[human]\nengine = "scripted"\nrespondent = "human"\n')
+    settings = Settings.from_environment(home | {"DEFSURVEY_MODELS": str(cards)})
     with open_database(settings) as database:
         enqueue(database, None, study(name="newer", models="[tiny-model]", participants="9"))
         enqueue(database, None, study(models="[human]", participants="1"))
@@ -61,9 +58,9 @@ def test_a_model_without_a_card_is_left_to_others(
 
 
 def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
-    tmp_path: Path, running_broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+    home: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
+    """Whoever judges is told; who cannot stop (a judge that computes for minutes) is ended with the process."""
     leaving: list[bool] = []
     ended: list[float] = []
 
@@ -86,8 +83,7 @@ def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
     monkeypatch.setattr(judge, "in_words", str)
     monkeypatch.setattr("defsurvey.workers.runner.daemon.serve", serve)
     monkeypatch.setattr("defsurvey.workers.runner.watchdog.end_after", lambda seconds, **_: ended.append(seconds))
-    settings = Settings.from_environment(home)
-    assert serving.reporter(settings, device="cpu", events=False, only=None, parent=None) == 0
+    assert serving.reporter(Settings.from_environment(home), device="cpu", events=False, only=None, parent=None) == 0
     assert (leaving, ended, len(told)) == ([False, True], [8.0], 1)
 
 
@@ -95,19 +91,13 @@ def test_a_reporter_that_is_told_to_end_asks_its_judge_no_more_and_ends(
     ("tasks", "queues"), [(None, ["reports", "judge"]), ("reports", ["reports"]), ("judging", ["judge"])]
 )
 def test_a_reporter_serves_the_tasks_that_it_is_given(
-    tasks: str | None,
-    queues: list[str],
-    tmp_path: Path,
-    running_broker: EmbeddedBroker,
-    monkeypatch: pytest.MonkeyPatch,
+    tasks: str | None, queues: list[str], home: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
     served: list[object] = []
     monkeypatch.setattr(
         "defsurvey.workers.runner.daemon.serve", lambda _app, **options: served.extend(options["queues"]) or 0
     )
-    command = ["reporter", *(("--tasks", tasks) if tasks else ())]
-    assert CliRunner().invoke(main, command, env=home).exit_code == 0
+    assert typed("reporter", *(("--tasks", tasks) if tasks else ()), **home).exit_code == 0
     assert served == queues
 
 
@@ -122,34 +112,24 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("status", [0, 1, 70])
-def test_an_end_that_starting_again_may_mend_is_an_end(status: int) -> None:
-    assert stay_idle(lambda: status) == status
-
-
-def test_what_may_pass_is_raised_and_so_is_a_defect() -> None:
-    with pytest.raises(BrokerUnavailable):
-        stay_idle(_raising(BrokerUnavailable("away")))
-    with pytest.raises(KeyError):
-        stay_idle(_raising(KeyError("ours")))
+def test_an_end_that_starting_again_may_mend_is_an_end() -> None:
+    """Told to stop, a defect, a hung engine; a broker comes back; a defect is shown with its traceback."""
+    for status in (0, 1, 70):
+        assert stay_idle(lambda status=status: status) == status
+    for error in (BrokerUnavailable("away"), KeyError("ours")):
+        with pytest.raises(type(error)):
+            stay_idle(_raising(error))
 
 
 @pytest.mark.parametrize("number", ALL)
 def test_what_stays_waits_to_be_told(number: int, caplog: pytest.LogCaptureFixture) -> None:
-    for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2)):
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), number))
+    """The status is what it was; the reason is in the log."""
+    newer = _raising(OtherSchema("database schema: update defsurvey"))
+    for work, status in ((lambda: UNAVAILABLE, UNAVAILABLE), (_raising(UnknownModel("no model x")), 2), (newer, 1)):
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
         timer.start()
         assert stay_idle(work) == status
         timer.join()
-    assert "no model x" in caplog.text
-    assert caplog.text.count("stays idle and unhealthy") == 2
-
-
-def test_a_database_of_a_newer_version_stays_so(caplog: pytest.LogCaptureFixture) -> None:
-    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
-    timer.start()
-    assert stay_idle(_raising(OtherSchema("database schema: update defsurvey"))) == 1
-    timer.join()
     assert "update defsurvey" in caplog.text
     assert "stays idle and unhealthy" in caplog.text
 
