@@ -202,9 +202,9 @@ def _of_items(
 ) -> Iterator[dict[str, Any]]:
     """Distances of each item; ``option`` is set for an item of a list."""
     items, found, floor = analysis.items, cell.divergences, cell.floor
-    nominal = culture.floor.js_distances(cell.n_valid[items.question])
+    nominal = [culture.floor.js_distance(item, n) for item, n in enumerate(cell.n_valid[items.question].tolist())]
     columns = [
-        ("js_distance", found.js_distance.tolist(), nominal.tolist()),
+        ("js_distance", found.js_distance.tolist(), nominal),
         ("total_variation", found.total_variation.tolist(), floor.total_variation.tolist()),
         ("wasserstein", found.wasserstein.tolist(), floor.wasserstein.tolist()),
     ]

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells import Bools, Contrast, Floats, Plan, answered, compare, contrasts, uniform_shares
-from defsurvey.reports.metrics.aggregate import Means, grouped_sum, mean_known
+from defsurvey.reports.metrics.aggregate import Means, grouped_mean, grouped_sum, mean_known
 from defsurvey.reports.metrics.bias import Matching, matching
 from defsurvey.reports.metrics.judges import Verdicts, judgeable
 from defsurvey.reports.number_format import NONE, fixed
@@ -276,6 +276,7 @@ class MatchingRow(OfCell):
 def matching_figure(analysis: Analysis) -> tuple[MatchingRow, ...]:
     """Figure 8: every model of the main condition."""
     uniform, grouping = uniform_shares(analysis.items), analysis.items.grouping
+    of_dimension = grouping.dimension, grouping.dimensions
     references = {culture.culture.code: culture.reference for culture in analysis.cultures}
     rows = []
     for cell in main_cells(analysis):
@@ -285,8 +286,8 @@ def matching_figure(analysis: Analysis) -> tuple[MatchingRow, ...]:
             MatchingRow(
                 cell=cell,
                 matching=found,
-                by_dimension=found.by(grouping.dimension, grouping.dimensions),
-                uniform_by_dimension=found.uniform_by(grouping.dimension, grouping.dimensions),
+                by_dimension=grouped_mean(found.match, *of_dimension),
+                uniform_by_dimension=grouped_mean(found.uniform, *of_dimension),
                 comparable=answered(cell.counts, analysis.items, reference),
             )
         )

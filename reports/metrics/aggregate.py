@@ -8,20 +8,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grouping:
     """To which question and value dimension each of I items belongs."""
 
-    question: NDArray[np.int64]  #: position of the item's question, shape (I,)
+    question: Ints  #: position of the item's question, shape (I,)
     questions: int  #: how many there are
-    dimension: NDArray[np.int64]  #: position of its value dimension, -1 for none, shape (I,)
+    dimension: Ints  #: position of its value dimension, -1 for none, shape (I,)
     dimensions: int  #: how many there are
     by_dimension: bool  #: whether any item of the run speaks to one: the headline is then the mean over dimensions
 
     @property
-    def headline(self) -> NDArray[np.bool_]:
+    def headline(self) -> Bools:
         """Which items the headline is of, shape (I,): those of a dimension, or all where no item of the run has one."""
         return self.dimension >= 0 if self.by_dimension else np.ones(self.dimension.shape, dtype=bool)
 
@@ -41,6 +43,12 @@ class Means:
     question_mean: float  #: mean over the questions that have a value: every question weighs the same
     items: int  #: items with a value
     reason: str = ""  #: why ``macro`` is nan; empty where it is not
+
+
+def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
+    """Part over whole; nan where the whole is not above 0."""
+    above, below = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0), dtype=np.float64)
 
 
 def grouped_sum(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
@@ -63,26 +71,18 @@ def grouped_mean(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
     """
     array = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(array)
-    total, count = (grouped_sum(part, group, groups) for part in (np.where(known, array, 0.0), known))
-    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+    return ratio(grouped_sum(np.where(known, array, 0.0), group, groups), grouped_sum(known, group, groups))
 
 
 def mean_known(values: ArrayLike) -> Floats:
     """Mean over the last axis, nan left out; nan where nothing is left."""
     array = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(array)
-    total, count = np.asarray(np.where(known, array, 0.0).sum(axis=-1)), known.sum(axis=-1)
-    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+    return ratio(np.where(known, array, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def headline_mean(values: ArrayLike, grouping: Grouping) -> Floats:
-    """The mean that the headline uses, (..., I) -> (...): over dimensions, or questions where no item speaks to one.
-
-    >>> speaks = np.array([0, 0, 1])
-    >>> of = Grouping(question=np.array([0, 1, 2]), questions=3, dimension=speaks, dimensions=2, by_dimension=True)
-    >>> float(headline_mean([1, 3, 8], of))
-    5.0
-    """
+    """The mean that the headline uses, (..., I) -> (...): over dimensions, or questions where no item speaks to one."""
     if grouping.by_dimension:
         return mean_known(grouped_mean(values, grouping.dimension, grouping.dimensions))
     return mean_known(grouped_mean(values, grouping.question, grouping.questions))
@@ -109,19 +109,16 @@ def means(values: ArrayLike, grouping: Grouping) -> Means:
     >>> found.macro, found.question_mean, found.items
     (2.0, 5.0, 3)
     """
-    array = np.asarray(values, dtype=np.float64)
-    by_dimension = grouped_mean(array, grouping.dimension, grouping.dimensions)
-    by_question = grouped_mean(array, grouping.question, grouping.questions)
-    items = int((~np.isnan(array)).sum())
-    macro = float(mean_known(by_dimension))
+    by_dimension = grouped_mean(values, grouping.dimension, grouping.dimensions)
+    by_question = grouped_mean(values, grouping.question, grouping.questions)
+    macro, items = float(mean_known(by_dimension)), int((~np.isnan(np.asarray(values, dtype=np.float64))).sum())
     without = "no item of a dimension has a value" if grouping.by_dimension else "no item speaks to a dimension"
-    reason = "" if not np.isnan(macro) else without if items else "no item has a value"
     return Means(
         by_dimension=by_dimension,
         macro=macro,
-        headline=float(headline_mean(array, grouping)),
+        headline=float(headline_mean(values, grouping)),
         by_question=by_question,
         question_mean=float(mean_known(by_question)),
         items=items,
-        reason=reason,
+        reason="" if not np.isnan(macro) else without if items else "no item has a value",
     )

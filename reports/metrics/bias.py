@@ -6,16 +6,13 @@ Unit of analysis: an item (a question, or one option of a list).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
-from defsurvey.reports.metrics.aggregate import grouped_mean
-
-Floats = NDArray[np.float64]
-
+from defsurvey.reports.metrics.aggregate import Bools, Floats, Ints, ratio
 
 #: Names of the groups, in the order of every array's group axis.
 GENDERS = ("male", "female")
@@ -39,16 +36,8 @@ class Matching:
     items: int  #: with a value
     low_n: int  #: of them, resting on too few people
 
-    def by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
-        """Share of matching items per dimension, shape (D,); nan for one without an item."""
-        return grouped_mean(self.match, dimension, dimensions)
 
-    def uniform_by(self, dimension: NDArray[np.int64], dimensions: int) -> Floats:
-        """The same of uniform answers, shape (D,)."""
-        return grouped_mean(self.uniform, dimension, dimensions)
-
-
-def modes(weights: ArrayLike) -> NDArray[np.bool_]:
+def modes(weights: ArrayLike) -> Bools:
     """Which categories are the commonest, ties included, shape (..., K); none where all are 0 or any is nan."""
     array = np.asarray(weights, dtype=np.float64)
     highest = array.max(axis=-1, keepdims=True)
@@ -69,23 +58,20 @@ def matching(counts: ArrayLike, shares: ArrayLike, source: ArrayLike, low_n: Arr
     >>> round(float(found.uniform[1]), 6)   # 4 uniform answers: 5/16 for, 5/16 against, 6/16 tied
     0.6875
     """
-    observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    own, theirs = modes(observed), modes(known)
+    observed, random = np.asarray(counts, dtype=np.float64), np.asarray(source, dtype=np.float64)
+    own, theirs, n = modes(observed), modes(shares), observed.sum(axis=-1)
     valid = own.any(axis=-1) & theirs.any(axis=-1)
-    match = np.where(valid, (own & theirs).any(axis=-1), np.nan).astype(np.float64)
-    uniform, n = np.full(len(observed), np.nan), observed.sum(axis=-1)
-    random = np.asarray(source, dtype=np.float64)
+    match = np.where(valid, (own & theirs).any(axis=-1), np.nan)
+    uniform = np.full(len(observed), np.nan)
     for item in np.flatnonzero(valid).tolist():
         uniform[item] = probability_of_match(int(n[item]), random[item], theirs[item])
-    low = np.zeros(len(observed), dtype=bool) if low_n is None else np.asarray(low_n, dtype=bool)
-    items = int(valid.sum())
     return Matching(
         match=match,
         uniform=uniform,
-        share=float(match[valid].mean()) if items else np.nan,
-        expected=float(uniform[valid].mean()) if items else np.nan,
-        items=items,
-        low_n=int((low & valid).sum()),
+        share=float(match[valid].mean()) if valid.any() else np.nan,
+        expected=float(uniform[valid].mean()) if valid.any() else np.nan,
+        items=int(valid.sum()),
+        low_n=0 if low_n is None else int((np.asarray(low_n, dtype=bool) & valid).sum()),
     )
 
 
@@ -99,8 +85,6 @@ def probability_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     >>> round(probability_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
     0.25
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
     given = np.asarray(source, dtype=np.float64).round(12)
     wanted = np.asarray(mode, dtype=bool) & (given > 0)
     pairs = sorted((float(share), bool(hit)) for share, hit in zip(given, wanted, strict=True) if share > 0)
@@ -115,24 +99,21 @@ def _probability(n: int, pairs: tuple[tuple[float, bool], ...]) -> float:
         return float((counts[:, hits].max(axis=1, initial=-1) == counts.max(axis=1)).mean())
     count, most = np.arange(n + 1), np.arange(-1, n + 1)[:, None]
     size = 2 * n + 2  # room enough that products of two do not wrap; cut back to n after each
-    whole: Floats | None = None
-    below: Floats | None = None
+    whole, below = [], []
     for share, hit in pairs:
         rate = n * share
         masses = np.exp(count * np.log(rate) - rate - gammaln(count + 1))
         upto = np.where(count <= most, masses, 0.0)  # row r: counts of at most r - 1
-        lower, upper = (upto[:-1] if hit else upto[1:]), upto[1:]
-        whole = upper if whole is None else _times(whole, upper, n, size)
-        below = lower if below is None else _times(below, lower, n, size)
-    assert whole is not None
-    assert below is not None
+        whole.append(upto[1:])
+        below.append(upto[:-1] if hit else upto[1:])
+
+    def together(a: Floats, b: Floats) -> Floats:
+        spectrum = np.fft.rfft(a, size, axis=-1) * np.fft.rfft(b, size, axis=-1)
+        return np.asarray(np.fft.irfft(spectrum, size, axis=-1)[:, : n + 1], dtype=np.float64)
+
     total = np.exp(n * np.log(n) - n - gammaln(n + 1))
-    return float(np.clip((whole[:, n] - below[:, n]).sum() / total, 0.0, 1.0))
-
-
-def _times(a: Floats, b: Floats, n: int, size: int) -> Floats:
-    spectrum = np.fft.rfft(a, size, axis=-1) * np.fft.rfft(b, size, axis=-1)
-    return np.asarray(np.fft.irfft(spectrum, size, axis=-1)[:, : n + 1], dtype=np.float64)
+    matching = reduce(together, whole)[:, n] - reduce(together, below)[:, n]
+    return float(np.clip(matching.sum() / total, 0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +123,10 @@ class Profile:
     gender: Floats  #: weights that sum to 1, ties split evenly, shape (I, 2); nan where a group is not known
     age: Floats  #: shape (I, 3)
     lift: Floats  #: P(option | group) / P(option | all), shape (I, 5); nan where it is not known
-    low_n: NDArray[np.bool_]  #: rests on groups of too few people, shape (I,)
+    low_n: Bools  #: rests on groups of too few people, shape (I,)
 
     @property
-    def both(self) -> NDArray[np.bool_]:
+    def both(self) -> Bools:
         """Items of which both sex and age are known, shape (I,)."""
         return np.asarray(~np.isnan(self.gender).any(axis=-1) & ~np.isnan(self.age).any(axis=-1))
 
@@ -175,20 +156,17 @@ def profile(
     own = modes(counts)
     known, given = np.asarray(shares, dtype=np.float64), np.asarray(groups, dtype=np.float64)
     people = np.asarray(sizes, dtype=np.float64)
-    if given.shape[0] != len(GENDERS) + len(AGES) or people.shape != given.shape[:2]:
-        raise ValueError(f"groups must have shape (5, I, K) and sizes (5, I), got {given.shape} and {people.shape}")
     weight = own / np.maximum(own.sum(axis=-1, keepdims=True), 1)
     typical = given * people[..., None] if raw_counts else given
     gender, age = (_shares_of_typical(part, own, weight) for part in (typical[:2], typical[2:]))
     # lift is of the modes together, so that a tie has one too
-    chosen = np.where(own.any(axis=-1), (np.where(own, given, 0.0)).sum(axis=-1), np.nan)
-    overall = (np.where(own, known, 0.0)).sum(axis=-1)
-    lift = np.divide(chosen, overall, out=np.full_like(chosen, np.nan), where=(overall > 0) & ~np.isnan(chosen))
+    chosen = np.where(own.any(axis=-1), np.where(own, given, 0.0).sum(axis=-1), np.nan)
+    lift = ratio(chosen, np.broadcast_to(np.where(own, known, 0.0).sum(axis=-1), chosen.shape))
     low = np.zeros(people.shape, dtype=bool) if low_n is None else np.asarray(low_n, dtype=bool)
     return Profile(gender=gender, age=age, lift=lift.T, low_n=np.asarray(low.any(axis=0)))
 
 
-def _shares_of_typical(values: Floats, own: NDArray[np.bool_], weight: Floats) -> Floats:
+def _shares_of_typical(values: Floats, own: Bools, weight: Floats) -> Floats:
     """Per item, how the mode (each of tied modes alike) falls to the group in which it is the largest, shape (I, G)."""
     highest = values.max(axis=0, keepdims=True)
     top = (values >= highest - EQUAL).astype(np.float64)
@@ -225,16 +203,11 @@ def profile_shares(found: Profile, among: ArrayLike) -> ProfileShares:
     )
 
 
-def mismatch_tensor(found: Profile, match: Floats, dimension: NDArray[np.int64], dimensions: int) -> Floats:
+def mismatch_tensor(found: Profile, match: Floats, dimension: Ints, dimensions: int) -> Floats:
     """How many mismatching items of each dimension fall to each sex and age, shape (D, 2, 3).
 
     An item counts 1 in all, split where its profile is; those without a known sex or age, without a value or without a
     dimension (-1) are left out.
-
-    >>> of = Profile(gender=np.array([[1., 0.]]), age=np.array([[0., .5, .5]]),
-    ...     lift=np.ones((1, 5)), low_n=np.zeros(1, bool))
-    >>> mismatch_tensor(of, np.array([0.]), np.array([0]), 1).tolist()
-    [[[0.0, 0.5, 0.5], [0.0, 0.0, 0.0]]]
     """
     here = (match == 0) & found.both & (dimension >= 0)
     cells = found.gender[here][:, :, None] * found.age[here][:, None, :]

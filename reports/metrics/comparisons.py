@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtr
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-
+from defsurvey.reports.metrics.aggregate import Bools, Floats
 
 #: Random sign vectors where there are too many to go through all, and rearrangements of ranks with their seed.
 FLIPS, RANK_SEED = 9_999, 20250314
@@ -31,24 +29,19 @@ LEVEL = 0.05
 def sign_flip(differences: ArrayLike, rng: np.random.Generator, *, flips: int = FLIPS) -> Floats:
     """Two-sided permutation test that the sums of paired differences (Q, C) or (Q,) are 0, by turning signs.
 
-    Under the null a question's difference between two models is as likely as its negative, so prompt and question need
-    no model of their own. Weights of questions are put into the differences; 0 where one does not enter. p is the share
-    of sign vectors with an absolute sum at least as large, the observed one counted: all of them up to ``EXACT``
-    questions, else as many as ``flips``, the same for every comparison.
-
-    Source: Fisher (1935); Phipson and Smyth (2010) for the observed one counted.
+    Under the null a question's difference between two models is as likely as its negative. Weights of questions are put
+    into the differences; 0 where one does not enter. p is the share of sign vectors with an absolute sum at least as
+    large, the observed one counted: all of them up to ``EXACT`` questions, else as many as ``flips``, the same for
+    every comparison. Source: Fisher (1935); Phipson and Smyth (2010) for the observed one counted.
 
     >>> sign_flip([1., 2., 3.], np.random.default_rng(0)).tolist()   # 2 of 8 sign vectors
     [0.25]
     """
     array = np.asarray(differences, dtype=np.float64)
     columns = array[:, None] if array.ndim == 1 else array
-    if np.isnan(columns).any():
-        raise ValueError("differences must not be nan: a question that does not enter has 0")
     asked, comparisons = columns.shape
-    observed = np.abs(columns.sum(axis=0))
     # equal sums must count as equal whatever the order of addition
-    bound = observed - 1e-12 * np.abs(columns).sum(axis=0)
+    bound = np.abs(columns.sum(axis=0)) - 1e-12 * np.abs(columns).sum(axis=0)
     if asked <= EXACT:
         signs = 1.0 - 2.0 * ((np.arange(2**asked)[:, None] >> np.arange(asked)) & 1)
         p = (np.abs(signs @ columns) >= bound).mean(axis=0)
@@ -90,8 +83,8 @@ def participants_apart(left_out: Sequence[Floats], signs: ArrayLike, differences
             spread[model, np.flatnonzero(answered)] = np.sqrt(1 - 1 / people[model]) * apart
     alone, summed = spread.reshape(len(people), -1), spread.sum(axis=2)
     together = summed @ summed.T - alone @ alone.T
-    beyond = np.einsum("cm,mn,cn->c", weighing, together, weighing)
-    over_questions, beyond = (by_question**2).sum(axis=0), np.maximum(beyond, 0.0)
+    beyond = np.maximum(np.einsum("cm,mn,cn->c", weighing, together, weighing), 0.0)
+    over_questions = (by_question**2).sum(axis=0)
     variance = over_questions + beyond
     least = np.where((weighing != 0) & (people > 1), people, np.inf).min(axis=1, initial=np.inf)
     shaky = over_questions**2 / max(len(by_question), 1) + beyond**2 / np.maximum(least - 1, 1)
@@ -123,8 +116,6 @@ def benjamini_hochberg(p: ArrayLike) -> Floats:
 def _adjusted(p: ArrayLike, adjust: Callable[[Floats], Floats]) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))
-    if np.any((values[known] < 0) | (values[known] > 1)):
-        raise ValueError(f"p must be in [0, 1], got {values[known].min():g} to {values[known].max():g}")
     order = known[np.argsort(values[known], kind="stable")]
     adjusted = np.full_like(values, np.nan)
     adjusted[order] = np.minimum(adjust(values[order]), 1.0)
@@ -156,17 +147,17 @@ def places(values: Sequence[float], apart: Bools) -> tuple[Place, ...]:
     [(1, 2, 1), (1, 3, 1), (2, 3, 2)]
     """
     figures = np.asarray(values, dtype=np.float64)
-    order = np.argsort(figures, kind="stable")
-    group, head, groups = 1, int(order[0]) if len(order) else 0, np.ones(len(figures), dtype=np.int64)
-    for model in order.tolist():
+    order = np.argsort(figures, kind="stable").tolist()
+    group, head, groups = 1, order[0] if order else 0, np.ones(len(figures), dtype=np.int64)
+    for model in order:
         if apart[head, model]:
             group, head = group + 1, model
         groups[model] = group
-    closer = apart & (figures[None, :] < figures[:, None])
-    further = apart & (figures[None, :] > figures[:, None])
+    closer = (apart & (figures[None, :] < figures[:, None])).sum(axis=1).tolist()
+    further = (apart & (figures[None, :] > figures[:, None])).sum(axis=1).tolist()
     return tuple(
-        Place(first=1 + int(closer[m].sum()), last=len(figures) - int(further[m].sum()), group=int(groups[m]))
-        for m in range(len(figures))
+        Place(first=1 + before, last=len(figures) - after, group=of)
+        for before, after, of in zip(closer, further, groups.tolist(), strict=True)
     )
 
 
@@ -226,7 +217,10 @@ def summarise(sample: ArrayLike) -> Summary:
 def compare(first: Summary, second: Summary) -> TwoSamples:
     """Compare two samples by their summaries; a positive t means that the first mean is the larger.
 
-    Source: Liu et al. (2025), Eq. 7 and Table 3 (US row); Welch (1947); Hedges (1981).
+    With m = n1 + n2 - 2, Hedges' g is (1 - 3 / (4 m - 1)) times the difference in pooled standard deviations; its 95%
+    interval is g -+ z sqrt((n1 + n2) / (n1 n2) + g^2 / (2 (n1 + n2))).
+
+    Source: Liu et al. (2025), Eq. 7 and Table 3 (US row); Welch (1947); Hedges (1981); Borenstein et al. (2009), ch. 4.
 
     >>> found = compare(Summary(mean=1.28, sd=.50, n=27), Summary(mean=.93, sd=.34, n=27))
     >>> round(found.pooled.t, 4), round(found.pooled.sed, 5), found.pooled.df, round(found.pooled.p, 6)
@@ -234,21 +228,24 @@ def compare(first: Summary, second: Summary) -> TwoSamples:
     >>> round(found.welch.df, 3), round(found.welch.p, 6), round(found.effect.g, 4)
     (45.809, 0.004264, 0.8068)
     """
-    if min(first.sd, second.sd) < 0:
-        raise ValueError(f"a standard deviation must be at least 0, got {min(first.sd, second.sd):g}")
-    m = first.n + second.n - 2
     if min(first.n, second.n) < 2:
         few = TTest(reason="fewer than 2 values in a sample")
         return TwoSamples(first=first, second=second, pooled=few, welch=few, effect=Effect())
-    difference, variance = first.mean - second.mean, _pooled_variance(first, second)
+    difference, m = first.mean - second.mean, first.n + second.n - 2
+    variance = ((first.n - 1) * first.sd**2 + (second.n - 1) * second.sd**2) / m
     one, two = first.sem**2, second.sem**2
     spread = one**2 / (first.n - 1) + two**2 / (second.n - 1)
+    effect = Effect()
+    if variance > 0:
+        g, total = (1 - 3 / (4 * m - 1)) * difference / sqrt(variance), first.n + second.n
+        half = float(ndtri(0.975)) * sqrt(total / (first.n * second.n) + g**2 / (2 * total))
+        effect = Effect(g=g, low=g - half, high=g + half)
     return TwoSamples(
         first=first,
         second=second,
         pooled=_test(difference, sqrt(variance * (1 / first.n + 1 / second.n)), float(m)),
         welch=_test(difference, sqrt(one + two), (one + two) ** 2 / spread if spread else float(m)),
-        effect=hedges_g(first, second),
+        effect=effect,
     )
 
 
@@ -262,29 +259,6 @@ def _test(difference: float, sed: float, df: float) -> TTest:
         return TTest(df=df, sed=0.0, reason="neither sample varies")
     t = difference / sed
     return TTest(t=t, df=df, sed=sed, p=float(2 * stdtr(df, -abs(t))))
-
-
-def _pooled_variance(first: Summary, second: Summary) -> float:
-    return ((first.n - 1) * first.sd**2 + (second.n - 1) * second.sd**2) / (first.n + second.n - 2)
-
-
-def hedges_g(first: Summary, second: Summary) -> Effect:
-    """Difference of the means in pooled standard deviations, corrected for small samples, with its 95% interval.
-
-    g = J d, J = 1 - 3 / (4 m - 1), m = n1 + n2 - 2; the interval is
-    g -+ z sqrt((n1+n2)/(n1 n2) + g^2 / (2 (n1+n2))).
-
-    Source: Hedges (1981); Borenstein et al. (2009), ch. 4.
-
-    >>> round(hedges_g(Summary(mean=1.35, sd=.74, n=27), Summary(mean=.92, sd=.33, n=27)).g, 4)
-    0.7396
-    """
-    variance, m = _pooled_variance(first, second), first.n + second.n - 2
-    if variance == 0:
-        return Effect()
-    g = (1 - 3 / (4 * m - 1)) * (first.mean - second.mean) / sqrt(variance)
-    half = float(ndtri(0.975)) * sqrt((first.n + second.n) / (first.n * second.n) + g**2 / (2 * (first.n + second.n)))
-    return Effect(g=g, low=g - half, high=g + half)
 
 
 def spearman(first: ArrayLike, second: ArrayLike) -> tuple[float, float]:

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, lgamma
+from math import exp, lgamma, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.metrics.aggregate import Bools, Floats, mean_known
 from defsurvey.reports.metrics.comparisons import LEVEL, REARRANGEMENTS
 from defsurvey.reports.metrics.intervals import Interval, weights_of
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class Axis:
     least: float  #: the smallest p that there could have been, by participants and rearrangements; nan for one level
 
 
-def pickable(values: ArrayLike) -> NDArray[np.bool_]:
+def pickable(values: ArrayLike) -> Bools:
     """Who may be best or worst: participants (P,) with values (P, Q) for half of the questions that anybody has.
 
     The mean of an answer or two is extreme for want of others.
@@ -68,22 +66,17 @@ def extremes(values: ArrayLike, *, seed: int, draws: int = 2_000) -> tuple[Extre
     """
     array = np.asarray(values, dtype=np.float64)
     means = np.where(pickable(array), mean_known(array), np.nan)
-    if np.isnan(means).all():
-        raise ValueError("no participant has a value for half of the questions")
-    found = []
-    for participant in (int(np.nanargmin(means)), int(np.nanargmax(means))):
-        interval = _over_questions(array[participant][~np.isnan(array[participant])], seed, draws)
-        found.append(Extreme(participant=participant, value=float(means[participant]), interval=interval))
-    return found[0], found[1]
 
+    def at(participant: int) -> Extreme:
+        known = array[participant][~np.isnan(array[participant])]
+        interval = Interval(reason="one question")
+        if len(known) > 1:
+            resampled = weights_of(len(known), draws, seed) @ known / len(known)
+            low, high = np.quantile(resampled, [0.025, 0.975]).tolist()
+            interval = Interval(low=low, high=high)
+        return Extreme(participant=participant, value=float(means[participant]), interval=interval)
 
-def _over_questions(known: Floats, seed: int, draws: int) -> Interval:
-    """Interval of a mean over questions, which are resampled."""
-    if len(known) < 2:
-        return Interval(reason="one question")
-    weights = weights_of(len(known), draws, seed)
-    low, high = np.quantile(weights @ known / len(known), [0.025, 0.975])
-    return Interval(low=float(low), high=float(high))
+    return at(int(np.nanargmin(means))), at(int(np.nanargmax(means)))
 
 
 def axis_of(
@@ -110,16 +103,13 @@ def axis_of(
         return Axis(levels=found, p=np.nan, least=np.nan)
     member = (place[:, None] == np.arange(len(names))).astype(np.float64)
     size = member.sum(axis=0)
-
-    def between(rows: Floats) -> Floats:
-        return np.asarray(((rows @ member) ** 2 / size).sum(axis=-1), dtype=np.float64)
-
-    observed = float(between(figures[None])[0])
+    observed = float(((figures @ member) ** 2 / size).sum())
     drawn = above = 0
     while drawn < rearrangements and (drawn == 0 or (1 + above) / (1 + drawn) <= LEVEL):
         part = min(REARRANGEMENTS, rearrangements - drawn)
         shuffled = rng.permuted(np.broadcast_to(figures, (part, len(figures))), axis=1)
-        above += int((between(shuffled) >= observed - 1e-12 * abs(observed)).sum())
+        between = ((shuffled @ member) ** 2 / size).sum(axis=-1)
+        above += int((between >= observed - 1e-12 * abs(observed)).sum())
         drawn += part
     least = max(1 / (1 + rearrangements), _alike(size.astype(np.int64).tolist()))
     return Axis(levels=found, p=(1 + above) / (1 + drawn), least=least)
@@ -133,9 +123,8 @@ def _alike(sizes: Sequence[int]) -> float:
 
 
 def _level(name: float, figures: Floats) -> Level:
-    mean, n = float(figures.mean()), len(figures)
-    if n < 2:
-        return Level(level=name, participants=n, mean=mean, interval=Interval(reason="one participant"))
-    half = float(stdtrit(n - 1, 0.975)) * float(figures.std(ddof=1)) / np.sqrt(n)
-    interval = Interval(low=mean - float(half), high=mean + float(half))
+    mean, n, interval = float(figures.mean()), len(figures), Interval(reason="one participant")
+    if n > 1:
+        half = float(stdtrit(n - 1, 0.975)) * float(figures.std(ddof=1)) / sqrt(n)
+        interval = Interval(low=mean - half, high=mean + half)
     return Level(level=name, participants=n, mean=mean, interval=interval)

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+
+from defsurvey.reports.metrics.aggregate import Bools, Floats, ratio
 
 #: Shuffles of each control.
 SHUFFLES = 1999
@@ -28,11 +30,11 @@ _BULLET = re.compile(r"^[\s\-*•·(\[]*(?:\d+|[A-Za-z])\s*[:.)\]：、]\s*|^[\s
 class Recalled:
     """How near completions come to their own question's options; nan where ``reason`` says why."""
 
-    own: NDArray[np.float64]  #: (q,) similarity to the question's own options, in [0, 1]
-    others: NDArray[np.float64]  #: (q,) mean similarity to other questions' options
-    p: NDArray[np.float64]  #: (q,) share of other questions whose options are as near; the smallest is 1/(others + 1)
-    nearest: NDArray[np.bool_]  #: (q,) whether no other question's options are as near
-    verbatim: NDArray[np.bool_]  #: (q,) whether the similarity is at least ``VERBATIM``
+    own: Floats  #: (q,) similarity to the question's own options, in [0, 1]
+    others: Floats  #: (q,) mean similarity to other questions' options
+    p: Floats  #: (q,) share of other questions whose options are as near; the smallest is 1/(others + 1)
+    nearest: Bools  #: (q,) whether no other question's options are as near
+    verbatim: Bools  #: (q,) whether the similarity is at least ``VERBATIM``
     mean_own: float
     mean_others: float = np.nan  #: mean over shuffles of all questions
     p_all: float = np.nan  #: share of shuffles in which the completions come as near
@@ -43,10 +45,10 @@ class Recalled:
 class Guessed:
     """How near percentages come to the published ones; errors are mean absolute ones, in percentage points."""
 
-    error: NDArray[np.float64]  #: (q,)
-    shuffled: NDArray[np.float64]  #: (q,) mean error against the published percentages dealt out anew to the options
-    p: NDArray[np.float64]  #: (q,) share of shuffles that are as near
-    close: NDArray[np.bool_]  #: (q,) whether the error is at most ``CLOSE``
+    error: Floats  #: (q,)
+    shuffled: Floats  #: (q,) mean error against the published percentages dealt out anew to the options
+    p: Floats  #: (q,) share of shuffles that are as near
+    close: Bools  #: (q,) whether the error is at most ``CLOSE``
     mean_error: float = np.nan
     mean_shuffled: float = np.nan
     p_all: float = np.nan  #: share of shuffles of all questions whose mean error is as small
@@ -89,27 +91,19 @@ def recalled(similarities: ArrayLike, alike: ArrayLike, rng: np.random.Generator
     >>> float(found.mean_own), round(float(found.p[0]), 3), found.p_all
     (1.0, 0.05, 0.0005)
     """
-    near, same = np.asarray(similarities, dtype=np.float64), np.asarray(alike, dtype=bool)
-    if near.ndim != 2 or near.shape[0] != near.shape[1] or near.shape != same.shape:
-        raise ValueError(f"similarities and alike must be square and equal, got shapes {near.shape} and {same.shape}")
-    if np.isnan(near).any():
-        unknown = int(np.isnan(near).any(axis=0).argmax())
-        raise ValueError(f"similarities must be numbers, got nan for question {unknown}")
-    count, own, controls = near.shape[0], np.diagonal(near), ~same
-    others, as_near = controls.sum(axis=1), (controls & (near >= own[:, None])).sum(axis=1)
-    with np.errstate(invalid="ignore"):
-        mean_others = np.where(controls, near, 0.0).sum(axis=1) / others
+    near, controls = np.asarray(similarities, dtype=np.float64), ~np.asarray(alike, dtype=bool)
+    count, own, others = near.shape[0], np.diagonal(near), controls.sum(axis=1)
+    as_near = (controls & (near >= own[:, None])).sum(axis=1)
     found = Recalled(
         own=own,
-        others=mean_others,
+        others=ratio(np.where(controls, near, 0.0).sum(axis=1), others),
         p=np.where(others > 0, (1 + as_near) / (1 + others), np.nan),
         nearest=(others > 0) & (as_near == 0),
         verbatim=own >= VERBATIM,
         mean_own=float(own.mean()) if count else np.nan,
-        reason="" if others.any() else "no two questions with different options",
     )
-    if found.reason:
-        return found
+    if not others.any():
+        return replace(found, reason="no two questions with different options")
     rows = np.arange(count)
     shuffled = np.array([near[rows, rng.permutation(count)].mean() for _ in range(SHUFFLES)])
     p_all = float((1 + (shuffled >= own.mean()).sum()) / (1 + SHUFFLES))
@@ -123,13 +117,12 @@ def guessed(told: Sequence[ArrayLike], published: Sequence[ArrayLike], rng: np.r
     >>> float(found.error[0]), bool(found.close[0]), bool(0.03 < found.p[0] < 0.06)
     (0.0, True, True)
     """
-    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(told, published, strict=False)]
-    if len(told) != len(published) or any(a.shape != b.shape or a.ndim != 1 for a, b in pairs):
-        raise ValueError("percentages told and published must have the same questions and options")
-    if not pairs:
+    if not told:
         none = np.empty(0)
-        why = "no percentages that can be read"
-        return Guessed(error=none, shuffled=none, p=none, close=none.astype(bool), reason=why)
+        return Guessed(
+            error=none, shuffled=none, p=none, close=none.astype(bool), reason="no percentages that can be read"
+        )
+    pairs = [(np.asarray(a, np.float64), np.asarray(b, np.float64)) for a, b in zip(told, published, strict=True)]
     error = np.array([np.abs(a - b).mean() for a, b in pairs])
     shuffles = np.stack([np.abs(a - rng.permuted(np.tile(b, (SHUFFLES, 1)), axis=1)).mean(axis=1) for a, b in pairs])
     slack = 1e-9  # equal errors must count as equal whatever the order in which they were summed

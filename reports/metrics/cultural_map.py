@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import chdtri, fdtri
 
-Floats = NDArray[np.float64]
+from defsurvey.reports.metrics.aggregate import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +49,6 @@ def principal_components(scores: ArrayLike, *, right: int | None = None, left: S
     ([1.4142, -1.4142, 0.0], [1.0, 0.0])
     """
     array = np.asarray(scores, dtype=np.float64)
-    if array.ndim != 2 or min(array.shape) < 2:
-        raise ValueError(f"scores must have at least 2 rows and 2 columns, got shape {array.shape}")
-    if np.isnan(array).any():
-        raise ValueError("scores must be complete: leave out rows and columns with nan first")
     mean = array.mean(axis=0)
     _, lengths, axes = np.linalg.svd(array - mean, full_matrices=False)
     loadings = axes[:2].copy()
@@ -123,11 +119,11 @@ class Arrow:
     """From one culture to another, of one subject, against the same of people."""
 
     cosine: float  #: in all dimensions, in [-1, 1]; nan where an arrow has no length
-    cosine_low: float  #: 95% interval of the cosine, noise taken off; nan where the way is no longer than chance
-    cosine_high: float
+    cosine_low: float = np.nan  #: 95% interval of the cosine, noise taken off; nan where the way is but chance's
+    cosine_high: float = np.nan
     length_ratio: float  #: in all dimensions, as measured; 1: as far apart as people
     length_free: float  #: the same, noise taken off the squared length; 0 where nothing is left
-    way: Way
+    way: Way = Way.UNKNOWN
     map_cosine: float  #: on the map, as drawn
     map_length_ratio: float
 
@@ -145,28 +141,19 @@ def arrow(model: ArrayLike, people: ArrayLike, components: Components, noise: Ar
     (1.0, 2.0, 1.997, 'as people do', 2.0)
     """
     one, two = (np.diff(np.asarray(ends, dtype=np.float64), axis=0)[0] for ends in (model, people))
-    cosine, ratio = _against(one, two)
+    cosine, free = _against(one, two)
     map_cosine, map_ratio = _against(components.loadings @ one, components.loadings @ two)
-    low = high = np.nan
-    free, way = ratio, Way.UNKNOWN
-    if noise is not None:
-        drawn = np.asarray(noise, dtype=np.float64)
-        squared = (drawn**2).sum(axis=-1)
-        measure = float(np.linalg.norm(two))
-        free = float(np.sqrt(max(one @ one - squared.mean(), 0.0))) / measure if measure > 0 else np.nan
-        if measure > 0 and one @ one > np.quantile(squared, LEVEL):
-            low, high = _cosines(one + drawn, two / measure, 2 * float(squared.mean()))
-            way = _way(low, high)
-    return Arrow(
-        cosine=cosine,
-        cosine_low=low,
-        cosine_high=high,
-        length_ratio=ratio,
-        length_free=free,
-        way=way,
-        map_cosine=map_cosine,
-        map_length_ratio=map_ratio,
-    )
+    found = Arrow(cosine=cosine, length_ratio=free, length_free=free, map_cosine=map_cosine, map_length_ratio=map_ratio)
+    measure = float(np.linalg.norm(two))
+    if noise is None or measure == 0:
+        return found
+    drawn = np.asarray(noise, dtype=np.float64)
+    squared = (drawn**2).sum(axis=-1)
+    found = replace(found, length_free=float(np.sqrt(max(one @ one - squared.mean(), 0.0))) / measure)
+    if one @ one <= np.quantile(squared, LEVEL):
+        return found
+    low, high = _cosines(one + drawn, two / measure, 2 * float(squared.mean()))
+    return replace(found, cosine_low=low, cosine_high=high, way=_way(low, high))
 
 
 def _cosines(ways: Floats, along: Floats, noise: float) -> tuple[float, float]:

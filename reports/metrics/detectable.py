@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from defsurvey.reports.metrics.aggregate import Grouping, headline_weights
+from defsurvey.reports.metrics.aggregate import Bools, Grouping, headline_weights
 from defsurvey.reports.metrics.divergence import corrected_kl
 
 #: Two-sided level of the test, and the probability with which a true difference is to be found.
@@ -20,7 +20,7 @@ ENOUGH = 0.95
 def detectable_difference(
     shares: ArrayLike,
     n_human: ArrayLike,
-    offered: NDArray[np.bool_],
+    offered: Bools,
     grouping: Grouping,
     *,
     n: int,
@@ -36,24 +36,16 @@ def detectable_difference(
     is brought down to ``answers``, at least 2; questions are taken as they are.
 
     Source: Cohen (1988), section 2.2, for the sum of both quantiles; the test is ``comparisons.participants_apart``.
-
-    >>> lone = np.zeros(1, np.int64)
-    >>> one = Grouping(question=lone, questions=1, dimension=lone, dimensions=1, by_dimension=True)
-    >>> people = [[0.5, 0.3, 0.2]], [1000], np.ones((1, 3), bool), one
-    >>> found = [detectable_difference(*people, n=n, answers=10) for n in (20, 80)]
-    >>> found[0] > 2 * found[1] > 0
-    True
     """
     known = ~np.isnan(np.asarray(shares, dtype=np.float64)).any(axis=-1) & grouping.headline
     if not known.any():
         return float("nan")
     people, asked = np.asarray(shares, dtype=np.float64)[known], np.asarray(n_human, dtype=np.float64)[known]
-    mask, weights = offered[known], headline_weights(grouping.of(known))
     rng = np.random.default_rng(seed)
     counts = np.concatenate([rng.multinomial(n, row / row.sum(), size=draws) for row in people])  # item by item
-    behind = (np.repeat(each, draws, axis=0) for each in (people, asked, mask))
-    shares_of, people_of, offered_of = behind
-    figures = weights @ corrected_kl(counts, shares_of, people_of, offered_of, answers).reshape(len(people), draws)
+    shares_of, people_of, offered_of = (np.repeat(each, draws, axis=0) for each in (people, asked, offered[known]))
+    values = corrected_kl(counts, shares_of, people_of, offered_of, answers).reshape(len(people), draws)
+    figures = headline_weights(grouping.of(known)) @ values
     spread = figures.std(ddof=1) * np.sqrt(2)
     return float((ndtri(1 - LEVEL / 2) + ndtri(POWER)) * spread)
 

@@ -1,10 +1,9 @@
 """How far a model's answers lie from what people answered, per item.
 
-An *item* is one set of exclusive categories: the options of a question, or, for one option of a
-multiple-choice question, (not chosen, chosen). Items of different size share one array of K
-columns; ``offered`` says which columns an item has, and the others hold zeros.
-
-Natural logarithm throughout. An item without a valid answer, or without a reference, is nan.
+An *item* is one set of exclusive categories: the options of a question, or, for one option of a multiple-choice
+question, (not chosen, chosen). Items of different size share one array of K columns; ``offered`` says which columns an
+item has, and the others hold zeros. Natural logarithm throughout. An item without a valid answer, or without a
+reference, is nan.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import entr, gammaln, rel_entr, xlog1py, xlogy
+
+from defsurvey.reports.metrics.aggregate import Bools, Floats, ratio
 
 #: Added to every category by Jeffreys' prior.
 PRIOR = 0.5
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +43,10 @@ class PaperValues:
     reason: str = ""
 
 
-def _checked(name: str, values: ArrayLike) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if np.any(array < 0):
-        raise ValueError(f"{name} must be at least 0, got {np.nanmin(array):g}")
-    return array
-
-
-def _distribution(name: str, values: ArrayLike) -> Floats:
-    """Normalised over the last axis; nan where it sums to 0."""
-    array = _checked(name, values)
-    total = array.sum(axis=-1, keepdims=True)
-    return np.asarray(np.divide(array, total, out=np.full_like(array, np.nan), where=total > 0), dtype=np.float64)
+def shares_of(weights: ArrayLike) -> Floats:
+    """Counts or shares made to sum to 1 over the last axis; nan where they sum to 0."""
+    array = np.asarray(weights, dtype=np.float64)
+    return ratio(array, array.sum(axis=-1, keepdims=True))
 
 
 def _relative_entropy(p: Floats, q: Floats) -> Floats:
@@ -74,25 +64,19 @@ def plug_in_kl(counts: ArrayLike, shares: ArrayLike) -> Floats:
     >>> round(float(plug_in_kl([0, 3, 12, 5], [.911, .071, .016, .002])), 4)
     3.4939
     """
-    return _relative_entropy(_distribution("counts", counts), _distribution("shares", shares))
+    return _relative_entropy(shares_of(counts), shares_of(shares))
 
 
 def jeffreys(counts: ArrayLike, offered: ArrayLike | None = None) -> Floats:
     """Shares under Jeffreys' prior, (c + 1/2) / (n + k/2), zero where a column is not ``offered``."""
-    array = _checked("counts", counts)
-    mask = np.broadcast_to(np.True_ if offered is None else np.asarray(offered, dtype=bool), array.shape)
-    raised = np.where(mask, array + PRIOR, 0.0)
+    array = np.asarray(counts, dtype=np.float64)
+    raised = np.where(True if offered is None else np.asarray(offered, dtype=bool), array + PRIOR, 0.0)
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def smoothed_reference(shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
-    """Shares (..., K) of a reference of n people (...) under Jeffreys' prior; a row of nan gives nan.
-
-    >>> smoothed_reference([.75, .25], 4).tolist()
-    [0.7, 0.3]
-    """
-    n = np.asarray(n_human, dtype=np.float64)[..., None]
-    return jeffreys(_distribution("shares", shares) * n, offered)
+    """Shares (..., K) of a reference of n people (...) under Jeffreys' prior; a row of nan gives nan."""
+    return jeffreys(shares_of(shares) * np.asarray(n_human, dtype=np.float64)[..., None], offered)
 
 
 def smoothed_kl(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike | None = None) -> Floats:
@@ -114,16 +98,9 @@ def wasserstein(counts: ArrayLike, shares: ArrayLike, offered: ArrayLike | None 
     >>> round(float(wasserstein([0, 3, 12, 5], [.911, .071, .016, .002])), 5)
     0.66367
     """
-    p, q = _distribution("counts", counts), _distribution("shares", shares)
-    steps = _steps(p, offered)
-    return np.asarray(np.abs(np.cumsum(p - q, axis=-1))[..., :-1].sum(axis=-1) / steps, dtype=np.float64)
-
-
-def _steps(counts: Floats, offered: ArrayLike | None) -> NDArray[np.int64]:
-    size = np.asarray(counts.shape[-1] if offered is None else np.asarray(offered, dtype=bool).sum(axis=-1))
-    if np.any(size < 2):
-        raise ValueError(f"an item must have at least 2 categories, got {int(size.min())}")
-    return np.asarray(size - 1, dtype=np.int64)
+    apart = np.cumsum(shares_of(counts) - shares_of(shares), axis=-1)
+    size = apart.shape[-1] if offered is None else np.asarray(offered, dtype=bool).sum(axis=-1)
+    return np.asarray(np.abs(apart)[..., :-1].sum(axis=-1) / (size - 1), dtype=np.float64)
 
 
 def js_distance(counts: ArrayLike, shares: ArrayLike) -> Floats:
@@ -132,7 +109,7 @@ def js_distance(counts: ArrayLike, shares: ArrayLike) -> Floats:
     >>> round(float(js_distance([0, 3, 12, 5], [.911, .071, .016, .002])), 5)
     0.91541
     """
-    p, q = _distribution("counts", counts), _distribution("shares", shares)
+    p, q = shares_of(counts), shares_of(shares)
     middle = (p + q) / 2
     bits = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / (2 * np.log(2))
     return np.asarray(np.sqrt(np.clip(bits, 0.0, 1.0)), dtype=np.float64)
@@ -144,8 +121,7 @@ def total_variation(counts: ArrayLike, shares: ArrayLike) -> Floats:
     >>> round(float(total_variation([0, 3, 12, 5], [.911, .071, .016, .002])), 3)
     0.911
     """
-    p, q = _distribution("counts", counts), _distribution("shares", shares)
-    return np.asarray(np.abs(p - q).sum(axis=-1) / 2, dtype=np.float64)
+    return np.asarray(np.abs(shares_of(counts) - shares_of(shares)).sum(axis=-1) / 2, dtype=np.float64)
 
 
 def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Divergences:
@@ -156,18 +132,14 @@ def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offere
     ([0.0, nan], ('', 'no valid answer'))
     """
     observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-    missing, empty = np.asarray(np.isnan(known).any(axis=-1)), np.asarray(observed.sum(axis=-1) == 0)
-    reasons = tuple(
-        "no reference" if absent else "no valid answer" if none else ""
-        for absent, none in zip(missing.tolist(), empty.tolist(), strict=True)
-    )
+    reasons = np.where(observed.sum(axis=-1) == 0, "no valid answer", "")
     return Divergences(
         plug_in_kl=plug_in_kl(observed, known),
         smoothed_kl=smoothed_kl(observed, known, n_human, offered),
         wasserstein=wasserstein(observed, known, offered),
         js_distance=js_distance(observed, known),
         total_variation=total_variation(observed, known),
-        reasons=reasons,
+        reasons=tuple(np.where(np.isnan(known).any(axis=-1), "no reference", reasons).tolist()),
     )
 
 
@@ -184,39 +156,33 @@ def paper_values(plug_in: ArrayLike, behind: ArrayLike | None = None) -> PaperVa
     """
     values = np.asarray(plug_in, dtype=np.float64)
     infinite, finite = np.isinf(values), np.isfinite(values)
-    known = infinite | finite
-    if not known.any():
-        return PaperValues(values=values, infinite_share=np.nan, reason="no item has a value")
-    counted = known if behind is None else known & np.asarray(behind, dtype=bool)
+    counted = (infinite | finite) & (True if behind is None else np.asarray(behind, dtype=bool))
     share = float(infinite[counted].mean()) if counted.any() else np.nan
-    if not finite.any():
-        nothing = np.full_like(values, np.nan)
-        why = "every value is infinite: no largest finite one"
-        return PaperValues(values=nothing, infinite_share=share, reason=why)
-    replaced = np.where(infinite, values[finite].max() + 1.0, values)
-    return PaperValues(values=replaced, infinite_share=share)
+    if finite.any():
+        return PaperValues(values=np.where(infinite, values[finite].max() + 1.0, values), infinite_share=share)
+    reason = "every value is infinite: no largest finite one" if infinite.any() else "no item has a value"
+    return PaperValues(values=np.full_like(values, np.nan), infinite_share=share, reason=reason)
+
+
+def _log_ways(n: ArrayLike, k: ArrayLike) -> Floats:
+    """Logarithm of the number of ways to choose k of n."""
+    total, kept = np.asarray(n, dtype=np.float64), np.asarray(k, dtype=np.float64)
+    return np.asarray(gammaln(total + 1) - gammaln(kept + 1) - gammaln(total - kept + 1), dtype=np.float64)
 
 
 def binomial_masses(n: int, share: ArrayLike) -> Floats:
     """Probability of every count 0..n, shape (..., n + 1), for shares of shape (...)."""
     p, count = np.asarray(share, dtype=np.float64)[..., None], np.arange(n + 1)
-    ways = gammaln(n + 1) - gammaln(count + 1) - gammaln(n - count + 1)
-    return np.asarray(np.exp(ways + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
+    return np.asarray(np.exp(_log_ways(n, count) + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
 
 
 def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
     """Probability of every count 0..n, shape (..., n + 1), of n of ``total`` answers, ``chosen`` (...) alike."""
-    if n > total:
-        raise ValueError(f"cannot keep {n} of {total} answers")
     k, count = np.asarray(chosen, dtype=np.float64)[..., None], np.arange(n + 1)
     possible = (count <= k) & (n - count <= total - k)
     kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
-    logs = _log_ways(k, kept) + _log_ways(total - k, left) - _log_ways(np.asarray(float(total)), np.asarray(float(n)))
+    logs = _log_ways(k, kept) + _log_ways(total - k, left) - _log_ways(total, n)
     return np.where(possible, np.exp(logs), 0.0)
-
-
-def _log_ways(n: Floats, k: Floats) -> Floats:
-    return np.asarray(gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1), dtype=np.float64)
 
 
 @lru_cache(maxsize=256)
@@ -230,24 +196,17 @@ def entropy_terms(n: int) -> Floats:
     >>> entropy_terms(2).round(3).tolist()  # of two answers, one each: 1.386 nats, where the plug-in has 0.693
     [0.0, 0.693, 0.0]
     """
-    if n < 2:
-        raise ValueError(f"n must be at least 2 to leave one out, got {n}")
     count = np.arange(n + 1.0)
     less = np.maximum(count - 1, 0.0) / (n - 1)
     same = np.minimum(count / (n - 1), 1.0)  # beyond it no other answer can be left out
-    terms = np.asarray(
-        n * entr(count / n) - (n - 1) / n * (count * entr(less) + (n - count) * entr(same)), dtype=np.float64
-    )
-    terms.flags.writeable = False
-    return terms
+    terms = n * entr(count / n) - (n - 1) / n * (count * entr(less) + (n - count) * entr(same))
+    return np.asarray(terms, dtype=np.float64)
 
 
 @lru_cache(maxsize=4096)
 def rarefied_terms(total: int, n: int) -> Floats:
     """The mean of :func:`entropy_terms` over all n of ``total`` answers, shape (total + 1,)."""
-    terms = hypergeometric_masses(n, total, np.arange(total + 1)) @ entropy_terms(n)
-    terms.flags.writeable = False
-    return np.asarray(terms, dtype=np.float64)
+    return np.asarray(hypergeometric_masses(n, total, np.arange(total + 1)) @ entropy_terms(n), dtype=np.float64)
 
 
 def corrected_kl(
@@ -257,9 +216,7 @@ def corrected_kl(
 
     Its bias is that of n answers, however many there are: samples of unequal size compare. The human side is smoothed
     by its own number, so that every value is finite; it may be a little below 0. nan where an item has fewer than n.
-    Without n, of all answers that each item has.
-
-    Source: docs/metrics.md, "Order of closeness".
+    Without n, of all answers that each item has. Source: docs/metrics.md, "Order of closeness".
 
     >>> whole = corrected_kl([[0, 0, 0, 20], [0, 0, 0, 10]], [[.5, .3, .15, .05]] * 2, [1e9] * 2, [[True] * 4] * 2, 10)
     >>> whole.round(3).tolist()  # ln 20: always the rarest answer
@@ -271,21 +228,23 @@ def corrected_kl(
     for total in np.unique(totals[totals >= (n or 2)]).tolist():
         here, terms = totals == total, rarefied_terms(total, n) if n else entropy_terms(total)
         entropy[here] = (terms[observed[here]] * mask[here]).sum(axis=-1)
-    return np.asarray(_surprise(observed, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
+    return np.asarray(_surprise(observed, shares, n_human, mask) - entropy, dtype=np.float64)
 
 
 def expected_corrected_kl(
     source: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike, n: int
 ) -> Floats:
-    """What n respondents who answer as ``source`` (I, K) says would score on average, shape (I,).
-
-    >>> people = [[.5, .3, .15, .05]]
-    >>> round(float(expected_corrected_kl(people, people, [1e9], [[True] * 4], 20)[0]), 3)
-    -0.002
-    """
+    """What n respondents who answer as ``source`` (I, K) says would score on average, shape (I,)."""
     p, mask = np.asarray(source, dtype=np.float64), np.asarray(offered, dtype=bool)
     entropy = (binomial_masses(n, np.where(mask, p, 0.0)) @ entropy_terms(n)).sum(axis=-1)
-    return np.asarray(_surprise(p, _logs(shares, n_human, mask)) - entropy, dtype=np.float64)
+    return np.asarray(_surprise(p, shares, n_human, mask) - entropy, dtype=np.float64)
+
+
+def _surprise(answers: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: Bools) -> Floats:
+    """- sum p ln q of counts or shares, q the smoothed reference, shape (I,); nan without one."""
+    given = np.asarray(answers, dtype=np.float64)
+    logs = np.log(np.where(offered, smoothed_reference(shares, n_human, offered), 1.0))
+    return np.asarray(-(given * logs).sum(axis=-1) / np.maximum(given.sum(axis=-1), 1e-300), dtype=np.float64)
 
 
 def without_one(
@@ -309,14 +268,3 @@ def without_one(
         changes[there, category] = divergence(counts[there] - one, shares[there], n_human[there], offered[there])
         changes[there, category] -= whole[there]
     return np.nan_to_num(changes)
-
-
-def _logs(shares: ArrayLike, n_human: ArrayLike, mask: Bools) -> Floats:
-    """Logarithm of the smoothed reference, shape (I, K); nan without one."""
-    return np.log(np.where(mask, smoothed_reference(shares, n_human, mask), 1.0))
-
-
-def _surprise(answers: ArrayLike, logs: Floats) -> Floats:
-    """- sum p ln q of counts or shares, shape (I,)."""
-    given = np.asarray(answers, dtype=np.float64)
-    return np.asarray(-(given * logs).sum(axis=-1) / np.maximum(given.sum(axis=-1), 1e-300), dtype=np.float64)

@@ -8,16 +8,17 @@ where it is not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from itertools import combinations
 from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import gammaln, rel_entr, xlogy
 
-from defsurvey.reports.metrics.divergence import PRIOR, Floats, binomial_masses, smoothed_reference
+from defsurvey.reports.metrics.aggregate import Bools, Floats, Ints
+from defsurvey.reports.metrics.divergence import PRIOR, binomial_masses, smoothed_reference
 
 #: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
 ENUMERATED = 20_000
@@ -71,40 +72,34 @@ class Floor:
 
     shares: Floats  #: the reference's, shape (I, K)
     n_human: Floats  #: shape (I,)
-    offered: NDArray[np.bool_]  #: shape (I, K)
+    offered: Bools  #: shape (I, K)
     source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as ``shares``
     _rows: dict[int, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, n: ArrayLike) -> FloorValues:
         """The floor at each item's own number of valid answers, shape (I,)."""
         wanted = np.asarray(n, dtype=np.int64)
-        found = np.full((4, len(wanted)), np.nan)
+        names = [each.name for each in fields(FloorValues)]
+        found = np.full((len(names), len(wanted)), np.nan)
+        source = self.shares if self.source is None else self.source
         for count in np.unique(wanted[wanted > 0]).tolist():
             here = np.flatnonzero(wanted == count)
-            row = self._rows.setdefault(count, np.full((4, len(wanted)), -1.0))
+            row = self._rows.setdefault(count, np.full(found.shape, -1.0))
             new = here[row[0, here] == -1.0]  # a divergence is never negative: not worked out yet
             if new.size:
-                row[:, new] = self._values(new, count)
+                known = self.shares[new], self.n_human[new], self.offered[new]
+                values = respondents(source[new], *known, count)
+                row[:, new] = np.stack([getattr(values, name) for name in names])
             found[:, here] = row[:, here]
-        return FloorValues(plug_in_kl=found[0], smoothed_kl=found[1], wasserstein=found[2], total_variation=found[3])
-
-    def _values(self, items: NDArray[np.int64], n: int) -> Floats:
-        source = self.shares if self.source is None else self.source
-        values = respondents(source[items], self.shares[items], self.n_human[items], self.offered[items], n)
-        return np.stack([values.plug_in_kl, values.smoothed_kl, values.wasserstein, values.total_variation])
+        return FloorValues(**dict(zip(names, found, strict=True)))
 
     def js_distance(self, item: int, n: int) -> float:
         """Expected Jensen-Shannon distance of n people on one item; nan where n is 0 or there is no reference."""
         known = self.shares[item][self.offered[item]]
         return expected_js_distance(n, tuple(known.tolist())) if n > 0 and not np.isnan(known).any() else np.nan
 
-    def js_distances(self, n: ArrayLike) -> Floats:
-        """The same of every item at its own number of valid answers, shape (I,)."""
-        wanted = np.asarray(n, dtype=np.int64).tolist()
-        return np.array([self.js_distance(item, count) for item, count in enumerate(wanted)])
 
-
-def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArray[np.bool_], n: int) -> FloorValues:
+def respondents(source: Floats, shares: Floats, n_human: Floats, offered: Bools, n: int) -> FloorValues:
     """Expected divergences of n respondents who answer by ``source`` (I, K), ``shares`` if honest.
 
     >>> people = np.array([[.5, .3, .15, .05]])
@@ -112,8 +107,6 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
     >>> round(float(found.plug_in_kl[0]), 5), round(float(found.smoothed_kl[0]), 5)
     (0.08225, 0.061)
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
     masses, known = binomial_masses(n, source), shares[..., None]
     counts, size = np.arange(n + 1), offered.sum(axis=-1)
     smoothed = (counts + PRIOR) / (n + PRIOR * size[:, None, None])
@@ -131,13 +124,11 @@ def respondents(source: Floats, shares: Floats, n_human: Floats, offered: NDArra
 
 
 @lru_cache(maxsize=64)  # the same for every item of that size
-def outcomes(n: int, k: int) -> NDArray[np.int64]:
-    """The outcomes of n answers to k categories, shape (C(n + k - 1, k - 1), k); each row sums to n. Read-only."""
+def outcomes(n: int, k: int) -> Ints:
+    """The outcomes of n answers to k categories, shape (C(n + k - 1, k - 1), k); each row sums to n."""
     bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
     edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
-    counts = np.diff(edges, axis=1) - 1
-    counts.flags.writeable = False
-    return counts
+    return np.diff(edges, axis=1) - 1
 
 
 #: Most outcomes of n answers that are enumerated.
@@ -164,7 +155,7 @@ class GTests:
     """The G-test of a culture's items at any n; the distribution of each (item, n) is worked out once for all cells."""
 
     shares: Floats  #: what people answered, shape (I, K); nan rows have no test
-    offered: NDArray[np.bool_]  #: shape (I, K)
+    offered: Bools  #: shape (I, K)
     _nulls: dict[tuple[int, int], tuple[Floats, Floats]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -182,8 +173,6 @@ class GTests:
         [0.5]
         """
         observed = np.asarray(counts, dtype=np.float64)
-        if np.any(observed < 0) or np.any(observed != np.rint(observed)):
-            raise ValueError("counts must be whole numbers of at least 0")
         n, size = observed.sum(axis=-1).astype(np.int64), self.offered.sum(axis=-1)
         known = (n > 0) & ~np.isnan(self.shares).any(axis=-1)
         g, found = g_statistic(observed, np.where(self.offered, self.shares, 1.0)), np.full(len(n), np.nan)
@@ -194,7 +183,7 @@ class GTests:
             found[item] = above[np.searchsorted(levels, g[item] - EQUAL)] if np.isfinite(g[item]) else above[-1]
         return found
 
-    def _prepare(self, items: NDArray[np.int64], n: int, size: int) -> None:
+    def _prepare(self, items: Ints, n: int, size: int) -> None:
         new = [item for item in items.tolist() if (item, n) not in self._nulls]
         if comb(n + size - 1, size - 1) > GTEST_OUTCOMES:
             for item in new:
@@ -218,24 +207,17 @@ def _weighed(n: int, k: int) -> tuple[Floats, Floats]:
 
 def _enumerated(possible: Floats, ways: Floats, shares: Floats, n: int) -> list[tuple[Floats, Floats]]:
     """Per item: levels of G, ascending, and the probability of at least each; beyond the last, 0."""
-    with np.errstate(divide="ignore"):
-        logs = np.log(shares)
     # an impossible outcome has probability 0: its logarithm need only be small, not infinite times 0
-    logs = np.maximum(logs, -1e6)
-    common = possible @ logs.T
+    common = possible @ np.log(np.maximum(shares, 1e-300)).T
     g = 2 * (xlogy(possible, possible).sum(axis=-1)[:, None] - common) - 2 * n * np.log(n)
-    probability = np.exp(ways[:, None] + common)
     order = np.argsort(g, axis=0)
-    levels, masses = np.take_along_axis(g, order, axis=0), np.take_along_axis(probability, order, axis=0)
-    above = np.cumsum(masses[::-1], axis=0)[::-1]
-    return [
-        (levels[:, item], np.append(np.minimum(above[:, item], 1.0), np.finfo(float).tiny))
-        for item in range(shares.shape[0])
-    ]
+    levels = np.take_along_axis(g, order, axis=0)
+    masses = np.take_along_axis(np.exp(ways[:, None] + common), order, axis=0)
+    above = np.minimum(np.cumsum(masses[::-1], axis=0)[::-1], 1.0)
+    return [(each, np.append(upper, np.finfo(float).tiny)) for each, upper in zip(levels.T, above.T, strict=True)]
 
 
 def _drawn(shares: Floats, n: int, item: int) -> tuple[Floats, Floats]:
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((GTEST_SEED, item, n))))
     levels = np.sort(g_statistic(rng.multinomial(n, shares / shares.sum(), size=DRAWN), shares))
-    above = (1 + np.arange(DRAWN, -1, -1)) / (DRAWN + 1)
-    return levels, above
+    return levels, (1 + np.arange(DRAWN, -1, -1)) / (DRAWN + 1)

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import stdtrit
 
-from defsurvey.reports.metrics.aggregate import Grouping, headline_mean, headline_weights
-from defsurvey.reports.metrics.divergence import PRIOR, Bools, Floats, smoothed_reference
+from defsurvey.reports.metrics.aggregate import Bools, Floats, Grouping, headline_mean, headline_weights
+from defsurvey.reports.metrics.divergence import PRIOR, smoothed_reference
 
 _FEW = "fewer than 2 participants with a valid answer to what the mean is of"
 #: Degrees of freedom from which t is normal.
@@ -43,8 +43,7 @@ def interval(point: float, variance: float, together: float = 0.0, *, participan
     """Interval about a mean divergence, by t on the scale of its root.
 
     ``variance`` is known well; ``together`` is beyond it and only the participants tell of it: it has half the degrees
-    of freedom that a normal sample of them has, since what a participant moves is skewed (docs/metrics.md simulates
-    it).
+    of freedom that a normal sample of them has, since what a participant moves is skewed (docs/metrics.md).
 
     Source: Satterthwaite (1946) for the degrees of freedom.
 
@@ -72,10 +71,6 @@ def independent_variance(counts: Floats, shares: Floats, n_human: Floats, offere
     people's, the variance is (E L^2 - (E L)^2) n / (n + k/2)^2. Near people it is larger than the true one.
 
     Source: Perks (1947) for the prior; the delta method; Efron and Stein (1981) for its bias.
-
-    >>> people, mask = np.array([[.5, .3, .2]]), np.ones((1, 3), bool)
-    >>> bool(independent_variance(np.array([[5, 0, 0]]), people, np.array([1e9]), mask)[0] > 0)
-    True
     """
     n, size = counts.sum(axis=-1, keepdims=True), offered.sum(axis=-1, keepdims=True)
     known = np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)
@@ -101,9 +96,9 @@ def intervals_of_means(points: Floats, variances: Floats, left_out: Floats, grou
     (True, 0.231, 'one question')
     """
     known = ~np.isnan(points) & grouping.headline
+    nothing = Interval(reason="the point itself has no value")
     if not known.any():
-        none = Interval(reason="the point itself has no value")
-        return Intervals(headline=none, two_way=none, by_dimension=(none,) * grouping.dimensions)
+        return Intervals(headline=nothing, two_way=nothing, by_dimension=(nothing,) * grouping.dimensions)
     points, variances, left_out, grouping = points[known], variances[known], left_out[:, known], grouping.of(known)
 
     def of(weights: Floats) -> Interval:
@@ -111,18 +106,13 @@ def intervals_of_means(points: Floats, variances: Floats, left_out: Floats, grou
         moved = _together(left_out[:, behind], weights[behind])
         if moved is None:
             return Interval(reason=_FEW)
-        alone = float((weights**2) @ variances)
-        return interval(float(weights @ points), alone, moved[0], participants=moved[1])
+        return interval(float(weights @ points), float((weights**2) @ variances), moved[0], participants=moved[1])
 
-    def of_dimension(place: int) -> Interval:
-        mine = grouping.dimension == place
-        return of(mine / mine.sum()) if mine.any() else Interval(reason="the point itself has no value")
-
-    headline = headline_weights(grouping)
+    speaking = [grouping.dimension == place for place in range(grouping.dimensions)]
     return Intervals(
-        headline=of(headline),
+        headline=of(headline_weights(grouping)),
         two_way=_both_ways(points, variances, left_out, grouping),
-        by_dimension=tuple(of_dimension(place) for place in range(grouping.dimensions)),
+        by_dimension=tuple(of(mine / mine.sum()) if mine.any() else nothing for mine in speaking),
     )
 
 
@@ -145,10 +135,8 @@ def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Gr
     """For other questions too: their own variance, by the jackknife over questions, in place of the items' own."""
     weights, asked = headline_weights(grouping), np.unique(grouping.question)
     moved = _together(left_out, weights)
-    if moved is None:
-        return Interval(reason=_FEW)
-    if len(asked) < 2:
-        return Interval(reason="one question")
+    if moved is None or len(asked) < 2:
+        return Interval(reason=_FEW if moved is None else "one question")
     together, people = moved
     without = np.where(grouping.question == asked[:, None], np.nan, points)
     over = float(headline_mean(without, grouping).var()) * (len(asked) - 1)
@@ -162,6 +150,4 @@ def _both_ways(points: Floats, variances: Floats, left_out: Floats, grouping: Gr
 def weights_of(units: int, draws: int, seed: int) -> Floats:
     """How often each of n units is in each of B resamples of n, shape (B, n): the same for every cell of a run."""
     drawn = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)
-    weights = drawn.astype(np.float64)
-    weights.flags.writeable = False
-    return weights
+    return drawn.astype(np.float64)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr
 
+from defsurvey.reports.metrics.aggregate import Floats
 from defsurvey.reports.metrics.quality import Rate, wilson_rate
 from defsurvey.storage.runs.judgement import DIMENSIONS, Verdict
 from defsurvey.storage.runs.run import Reply
-
-Floats = NDArray[np.float64]
 
 NAMES = {
     "qc": "question capture",
@@ -26,11 +25,8 @@ NAMES = {
 #: Codes of ``Verdicts.verdict``: the position in this tuple.
 VERDICTS = tuple(Verdict)
 PASS, FAIL, UNSURE = (VERDICTS.index(each) for each in (Verdict.PASS, Verdict.FAIL, Verdict.UNSURE))
-
-
 #: Dimensions of a judge that are about the explanation: conflict with the choice, and false facts.
 ON_EXPLANATIONS = ("cv", "ff")
-_EVERY_DIMENSION = np.arange(len(DIMENSIONS))[:, None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +74,8 @@ def judgeable(verdicts: Verdicts, reply: Reply) -> Verdicts:
     if reply is Reply.FULL:
         return verdicts
     kept = ~np.isin(verdicts.dimension, [DIMENSIONS.index(code) for code in ON_EXPLANATIONS])
-    columns = {field.name: getattr(verdicts, field.name) for field in fields(Verdicts) if field.name != "judge"}
-    return Verdicts(judge=verdicts.judge, **{name: column[kept] for name, column in columns.items()})
+    columns = [field.name for field in fields(Verdicts) if field.name != "judge"]
+    return replace(verdicts, **{name: getattr(verdicts, name)[kept] for name in columns})
 
 
 def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
@@ -96,11 +92,11 @@ def cell_rates(verdicts: Verdicts, cell: int) -> CellRates:
     here = verdicts.cell == cell
     dimension, verdict, weight = verdicts.dimension[here], verdicts.verdict[here], verdicts.weight[here]
     answer, clear = verdicts.answer[here], verdict != UNSURE
-    fail = [_rate(verdict[of] == FAIL, weight[of]) for of in clear & (dimension == _EVERY_DIMENSION)]
+    asked = [clear & (dimension == place) for place in range(len(DIMENSIONS))]
     judged, first, inverse = np.unique(answer[clear], return_index=True, return_inverse=True)
     failed = np.bincount(inverse[verdict[clear] == FAIL], minlength=len(judged)) > 0
     return CellRates(
-        fail=tuple(fail),
+        fail=tuple(_rate(verdict[of] == FAIL, weight[of]) for of in asked),
         answers=len(np.unique(answer)),
         any_fail=_rate(failed, weight[clear][first]),
     )
@@ -143,8 +139,6 @@ def agreement(first: ArrayLike, second: ArrayLike, labels: int) -> Agreement:
     (0.6667, 0.25, 0.4)
     """
     one, two = np.asarray(first, dtype=np.int64), np.asarray(second, dtype=np.int64)
-    if one.shape != two.shape or one.ndim != 1:
-        raise ValueError(f"two judges must label the same answers, got shapes {one.shape} and {two.shape}")
     if one.size == 0:
         return Agreement(reason="no answer was labelled by both")
     observed = float((one == two).mean())

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from math import comb, factorial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-Floats = NDArray[np.float64]
-
+from defsurvey.reports.metrics.aggregate import Bools, Floats, Ints
 
 #: Most answers, to questions on which answers could meet more or less often, of which every way to deal is counted.
 EXACT = 300
@@ -51,12 +50,14 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     (1.0, 0.5, 1.0, 0.333333)
     """
     of, picked, first = (np.asarray(each, dtype=np.int64) for each in (question, chosen, shown))
-    if of.size and (min(picked.min(), first.min()) < 0 or max(picked.max(), first.max()) >= options):
-        raise ValueError(f"options must be in [0, {options - 1}]")
     asked = int(of.max(initial=-1)) + 1
-    n = np.bincount(of, minlength=asked).astype(np.float64)
-    a = np.bincount(of * options + picked, minlength=asked * options).reshape(asked, options).astype(np.float64)
-    b = np.bincount(of * options + first, minlength=asked * options).reshape(asked, options).astype(np.float64)
+
+    def counted(option: Ints) -> Floats:
+        """How often each option is meant, by question, shape (Q, K)."""
+        counts = np.bincount(of * options + option, minlength=asked * options)
+        return counts.reshape(asked, options).astype(np.float64)
+
+    a, b, n = counted(picked), counted(first), np.bincount(of, minlength=asked).astype(np.float64)
     met = np.bincount(of[picked == first], minlength=asked).astype(np.float64)
     several = (n > 1) & (b.max(axis=1, initial=0.0) < n)
     answers = int(n[several].sum())
@@ -82,7 +83,7 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     )
 
 
-def _p(a: Floats, b: Floats, excess: float, z: float, moving: NDArray[np.bool_]) -> float:
+def _p(a: Floats, b: Floats, excess: float, z: float, moving: Bools) -> float:
     """Two-sided p of an excess of matches over their mean, of the questions on which they can be more or fewer."""
     if a[moving].sum() > EXACT:
         return float(2 * ndtr(-abs(z)))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan, sqrt
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import entr, ndtri, stdtrit
 
-Floats = NDArray[np.float64]
+from defsurvey.reports.metrics.aggregate import Floats
+from defsurvey.reports.metrics.divergence import shares_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +47,7 @@ def wilson(count: int, n: int) -> Rate:
     >>> round(rate.share, 4), round(rate.low, 4), round(rate.high, 4)
     (0.308, 0.2553, 0.3662)
     """
-    if not 0 <= count <= n:
-        raise ValueError(f"count must be in [0, {n}], got {count}")
-    if n == 0:
-        return Rate(reason="no answer has ended")
-    return wilson_rate(count / n, float(n), count=count, n=n)
+    return wilson_rate(count / n, float(n), count=count, n=n) if n else Rate(reason="no answer has ended")
 
 
 def wilson_rate(share: float, effective: float, *, count: int, n: int, level: float = 0.95) -> Rate:
@@ -74,10 +71,6 @@ def clustered(counts: ArrayLike, totals: ArrayLike) -> Rate:
     taken, too, where nothing tells the design effect: all answers or none are of the kind, or of one participant.
 
     Source: Kish (1965) for the design effect; Korn and Graubard (1998) for the degrees of freedom.
-
-    >>> apart, together = clustered([1, 2, 1, 2], [10] * 4), clustered([0, 0, 0, 6], [10] * 4)
-    >>> apart.share == together.share, together.high - together.low > apart.high - apart.low
-    (True, True)
     """
     each, of = np.asarray(counts, dtype=np.float64), np.asarray(totals, dtype=np.float64)
     each, of = each[of > 0], of[of > 0]
@@ -107,13 +100,11 @@ def quality(
     (0.8, 0.5)
     """
     given = {"valid": answered, "refused": refused, "unparsable": unparsable, "failed": failed}
-    states = {name: np.asarray(ended, dtype=np.int64) for name, ended in given.items()}
+    states = {name: np.asarray(count, dtype=np.int64) for name, count in given.items()}
     ended = np.sum(list(states.values()), axis=0)
     done = int(ended.sum())
     planned = max(planned, done)
-    rates = {
-        name: clustered(state, ended) if state.ndim else wilson(int(state), done) for name, state in states.items()
-    }
+    rates = {name: clustered(of, ended) if of.ndim else wilson(int(of), done) for name, of in states.items()}
     return Quality(planned=planned, done=done, coverage=done / planned if planned else nan, **rates)
 
 
@@ -149,15 +140,10 @@ def diversity(digest: ArrayLike, question: ArrayLike) -> Diversity:
     _, distinct = np.unique(pairs[0], return_counts=True)
     _, given = np.unique(of, return_counts=True)
     d, maximum = float(np.mean((distinct - 1) / given)), float(np.mean((given - 1) / given))
-    reason = "" if maximum > 0 else "one reply to every question: it cannot differ"
-    return Diversity(
-        d=d if maximum > 0 else np.nan,
-        maximum=maximum,
-        relative=d / maximum if maximum > 0 else np.nan,
-        distinct=int(distinct.sum()),
-        replies=int(replies.size),
-        reason=reason,
-    )
+    found = Diversity(maximum=maximum, distinct=int(distinct.sum()), replies=int(replies.size))
+    if maximum == 0:
+        return replace(found, reason="one reply to every question: it cannot differ")
+    return replace(found, d=d, relative=d / maximum)
 
 
 def effective_options(weights: ArrayLike) -> Floats:
@@ -166,7 +152,4 @@ def effective_options(weights: ArrayLike) -> Floats:
     >>> effective_options([[5, 5, 0], [10, 0, 0], [0, 0, 0]]).round(6).tolist()
     [2.0, 1.0, nan]
     """
-    array = np.asarray(weights, dtype=np.float64)
-    total = array.sum(axis=-1, keepdims=True)
-    shares = np.divide(array, total, out=np.full_like(array, np.nan), where=total > 0)
-    return np.asarray(np.exp(entr(shares).sum(axis=-1)), dtype=np.float64)
+    return np.asarray(np.exp(entr(shares_of(weights)).sum(axis=-1)), dtype=np.float64)

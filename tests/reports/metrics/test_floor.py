@@ -79,9 +79,6 @@ def test_the_floor_is_taken_at_each_items_own_n() -> None:
     assert floor.js_distance(0, 20) == pytest.approx(expected_js_distance(20, tuple(PEOPLE[0])))
     assert np.isnan(floor.js_distance(0, 0))
     assert np.isnan(floor.js_distance(3, 20))
-    distances = floor.js_distances([20, 5, 0, 20])
-    assert distances[:2].tolist() == [floor.js_distance(0, 20), floor.js_distance(1, 5)]
-    assert np.isnan(distances[2:]).all()
 
 
 def p_of(counts: ArrayLike, shares: ArrayLike) -> float:
