@@ -10,16 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
 from defsurvey.storage.errors import BadInput
@@ -115,13 +106,9 @@ class UnknownModel(ModelError):
     """A model was asked for that has no card."""
 
 
-def _is_url(value: str) -> str:
-    try:
-        address = urlsplit(value)
-        valid = re.fullmatch(r"https?://[^\s/@?#]+[^\s@?#]*", value) and address.hostname and address.port != 0
-    except ValueError:  # of brackets without an end, and of ports that are no numbers
-        valid = False
-    if not valid:
+def _is_url(value: object) -> object:
+    address = urlsplit(value) if isinstance(value, str) and re.fullmatch(r"https?://[^\s@?#]+", value) else None
+    if value is not None and (address is None or not address.hostname or address.port == 0):
         raise ValueError(value)
     return value
 
@@ -148,10 +135,6 @@ def _field(default: Any = "", expected: str = "text", pattern: str | None = r"^.
     return Field(default, pattern=pattern, description=expected, **options)
 
 
-def _texts() -> Any:
-    return Field((), strict=False, description='a list of texts such as ["en", "zh"]')
-
-
 def _whole(default: int, most: int) -> Any:
     return Field(default, ge=1, le=most, description=f"a whole number from 1 to {most}")
 
@@ -160,7 +143,8 @@ def _amount(default: float | None, of: str) -> Any:
     return Field(default, ge=0, allow_inf_nan=False, description=f"a finite number of {of}, 0 or more")
 
 
-_Word = Annotated[str, Field(min_length=1)]
+_Words = tuple[Annotated[str, Field(min_length=1)], ...]
+_TEXTS = 'a list of texts such as ["en", "zh"]'
 _TAKES = f"a list of any of {', '.join(dict.fromkeys(name for can in ENGINES.values() for name in can.takes))}"
 _PRICE = "US dollars per million tokens"
 _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", regex_engine="python-re")
@@ -197,20 +181,22 @@ class ModelCard(BaseModel):
     quantisation: Literal["none", "nf4", "gptq"] = "none"
     chat_template: ChatTemplate = "tokenizer"
     template_options: dict[str, Any] = Field({}, description="a table of fields")  #: what else the template is given
-    ends: tuple[_Word, ...] = _texts()  #: tokens that end a reply, besides those that were published as ending it
+    ends: _Words = Field(
+        (), strict=False, description=_TEXTS
+    )  #: tokens that end a reply, besides those that were published as ending it
     #: whether the reply is begun for the model with ``Request.reply_start``
     answer_prefix: bool = Field(False, description="true or false")
     series: str = _field()
     stage: str = _field()  #: of training: base, instruct, chat, ...
     parameters: str = _field("", "a number such as 7B or 135M", r"^\d+(\.\d+)?[BM]$")  #: all experts counted
-    languages: tuple[_Word, ...] = _texts()  #: in which it was trained to be asked
+    languages: _Words = Field((), strict=False, description=_TEXTS)  #: in which it was trained to be asked
     licence: str = _field()
     respondent: Respondent | None = None
     latency_seconds: float = _amount(0.0, "seconds")  #: how long each reply of a respondent takes
     # ``SERVER_FIELDS``, of a model behind a server:
     model: str = _field("", _MODEL)
     #: None: the provider's own
-    base_url: Annotated[str, AfterValidator(_is_url)] | None = _field(None, _URL, None)
+    base_url: Annotated[str | None, BeforeValidator(_is_url)] = _field(None, _URL, None)
     #: variable with the key; None: the provider's usual one, and none for ``base_url``
     key: str | None = _field(None, "the name of an environment variable", r"^[A-Z][A-Z0-9_]*$")
     #: what of a request's decoding the server takes

@@ -13,9 +13,9 @@ from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Survey
 from defsurvey.workers.engines.asking import ask_together
-from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
+from defsurvey.workers.engines.base import Engine, FinishReason, Request
 from defsurvey.workers.simulation.answer_parser import spoken
-from defsurvey.workers.simulation.prompts import UnknownLanguage, fill, option_text
+from defsurvey.workers.simulation.prompts import conversation, fill, of_language, option_text
 
 #: Requests under way at once; a process that is killed loses at most so many.
 BATCH = 16
@@ -65,8 +65,7 @@ def complete(probes: Sequence[Probe], survey: Survey, engine: Engine) -> Iterato
     """
     for start in range(0, len(probes), BATCH):
         batch = probes[start : start + BATCH]
-        prompts = [(Message(role="user", content=probe.prompt),) for probe in batch]
-        requests = [Request(messages=prompt, decoding=_DECODING, seed=0) for prompt in prompts]
+        requests = [Request(messages=conversation(probe.prompt), decoding=_DECODING, seed=0) for probe in batch]
         replies, unavailable = ask_together(engine, requests)
         done: list[Probe] = []
         failures: list[str] = []
@@ -110,11 +109,12 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
         return None
     numbers = [number for number, _ in found.values()]
     one_choice = question.type is not QuestionType.MULTIPLE
-    proportions = max(numbers) <= 1 and any(0 < number < 1 for number in numbers)
-    if one_choice:
-        proportions = abs(100 * sum(numbers) - 100) <= SUM_OFF
     if any(signed for _, signed in found.values()):
         proportions = False
+    elif one_choice:
+        proportions = abs(100 * sum(numbers) - 100) <= SUM_OFF
+    else:
+        proportions = max(numbers) <= 1 and any(0 < number < 1 for number in numbers)
     percentages = {code: found[code][0] * (100 if proportions else 1) for code in question.codes}
     if max(percentages.values()) > 100 or (one_choice and abs(sum(percentages.values()) - 100) > SUM_OFF):
         return None
@@ -122,9 +122,7 @@ def read_percentages(text: str, question: Question) -> dict[int, float] | None:
 
 
 def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | None, language: str) -> Probe:
-    if language not in _prompts():
-        known = ", ".join(sorted(_prompts()))
-        raise UnknownLanguage(f"language {language}: there is no prompt to probe in it, only in {known}")
+    table = of_language(_prompts(), language, "prompt to probe in it")
     return Probe(
         model=model,
         kind=kind,
@@ -132,7 +130,7 @@ def _probe(question: Question, model: str, kind: ProbeKind, culture: Culture | N
         language=language,
         question=question.id,
         prompt=fill(
-            _prompts()[language][kind.value],
+            table[kind.value],
             QUESTION=question.text[language],
             OPTIONS="\n".join(option_text(question, code, language) for code in question.codes),
             COUNTRY=culture.name[language] if culture is not None else "",

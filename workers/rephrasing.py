@@ -19,10 +19,10 @@ from defsurvey.storage.surveys.questions import Tried
 from defsurvey.storage.surveys.survey import Paraphrase, Question, Survey
 from defsurvey.storage.text import control
 from defsurvey.workers.engines.asking import ask_together
-from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.draws import substream
-from defsurvey.workers.simulation.prompts import UnknownLanguage, fill, option_text, words
+from defsurvey.workers.simulation.prompts import conversation, fill, of_language, option_text, words
 
 #: Requests under way at once; a process that is killed loses at most so many wordings.
 BATCH = 16
@@ -91,9 +91,7 @@ def rephrase(order: Order, tried: Sequence[Tried], engine: Engine) -> Iterator[B
     Raises UnknownLanguage, or EngineUnavailable once what had been replied was given back.
     """
     for language in order.languages:
-        if language not in prompts():
-            known = ", ".join(sorted(prompts()))
-            raise UnknownLanguage(f"language {language}: there is no prompt to rephrase in it, only in {known}")
+        of_language(prompts(), language, "prompt to rephrase in it")
     known_words, all_tried = vocabulary_of(order.survey), list(tried)
     for number in range(1, order.count + 1):
         for attempt in range(order.attempts):
@@ -128,8 +126,8 @@ def _ask(
             KNOWN="\n".join(known),
         )
         seed = int(substream(order.seed, "rephrase", name, language, number, attempt).integers(2**63))
-        messages = (Message(role="user", content=text),)
-        asked.append((known, Request(messages=messages, decoding=_AGAIN if attempt else _FIRST, seed=seed)))
+        decoding = _AGAIN if attempt else _FIRST
+        asked.append((known, Request(messages=conversation(text), decoding=decoding, seed=seed)))
     replies, unavailable = ask_together(engine, [request for _, request in asked])
     found: list[Tried] = []
     failures: list[str] = []
@@ -163,9 +161,7 @@ def _key(one: Tried) -> tuple[int, str, str]:
 
 def vocabulary_of(survey: Survey) -> Vocabulary:
     """The words of a survey's questions and options."""
-    wordings = [
-        wording for question in survey.questions for wording in (question.text, *(o.label for o in question.options))
-    ]
+    wordings = [each for q in survey.questions for each in (q.text, *(option.label for option in q.options))]
     return {
         language: {word for wording in wordings for word in _words(wording.get(language, ""))}
         for language in survey.languages

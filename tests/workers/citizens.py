@@ -1,12 +1,19 @@
-"""A small survey of our own and citizens to ask, for the tests of the simulation."""
+"""A small survey of our own, citizens to ask and who answers for them, for the tests of the simulation."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from itertools import count
 
-from defsurvey.storage.runs.run import Cell, Condition, Participant, Protocol
+from defsurvey.storage.runs.run import Cell, CompletedStep, Condition, Participant, Protocol
 from defsurvey.storage.surveys.survey import Culture, Option, Question, QuestionType, Region, Survey
-from defsurvey.workers.simulation.methods import method_of
+from defsurvey.workers.engines.base import NO_DECODING, Completion, Engine, FinishReason, Request, Task
+from defsurvey.workers.engines.scripted import ScriptedEngine
+from defsurvey.workers.models import ModelCard
+from defsurvey.workers.simulation.interview import Step, interview
+from defsurvey.workers.simulation.methods import method_of, questionnaire
 
 DEF = Condition(name="def")
 NONE = Condition(name="none", prompt=False, config=False, memory=False, option_order=False)
@@ -107,3 +114,73 @@ def citizen(
         cell=cell,
         draws=method_of(condition).draw(protocol, condition, culture, index),
     )
+
+
+class Noted:
+    """Notes in memory."""
+
+    def __init__(self, steps: Sequence[CompletedStep] = ()) -> None:
+        self.steps = list(steps)
+
+    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
+        """Those of one answer."""
+        return [step for step in self.steps if (step.item, step.attempt) == (item, attempt)]
+
+    def keep(self, step: CompletedStep) -> None:
+        """At the end."""
+        self.steps.append(step)
+
+
+class Asked(Engine):
+    """A scripted respondent that notes what it is asked and gives up after so many requests.
+
+    ``then`` is given the number of each request, from 1, and its reply, and says what becomes of it; what it raises is
+    raised by ``submit`` or, where it is ``late``, by the future.
+    """
+
+    def __init__(
+        self,
+        rule: str = "uniform",
+        *,
+        gives_up_after: int = 10_000,
+        survey: Survey = SURVEY,
+        then: Callable[[int, Request, Completion], Completion] = lambda _number, _request, said: said,
+        late: bool = False,
+    ) -> None:
+        self._engine = ScriptedEngine(ModelCard(name="m", engine="scripted", respondent=rule), survey)
+        self._left, self._then, self._late = gives_up_after, then, late
+        self.requests: list[Request] = []
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Note it and pass it on."""
+        self.requests.append(request)
+        future: Future[Completion] = Future()
+        said = Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error="no connection")
+        if len(self.requests) <= self._left:
+            said = self._engine.submit(request).result()
+        try:
+            future.set_result(self._then(len(self.requests), request, said))
+        except Exception as error:
+            if not self._late:
+                raise
+            future.set_exception(error)
+        return future
+
+    def describe(self) -> dict[str, str]:
+        """Nothing worth telling."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def tasks(self) -> list[Task]:
+        """What was asked for, in order."""
+        return [request.asked.task for request in self.requests if request.asked is not None]
+
+
+def interviewed(who: Participant, protocol: Protocol, engine: Engine, notes: Noted, *questions: str) -> list[Step]:
+    """All steps of an interview, each look at the clock half a second after the one before."""
+    clock = count(0.0, 0.5)
+    asking = questionnaire(who, survey=SURVEY, questions=questions, protocol=protocol)
+    return list(interview(asking, engine=engine, recall={}, notes=notes, clock=lambda: next(clock)))

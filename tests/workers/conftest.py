@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from defsurvey.storage.database import Database
+from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
@@ -39,18 +41,12 @@ QUALITIES = Question(
     type=QuestionType.MULTIPLE,
     topic="Life",
     text=_both("Which qualities should children learn? Choose up to three.", "孩子应该学习哪些品质？最多选三项。"),
-    options=tuple(
-        Option(code=code, label=_both(english, chinese))
-        for code, (english, chinese) in enumerate(
-            [
-                ("Manners", "礼貌"),
-                ("Independence", "独立"),
-                ("Hard work", "勤奋"),
-                ("Imagination", "想象力"),
-                ("Faith", "信仰"),
-            ],
-            start=1,
-        )
+    options=(
+        Option(code=1, label=_both("Manners", "礼貌")),
+        Option(code=2, label=_both("Independence", "独立")),
+        Option(code=3, label=_both("Hard work", "勤奋")),
+        Option(code=4, label=_both("Imagination", "想象力")),
+        Option(code=5, label=_both("Faith", "信仰")),
     ),
     max_choices=3,
 )
@@ -92,6 +88,14 @@ def small_survey() -> Survey:
             _reference(JUSTIFIABLE, "us", 0.2, 0.6, 0.2),
         ),
     )
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    with Database(f"sqlite:///{tmp_path / 'x.db'}", threads=8, synchronous="off") as opened:
+        migrate(opened)
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,11 +12,17 @@ import pytest
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Backlog
-from defsurvey.storage.schema import migrate
-from defsurvey.workers.runner.participant_runner import Outcome
+from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from defsurvey.workers.runner.queue_affinity import FIRST, MOST, affinity_step, at_once, choose
 from defsurvey.workers.runner.resident import Resident
 from tests.workers.working import add_run, change, make_stage, respondent, rows
+
+
+@pytest.fixture(autouse=True)
+def run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of two models; workers look at the backlogs all the time."""
+    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
+    add_run(database, models=("a", "b"), participants=2)
 
 
 def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
@@ -27,7 +33,6 @@ def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
 @pytest.mark.parametrize(
     ("candidates", "current", "chosen"),
     [
-        ([], "", ""),
         ([], "a", "a"),
         ([backlog("a", 1), backlog("b", 900)], "a", "a"),
         ([backlog("a", 5), backlog("b", 9)], "", "b"),
@@ -35,7 +40,7 @@ def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
         ([backlog("b", 5), backlog("a", 5)], "", "a"),
         ([backlog("b", 5)], "a", "b"),
     ],
-    ids=["nothing", "stays idle", "to the end", "largest", "fewest workers", "by name", "moves on"],
+    ids=["stays idle", "to the end", "largest", "fewest workers", "by name", "moves on"],
 )
 def test_which_model_is_drained_next(candidates: list[Backlog], current: str, chosen: str) -> None:
     """The present one while it has work; then the fewest workers, then the largest backlog, then the name."""
@@ -66,13 +71,17 @@ class Consumer:
         self.heard.append(f"-{queue}")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """A database with a run of two models."""
-    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
-        migrate(opened)
-        add_run(opened, models=("a", "b"), participants=2)
-        yield opened
+@contextmanager
+def listening(stage: ParticipantRunner, *, resident: Resident | None = None, **options: Any) -> Iterator[Consumer]:
+    """A consumer whose step is started."""
+    consumer = Consumer()
+    options = {"database": stage.database, "models": (), "queue_of": str} | options
+    step = affinity_step(stage.leases, resident or stage.resident, **options)(consumer)
+    step.start(consumer)
+    try:
+        yield consumer
+    finally:
+        step.stop(consumer)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -84,134 +93,78 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never was so")
 
 
-def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_changes_its_queue_when_its_model_has_no_work_left(database: Database) -> None:
     """It listens to one queue at a time, and not while a participant of the old model is in flight."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     stage = make_stage(database, {}, [])
-    consumer = Consumer()
-    step = affinity_step(
-        stage.leases, stage.resident, database=database, models=(), queue_of=lambda model: f"q.{model}"
-    )(consumer)
-    step.start(consumer)
-    try:
-        wait_for(lambda: consumer.heard == ["+q.a"])
+    with listening(stage) as consumer:
+        wait_for(lambda: consumer.heard == ["+a"])
         assert stage.leases.model == "a"
         held = stage.ledger.claim(1)
         assert held is not None
         with stage.leases.hold(held):
             change(database, "UPDATE participant SET status = 'finished' WHERE id IN (1, 2)")
             threading.Event().wait(0.1)
-            assert consumer.heard == ["+q.a"]
-        wait_for(lambda: consumer.heard == ["+q.a", "-q.a", "+q.b"])
-        assert consumer.queues == ["q.b"]
+            assert consumer.heard == ["+a"]
+        wait_for(lambda: consumer.heard == ["+a", "-a", "+b"])
         change(database, "UPDATE participant SET status = 'finished'")
         threading.Event().wait(0.1)
-        assert consumer.queues == ["q.b"]
-    finally:
-        step.stop(consumer)
+        assert consumer.queues == ["b"]
 
 
 def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Database) -> None:
     """Celery forgets queues that were added; the model stays the same."""
     stage = make_stage(database, {}, [])
     stage.leases.model = "b"
-    consumer = Consumer()
-    step = affinity_step(
-        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
-    )(consumer)
-    step.start(consumer)
-    step.stop(consumer)
-    assert consumer.heard == ["+q.b"]
+    with listening(stage, models=("b",)) as consumer:
+        pass
+    assert consumer.heard == ["+b"]
 
 
 def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
     """A worker of ``defsurvey run`` does not stay with a model for the sake of another run."""
     add_run(database, "other", models=("b",), participants=1)
-    add_run(database, "third", models=("c",), participants=9)
-    stage = make_stage(database, {}, [])
-    consumer = Consumer()
-    options: dict[str, Any] = {"database": database, "models": (), "queue_of": lambda model: f"q.{model}"}
-    step = affinity_step(stage.leases, stage.resident, **options, run="other")(consumer)
-    step.start(consumer)
-    heard = list(consumer.heard)
-    step.stop(consumer)
-    assert heard == ["+q.b"]
+    with listening(make_stage(database, {}, []), run="other") as consumer:
+        assert consumer.heard == ["+b"]
 
 
-@pytest.mark.parametrize("run", ["other", None])
-def test_a_worker_whose_only_run_is_done_gives_its_memory_back(
-    database: Database, monkeypatch: pytest.MonkeyPatch, run: str | None
-) -> None:
+@pytest.mark.parametrize("run_of_worker", ["other", None])
+def test_a_worker_whose_only_run_is_done_gives_its_memory_back(database: Database, run_of_worker: str | None) -> None:
     """The judge of that run may need it; who works on every run keeps its model for the next one."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     add_run(database, "other", models=("quick",), participants=1)
     stage = make_stage(database, {"quick": respondent("quick")}, [])
-    options: dict[str, Any] = {"database": database, "models": ("quick",), "queue_of": lambda model: f"q.{model}"}
-    consumer = Consumer()
-    step = affinity_step(stage.leases, stage.resident, **options, run=run)(consumer)
-    step.start(consumer)
-    try:
+    with listening(stage, models=("quick",), run=run_of_worker):
         (who,) = [participant for (participant,) in rows(database, "SELECT id FROM participant WHERE run = 'other'")]
         assert stage.simulate(who) is Outcome.FINISHED
-        for _ in range(20 if run is None else 400):
-            if stage.resident.now[1] is None:
-                break
-            threading.Event().wait(0.01)
-        assert (stage.resident.now[1] is None) == (run is not None)
-    finally:
-        step.stop(consumer)
-        stage.close()
+        if run_of_worker is None:
+            threading.Event().wait(0.2)
+            assert stage.resident.now[1] is not None
+        else:
+            wait_for(lambda: stage.resident.now[1] is None)
+    stage.close()
 
 
-def test_only_the_models_that_were_named_are_drained(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_models_that_were_named_are_drained(database: Database) -> None:
     """``--models b``: the work of others is not seen; an outage of the database is waited out."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     change(database, "ALTER TABLE participant RENAME TO away")
-    stage = make_stage(database, {}, [])
-    consumer = Consumer()
-    step = affinity_step(
-        stage.leases, stage.resident, database=database, models=("b",), queue_of=lambda model: f"q.{model}"
-    )(consumer)
-    step.start(consumer)
-    try:
+    with listening(make_stage(database, {}, []), models=("b",)) as consumer:
         threading.Event().wait(0.1)
         assert consumer.heard == []
         change(database, "ALTER TABLE away RENAME TO participant")
-        wait_for(lambda: consumer.heard == ["+q.b"])
-    finally:
-        step.stop(consumer)
+        wait_for(lambda: consumer.heard == ["+b"])
 
 
-@pytest.mark.parametrize(
-    ("engine", "expected"),
-    [
-        (None, FIRST),
-        (object(), FIRST),
-        (SimpleNamespace(at_once=None), FIRST),
-        (SimpleNamespace(at_once=3), 3),
-        (SimpleNamespace(at_once=0), 1),
-        (SimpleNamespace(at_once=10_000), MOST),
-    ],
-    ids=["none", "silent", "says none", "three", "at least one", "at most the threads"],
-)
-def test_the_engine_says_how_many(engine: object | None, expected: int) -> None:
-    """Its own number within bounds; a usual one where it says nothing."""
-    assert at_once(engine) == expected
+@pytest.mark.parametrize(("said", "expected"), [(None, FIRST), (3, 3), (0, 1), (10_000, MOST)])
+def test_the_engine_says_how_many(said: int | None, expected: int) -> None:
+    """Its own number within bounds; a usual one where it says nothing, and where there is no engine."""
+    assert at_once(SimpleNamespace(at_once=said)) == expected
+    assert at_once(None) == at_once(object()) == FIRST
 
 
-def test_a_consumer_is_opened_and_closed_as_engines_come(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_consumer_is_opened_and_closed_as_engines_come(database: Database) -> None:
     """Few at first; then what the first engine has room for, then what the next one has."""
-    monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.005)
-    stage, consumer, resident = make_stage(database, {}, []), Consumer(), SimpleNamespace(now=("", None))
-    options: dict[str, Any] = {"database": database, "models": (), "queue_of": str}
-    step = affinity_step(stage.leases, cast(Resident, resident), **options, by_room=True)(consumer)
-    assert consumer.initial_prefetch_count == FIRST
-    step.start(consumer)
-    try:
+    resident = SimpleNamespace(now=("", None))
+    with listening(make_stage(database, {}, []), resident=cast(Resident, resident), by_room=True) as consumer:
+        assert consumer.initial_prefetch_count == FIRST
         for room in (41, 5):
             resident.now = ("a", SimpleNamespace(at_once=room))
             wait_for(lambda room=room: consumer.qos.value == room)
-    finally:
-        step.stop(consumer)

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from defsurvey.storage.runs.run import AnswerState, Reply
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Option, Question, QuestionType
 from defsurvey.workers.engines.base import FinishReason
-from defsurvey.workers.simulation.answer_parser import Reading, read
+from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read, spoken
 from defsurvey.workers.simulation.prompts import option_text, words
 
 _FILE = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text(encoding="utf-8"))
@@ -129,27 +129,13 @@ def test_any_text_ends_in_one_state(text: str, name: str, language: str) -> None
     assert len(reading.choices) <= question.max_choices
 
 
-_PIECES = [
-    "Answer: ",
-    "答案：",
-    "1",
-    "2",
-    "8",
-    "-",
-    " or ",
-    ", ",
-    "\n",
-    ": ",
-    "Very important",
-    "not ",
-    "非常重要",
-    "分",
-    "/10",
-]
-_PIECES += ["Explanation: ", "(", ")", "Hard work", "Request: ", "选", "三", "7.5", "I would say ", "as an AI ", "."]
+_PIECES = (
+    "Answer: |答案：|1|2|8|-| or |, |\n|: |Very important|not |非常重要|分|/10|Explanation: |(|)|Hard work|Request: "
+)
+_PIECES += "|选|三|7.5|I would say |as an AI |."
 
 
-@given(st.lists(st.sampled_from(_PIECES), max_size=14).map("".join), st.sampled_from(sorted(QUESTIONS)))
+@given(st.lists(st.sampled_from(_PIECES.split("|")), max_size=14).map("".join), st.sampled_from(sorted(QUESTIONS)))
 @settings(max_examples=400, deadline=None)
 def test_a_remembered_answer_is_still_the_answer(text: str, name: str) -> None:
     """What memory keeps of an answer in the asked format is read as the same choice again."""
@@ -159,36 +145,13 @@ def test_a_remembered_answer_is_still_the_answer(text: str, name: str) -> None:
         assert reading.remembered.startswith("Answer: ")
 
 
-_REPEATED = [
-    "a",
-    "1 ",
-    "2. ",
-    "very ",
-    "very important ",
-    "Answer: ",
-    "答案：",
-    "我的",
-    "(",
-    "*",
-    "\n",
-    "- 2\n",
-    "十",
-    "1-",
-]
-_REPEATED += [
-    "1,000,",
-    "error.",
-    "explanation: ",
-    "request:\n",
-    "scale 1 (",
-    "hard work, ",
-    "as an ai ",
-    "一、",
-    "not ",
-]
+_REPEATED = (
+    "a|1 |2. |very |very important |Answer: |答案：|我的|(|*|\n|- 2\n|十|1-|1,000,|error.|explanation: |request:\n"
+)
+_REPEATED += "|scale 1 (|hard work, |as an ai |一、|not "
 
 
-@pytest.mark.parametrize("piece", _REPEATED)
+@pytest.mark.parametrize("piece", _REPEATED.split("|"))
 @pytest.mark.parametrize("name", ["family", "divorce", "qualities"])
 def test_reading_takes_time_in_proportion_to_the_length(piece: str, name: str) -> None:
     """Four times the text takes about four times as long (sixteen would be quadratic), whatever is repeated."""
@@ -211,10 +174,6 @@ def test_memory_keeps_the_first_sentence_of_the_explanation() -> None:
         "**Answer:** 2: Rather important\n\nExplanation: I moved to the U.S. with my wife. We work 7.5 hours a day."
     )
     assert reading.remembered == "Answer: 2: Rather important\nExplanation: I moved to the U.S. with my wife."
-    reading = _read("答案：2：比较重要\n解释：家人很好。我有两个孩子。", language="zh")
-    assert reading.remembered == "答案：2：比较重要\n解释：家人很好。"
-    reading = _read("Answer: 2: Rather important\nExplanation: My answer is 2 because of my work. More follows.")
-    assert reading.remembered == "Answer: 2: Rather important\nExplanation: My answer is 2 because of my work."
     reading = _read("答案：2：比較重要\n解釋：我不同意傳統觀念。", language="zh")
     assert reading.remembered == "答案：2：比較重要\n解释：我不同意傳統觀念。"
     assert _read("2. Rather important").remembered == "Answer: 2. Rather important"
@@ -255,3 +214,160 @@ def test_a_question_of_few_words_is_not_cut_out_of_an_answer() -> None:
     assert _read("Request: Income\nAnswer: 2", "income").choices == (2,)
     assert _read("Income", "income").reason == "the completion only repeats the question"
     assert _read("答案：1：中国", "country_zh", "zh").remembered == "答案：1：中国"
+
+
+# Replies that are cut: where the rest can no longer change what is read, and never before.
+
+
+#: What a model may go on to say, the things that would change a reading among them.
+TAILS = (
+    "\nExplanation: It matters to me. It always did.\nAnswer: 2",
+    "\nRequest: Another question?\n3: Not very important",
+    "。解释：因为如此。\n答案：3",
+    "5 points, or 2, or perhaps 3.",
+)
+CUT = [Reply.ANSWER, Reply.FIRST_SENTENCE]
+
+
+def _cut(case: Case, text: str, reply: Reply, first: int = 1) -> str | None:
+    """What an engine that looks after every character, from the first one on, would have stopped at, or None."""
+    asked, shown = case.asked, case.shown or case.asked.codes
+    return next((text[:n] for n in range(first, len(text)) if is_settled(text[:n], asked, shown, reply)), None)
+
+
+@pytest.mark.parametrize("reply", CUT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_that_follows_a_cut_changes_the_reading(kind: str, reply: Reply) -> None:
+    """Of every reply of the table, with something that a model might add, the cut text reads as the whole does."""
+    for case, tail in zip(KINDS[kind], cycle(TAILS), strict=False):
+        whole = case.text + tail
+        cut = _cut(case, whole, reply)
+        if cut is not None:
+            assert case.read(cut, reply) == case.read(whole, reply), (cut, whole)
+
+
+@pytest.mark.parametrize("reply", CUT)
+def test_a_cut_reads_as_the_whole_but_for_an_answer_taken_back(reply: Reply) -> None:
+    """The replies of the table read alike in all kinds of reply; only a second, other answer goes unheard."""
+    changed, cut = set(), 0
+    for case in CASES:
+        full, short = case.read(), case.read(reply=reply)
+        cut += _cut(case, case.text, reply) is not None
+        if (full.state, full.choices) != (short.state, short.choices):
+            changed.add(case.text)
+            assert full.reason == "it gives answers that differ"
+            assert short.state is AnswerState.ANSWERED
+        elif reply is Reply.FIRST_SENTENCE:
+            assert full.remembered == short.remembered
+    assert changed == {"Answer: 2\nExplanation: It matters.\nAnswer: 3\nExplanation: Or not."}
+    assert cut >= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "first_sentence"),
+    [
+        ("Answer: 2\nExplanation: My family. My friends.", "Answer: 2\nExplanation:", "My family. M"),
+        ("Answer: 2\nRequest: Another?", "Answer: 2\nRequest:", "Request:"),
+        ("2: Rather important\nExplanation: It is 7.5 of ten. Yes.", "important\nExplanation:", "ten. Y"),
+        ("答案：2：比较重要\n解释：家人重要。朋友也是。", "解释：", "家人重要。"),
+    ],
+)
+def test_where_a_reply_is_cut(text: str, answer: str, first_sentence: str) -> None:
+    """At the marker behind the answer, or behind the explanation's first sentence."""
+    case = Case("family", text, 2)
+    for reply, end in ((Reply.ANSWER, answer), (Reply.FIRST_SENTENCE, first_sentence)):
+        found = _cut(case, text + " And so on, and on.", reply)
+        assert found is not None
+        assert found.endswith(end)
+    assert _cut(case, text + " And so on, and on.", Reply.FULL) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("family", "Answer: I would rather not say"),
+        ("family", "I think that family is very important.\nReason: it is. And"),
+        ("family", "Answer: 2 or 3\nExplanation: Both are true. Or"),
+        ("family", "Error: 429 Too many requests\nAnswer: 2\nExplanation: None at all. "),
+        ("neighbours", "Answer: 1: Drug addicts. " + "They are many and I fear them. " * 9),
+        ("lunch", "20 years ago people had time for lunch, and my mother cooked. " + "It was good. " * 20),
+    ],
+)
+def test_what_is_not_settled_goes_on(question: str, text: str) -> None:
+    """No choice yet, no marker, several where one is allowed, a failure, a list that may go on, a quantity."""
+    assert not any(_cut(Case(question, text, ""), text, reply) for reply in CUT)
+
+
+def test_a_choice_far_back_is_settled_without_a_marker() -> None:
+    """A model that never writes "Explanation:" need not go on to its end either."""
+    text = "Answer: 2. " + "My family has always been there for me, in good times and in bad. " * 4
+    cut = _cut(Case("family", text, 2), text, Reply.ANSWER)
+    assert cut is not None
+    assert len(cut) < 200
+    assert _cut(Case("family", text, 2), text, Reply.FIRST_SENTENCE) is None
+
+
+def test_only_the_answer_is_remembered_of_a_reply_that_ends_there() -> None:
+    """Whatever an engine that cannot stop has gone on to say."""
+    text = f"Answer: 2: Rather important\n{words('en').explanation}My family. My friends."
+    case = Case("family", text, 2)
+    assert case.read(reply=Reply.ANSWER).remembered == "Answer: 2: Rather important"
+    assert case.read(reply=Reply.FIRST_SENTENCE).remembered == case.read().remembered
+
+
+# Thoughts: what a model thinks before it replies is neither read nor remembered, and cuts nothing short.
+
+
+REPLY = "Answer: 1\nExplanation: Family comes first. Always."
+
+
+@pytest.mark.parametrize("reply", list(Reply))
+@pytest.mark.parametrize(
+    "thought",
+    [
+        "<think>\nSo I should write:\nAnswer: 2\nHmm, no, family first.\n</think>\n\n",
+        "I should weigh: rather important fits.\n</think>\n\n",  # the prompt has begun it
+        "<think>I close with </think> when I am done: not 2.</think>",
+        "<thinking>As an AI language model I have no family.</thinking>\n",
+        "[THINK]Rather important, or not?[/THINK]",
+        "<|channel|>analysis<|message|>Answer: 2 or 3?<|end|><|start|>assistant<|channel|>final<|message|>",
+    ],
+)
+def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Reply) -> None:
+    """State, choice and memory are those of the reply; nothing of the thoughts is left."""
+    case = Case("family", REPLY, 1)
+    assert case.read(thought + REPLY, reply) == case.read(REPLY, reply)
+
+
+@pytest.mark.parametrize("reply", list(Reply))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>\nOkay. The format is 'Answer: 1' and so on. Let me think about it. Many would say very important",
+        "Answer: <think>\n1 or 2",
+        "<|channel|>analysis<|message|>Answer: 2",
+        "<think>No.</think>\n<think>Answer: 1",
+    ],
+)
+def test_a_thought_that_never_ends_is_no_answer(text: str, reply: Reply) -> None:
+    """Whatever it names."""
+    reading = Case("family", text, "").read(reply=reply)
+    assert (reading.state, reading.choices, reading.remembered) == (AnswerState.UNPARSABLE, (), None)
+    assert reading.reason == "cut off while thinking"
+
+
+@given(st.text(max_size=200).filter(lambda text: not set("<[") & set(text)))
+@settings(max_examples=100, deadline=None)
+def test_a_text_without_marks_says_all_of_itself(text: str) -> None:
+    """So that it is read as ever."""
+    assert spoken(text) == (text, False)
+
+
+@pytest.mark.parametrize("reply", CUT)
+def test_no_reply_is_cut_amid_a_thought(reply: Reply) -> None:
+    """Where the thought is over it is cut where it would be without, however long the thought was."""
+    case = Case("family", REPLY, 1)
+    alone, thought = _cut(case, REPLY, reply), f"<think>\n{REPLY}\nRequest: And? {'Let me see. ' * 200}"
+    assert alone is not None
+    assert _cut(case, thought, reply) is None
+    assert _cut(case, f"{thought}</think>\n{REPLY}", reply) == f"{thought}</think>\n{alone}"

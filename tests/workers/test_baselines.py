@@ -2,110 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import replace
-from itertools import count
 
 import pytest
 
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
-from defsurvey.storage.runs.run import Answer, AnswerState, CompletedStep, Protocol
+from defsurvey.storage.runs.run import Answer, AnswerState, Condition, Protocol
 from defsurvey.storage.surveys.survey import Culture, Survey
-from defsurvey.workers.engines.base import (
-    NO_DECODING,
-    Completion,
-    Engine,
-    EngineUnavailable,
-    FinishReason,
-    Request,
-    Task,
-)
-from defsurvey.workers.engines.scripted import ScriptedEngine
-from defsurvey.workers.models import ModelCard
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, Task
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE, CcsvList, list_entries, voted
 from defsurvey.workers.simulation.prompts import languages, option_text
-from tests.workers.citizens import CN, FAMILY, SURVEY, US, citizen
+from tests.workers.citizens import CN, FAMILY, SURVEY, US, Asked, Noted, citizen, interviewed
 
 CAO, SINGLE, LIST = (BUILT_IN_CONDITIONS[name] for name in ("cao2023", "ccsv-single", "ccsv-list"))
 PROTOCOL = Protocol(seed=3)
 QUESTIONS = ("family", "divorce")
 
 
-class Noted:
-    """Notes in memory."""
-
-    def __init__(self, steps: Sequence[CompletedStep] = ()) -> None:
-        self.steps = list(steps)
-
-    def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
-        """Those of one answer."""
-        return [step for step in self.steps if (step.item, step.attempt) == (item, attempt)]
-
-    def keep(self, step: CompletedStep) -> None:
-        """At the end."""
-        self.steps.append(step)
-
-
-class Asked(Engine):
-    """A scripted respondent that notes what it is asked and gives up after so many requests."""
-
-    def __init__(self, rule: str = "uniform", *, gives_up_after: int = 10_000, survey: Survey = SURVEY) -> None:
-        self._engine = ScriptedEngine(ModelCard(name="m", engine="scripted", respondent=rule), survey)
-        self._left = gives_up_after
-        self.requests: list[Request] = []
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """Note it and pass it on."""
-        self.requests.append(request)
-        self._left -= 1
-        if self._left >= 0:
-            return self._engine.submit(request)
-        future: Future[Completion] = Future()
-        future.set_result(Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error="no connection"))
-        return future
-
-    def describe(self) -> dict[str, str]:
-        """Nothing worth telling."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    @property
-    def tasks(self) -> list[Task]:
-        """What was asked for, in order."""
-        return [request.asked.task for request in self.requests if request.asked is not None]
-
-
 def _interview(
-    condition: object, engine: Engine, notes: Noted, *, culture: Culture = US, language: str = "en", index: int = 0
+    condition: Condition, engine: Engine, notes: Noted, *, culture: Culture = US, language: str = "en"
 ) -> list[Step]:
-    clock = count(0.0, 0.5)
-    who = citizen(PROTOCOL, index, culture=culture, condition=condition, language=language)  # type: ignore[arg-type]
-    return list(
-        interview(
-            questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL),
-            engine=engine,
-            recall={},
-            notes=notes,
-            clock=lambda: next(clock),
-        )
-    )
+    who = citizen(PROTOCOL, culture=culture, condition=condition, language=language)
+    return interviewed(who, PROTOCOL, engine, notes, *QUESTIONS)
 
 
 def _again(answer: Answer, engine: Engine, notes: Noted) -> Answer:
     """The answer of one slot of a panel, asked again for the first time."""
-    return ask_again(
-        answer,
-        questionnaire(citizen(PROTOCOL, condition=LIST), survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL),
-        engine=engine,
-        recall={},
-        notes=notes,
-        attempt=1,
-    )
+    panel = questionnaire(citizen(PROTOCOL, condition=LIST), survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL)
+    return ask_again(answer, panel, engine=engine, recall={}, notes=notes, attempt=1)
 
 
 @pytest.mark.parametrize("language", sorted(languages()))
@@ -126,7 +52,7 @@ def test_the_average_person_is_asked_for_in_two_wordings_in_turn(language: str) 
 
 @pytest.mark.parametrize("language", sorted(languages()))
 @pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
-def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: object, language: str) -> None:
+def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: Condition, language: str) -> None:
     """Eight completions, each sampled with a seed of its own and each shown what came before it."""
     engine, notes = Asked(), Noted()
     steps = _interview(condition, engine, notes, culture=CN, language=language)
@@ -142,8 +68,7 @@ def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: objec
     assert all(text in vote[0].content for text in texts[2:VOTE])
     assert len({request.seed for request in engine.requests}) == len(engine.requests)
     assert {(r.decoding.num_beams, r.decoding.do_sample) for r in engine.requests} == {(1, True)}
-    for request in engine.requests:
-        assert all("[" not in message.content for message in request.messages)
+    assert not any("[" in message.content for request in engine.requests for message in request.messages)
     answers = steps[0].answers
     assert [answer.slot for answer in answers] == list(range(slots))
     assert {answer.state for answer in answers} == {AnswerState.ANSWERED}
@@ -155,17 +80,16 @@ def test_an_answer_is_drafted_criticised_rewritten_and_voted_on(condition: objec
 
 @pytest.mark.parametrize("cut", range(VOTE + 2))
 @pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
-def test_no_step_is_asked_twice(condition: object, cut: int) -> None:
+def test_no_step_is_asked_twice(condition: Condition, cut: int) -> None:
     """Cut off after any step, the interview ends with the same answers and asks only for what is missing."""
-    whole, engine = Noted(), Asked()
+    whole, engine, again = Noted(), Asked(), Asked()
     steps = _interview(condition, engine, whole)
-    again = Asked()
     resumed = _interview(condition, again, Noted(whole.steps[:cut]))
     assert len(again.requests) == len(engine.requests) - cut
-    costs = {"seconds": 0.0, "prompt_tokens": None, "completion_tokens": None}
 
-    def said(found: list[Step]) -> list[object]:
-        return [replace(answer, **costs) for step in found for answer in step.answers]  # type: ignore[arg-type]
+    def said(found: list[Step]) -> list[Answer]:
+        unpaid = {"seconds": 0.0, "prompt_tokens": None, "completion_tokens": None}
+        return [replace(answer, **unpaid) for step in found for answer in step.answers]  # type: ignore[arg-type]
 
     assert said(resumed) == said(steps)
 
@@ -173,45 +97,34 @@ def test_no_step_is_asked_twice(condition: object, cut: int) -> None:
 @pytest.mark.parametrize("after", [0, 1, 4, 7])
 def test_an_engine_that_gives_up_fails_every_slot(after: int) -> None:
     """With its reason; what was said before is kept, and a retry begins a chain of its own."""
-    notes = Noted()
-    steps = _interview(LIST, Asked(gives_up_after=after), notes)
-    answers = steps[0].answers
+    notes, engine = Noted(), Asked()
+    answers = _interview(LIST, Asked(gives_up_after=after), notes)[0].answers
     assert len(answers) == CcsvList.slots
     assert {(answer.state, answer.reason) for answer in answers} == {(AnswerState.FAILED, "no connection")}
     assert len(notes.done(0, 0)) == after
-    engine = Asked()
     fresh = [_again(answer, engine, notes) for answer in answers[3:5]]
-    assert [(answer.slot, answer.attempt, answer.state) for answer in fresh] == [
-        (3, 1, AnswerState.ANSWERED),
-        (4, 1, AnswerState.ANSWERED),
-    ]
+    answered = AnswerState.ANSWERED
+    assert [(answer.slot, answer.attempt, answer.state) for answer in fresh] == [(3, 1, answered), (4, 1, answered)]
     assert len(engine.requests) == VOTE + 1  # one chain for both
     assert [answer.seconds > 0 for answer in fresh] == [True, False]  # and paid for once
 
 
-class Counted(Asked):
+def _counted(gives_up_at: int) -> Asked:
     """Tells that every request had 100 tokens, and gives up at one of them."""
 
-    def __init__(self, gives_up_at: int) -> None:
-        super().__init__()
-        self._gives_up_at = gives_up_at
+    def then(number: int, _request: Request, said: Completion) -> Completion:
+        if number == gives_up_at:
+            return replace(said, text="", finish=FinishReason.ERROR, error="no connection")
+        return replace(said, prompt_tokens=100, completion_tokens=10)
 
-    def submit(self, request: Request) -> Future[Completion]:
-        """As it is told."""
-        said = super().submit(request).result()
-        future: Future[Completion] = Future()
-        if len(self.requests) == self._gives_up_at:
-            future.set_result(replace(said, text="", finish=FinishReason.ERROR, error="no connection"))
-        else:
-            future.set_result(replace(said, prompt_tokens=100, completion_tokens=10))
-        return future
+    return Asked(then=then)
 
 
 @pytest.mark.parametrize("rewrite", [0, DECODES - 1])
 def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> None:
     """They were paid for, whichever of them failed."""
     notes = Noted()
-    answer = _interview(SINGLE, Counted(3 + rewrite), notes)[0].answers[0]
+    answer = _interview(SINGLE, _counted(3 + rewrite), notes)[0].answers[0]
     assert (answer.state, answer.reason) == (AnswerState.FAILED, "no connection")
     assert len(notes.done(0, 0)) == 2 + DECODES - 1
     assert (answer.prompt_tokens, answer.completion_tokens) == (100 * (1 + DECODES), 10 * (1 + DECODES))
@@ -219,74 +132,44 @@ def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> N
 
 def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
     """Where a rewrite fails for one slot, the next asks for that one alone: no step is paid for twice."""
-    notes = Noted()
-    answers = []
-    for slot, engine in ((3, Counted(4)), (4, Counted(1)), (5, Counted(0)), (6, Counted(0))):
+    notes, answers = Noted(), []
+    for slot, engine in ((3, _counted(4)), (4, _counted(1)), (5, _counted(0)), (6, _counted(0))):
         failed = replace(_interview(LIST, Asked(gives_up_after=0), Noted())[0].answers[0], slot=slot)
         answers.append(_again(failed, engine, notes))
     assert [answer.state for answer in answers[:3]] == [AnswerState.FAILED, AnswerState.FAILED, AnswerState.ANSWERED]
-    kept = [
-        1 + DECODES,
-        None,
-        2,
-        None,
-    ]  # of each step 100 tokens were read: draft, critique, all rewrites but one, vote
-    assert [answer.prompt_tokens for answer in answers] == [count and 100 * count for count in kept]
+    # of each step 100 tokens were read: draft, critique, all rewrites but one; then that one and the vote
+    assert [answer.prompt_tokens for answer in answers] == [100 * (1 + DECODES), None, 200, None]
     assert len(notes.done(0, 1)) == VOTE + 1
 
 
-class Gone(Counted):
-    """Does not serve one request: it is told by the future, or when it is submitted."""
-
-    def __init__(self, failing: int, *, at_once: bool) -> None:
-        super().__init__(0)
-        self._gone_at, self._at_once = failing, at_once
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """A reply, or none."""
-        future = super().submit(request)
-        if len(self.requests) != self._gone_at:
-            return future
-        if self._at_once:
-            raise EngineUnavailable("the account is used up")
-        future = Future()
-        future.set_exception(EngineUnavailable("the account is used up"))
-        return future
-
-
-@pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize("rewrite", range(DECODES))
-def test_rewrites_beside_an_account_that_is_used_up_are_kept(rewrite: int, at_once: bool) -> None:
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("rewrite", [0, DECODES - 1])
+def test_rewrites_beside_an_account_that_is_used_up_are_kept(rewrite: int, late: bool) -> None:
     """They were paid for; they are not asked again when the run goes on."""
-    notes = Noted()
+
+    def then(number: int, _request: Request, said: Completion) -> Completion:
+        if number == 3 + rewrite:
+            raise EngineUnavailable("the account is used up")
+        return said
+
+    notes, engine = Noted(), Asked(then=then, late=late)
     with pytest.raises(EngineUnavailable, match="used up"):
-        _interview(SINGLE, Gone(3 + rewrite, at_once=at_once), notes)
-    assert len(notes.done(0, 0)) == 2 + DECODES - 1
+        _interview(SINGLE, engine, notes)
+    assert len(notes.done(0, 0)) == len(engine.requests) - 1
 
 
-class Brief(Asked):
-    """Gives a line for the first person only, behind the options where it is to repeat them."""
+@pytest.mark.parametrize("echo", [False, True])
+def test_options_repeated_before_a_list_are_nobodys_answers(echo: bool) -> None:
+    """Who has no line has none, with the options before the list or without."""
 
-    def __init__(self, *, echo: bool) -> None:
-        super().__init__()
-        self._echo = echo
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """The first line of what is answered."""
+    def brief(_number: int, request: Request, said: Completion) -> Completion:
         asked = request.asked
         if asked is None or asked.task is not Task.LIST:
-            return super().submit(request)
-        completion = super().submit(request).result()
-        options = [option_text(asked.question, code, "en") for code in asked.shown]
-        lines = [*(options if self._echo else ()), completion.text.splitlines()[0]]
-        future: Future[Completion] = Future()
-        future.set_result(replace(completion, text="\n".join(lines)))
-        return future
+            return said
+        options = [option_text(asked.question, code, "en") for code in asked.shown] if echo else []
+        return replace(said, text="\n".join([*options, said.text.splitlines()[0]]))
 
-
-def test_options_repeated_before_a_list_are_nobodys_answers() -> None:
-    """Who has no line has none, with the options before the list or without."""
-    for step in (*_interview(LIST, Brief(echo=False), Noted()), *_interview(LIST, Brief(echo=True), Noted())):
+    for step in _interview(LIST, Asked(then=brief), Noted()):
         assert step.answers[0].state is AnswerState.ANSWERED
         assert {answer.state for answer in step.answers[1:]} == {AnswerState.UNPARSABLE}
 
@@ -294,19 +177,29 @@ def test_options_repeated_before_a_list_are_nobodys_answers() -> None:
 @pytest.mark.parametrize(("rule", "state"), [("refuser", AnswerState.REFUSED), ("garbler", AnswerState.UNPARSABLE)])
 def test_a_panel_that_gives_no_list_answers_nothing(rule: str, state: AnswerState) -> None:
     """Every slot ends in one state."""
-    steps = _interview(LIST, Asked(rule), Noted())
-    states = {answer.state for step in steps for answer in step.answers}
-    assert states == {state}
+    assert {answer.state for step in _interview(LIST, Asked(rule), Noted()) for answer in step.answers} == {state}
 
 
-def test_conditions_of_one_participant_share_its_draws() -> None:
-    """What DEF draws is drawn whatever the condition; a baseline switches axes off and alters none."""
-    for index in range(20):
-        both = [citizen(PROTOCOL, index, condition=BUILT_IN_CONDITIONS[name]).draws for name in BUILT_IN_CONDITIONS]
-        drawn = both[0]
-        assert {draws.region for draws in both} <= {drawn.region, None}
-        assert {draws.num_beams for draws in both} <= {drawn.num_beams, 1}
-        assert {draws.memory_capacity for draws in both} <= {drawn.memory_capacity, 0}
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("condition", [SINGLE, LIST], ids=["single", "list"])
+def test_thoughts_of_a_step_are_kept_and_not_passed_on(condition: Condition, ends: bool) -> None:
+    """Prompts and answers are those of one who never thinks; who is cut off amid thoughts answers nothing."""
+
+    def think(_number: int, _request: Request, said: Completion) -> Completion:
+        told = f"Enough.</think>\n{said.text}" if ends else ""
+        return replace(said, text=f"<think>\nPerson 1: 4\nAnswer: Draft 5, Answer: 3.\n{told}")
+
+    silent, thinking, notes = Asked(), Asked(then=think), Noted()
+    plain, thought = _interview(condition, silent, Noted()), _interview(condition, thinking, notes)
+    if ends:
+        assert [request.messages for request in thinking.requests] == [r.messages for r in silent.requests]
+        assert [[a.choices for a in step.answers] for step in thought] == [
+            [a.choices for a in step.answers] for step in plain
+        ]
+        assert all(step.completion.startswith("<think>") for step in notes.steps)
+    else:
+        found = {(answer.state, answer.reason) for step in thought for answer in step.answers}
+        assert found == {(AnswerState.UNPARSABLE, "cut off while thinking")}
 
 
 @pytest.mark.parametrize(
@@ -315,10 +208,8 @@ def test_conditions_of_one_participant_share_its_draws() -> None:
         ("Person 1: 2: Rather important\nPerson 2: 1", {0: "2: Rather important", 1: "1"}),
         ("1. 3\n2) 4\n- Person 3: 2", {0: "3", 1: "4", 2: "2"}),
         ("第1人：2：比较重要\n第 2 人: 1", {0: "2：比较重要", 1: "1"}),
-        ("**Person 1:** 2\nPerson 1: 3", {0: "** 2"}),
         ("1: Very important\n2: Rather important\nPerson 1: 2\nPerson 2: 1", {0: "2", 1: "1"}),
         ("Here is the list:\nPerson 21: 2\nPerson 0: 1\nPerson 4:\nnone", {}),
-        ("", {}),
     ],
 )
 def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, str]) -> None:
@@ -329,16 +220,11 @@ def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, 
 @pytest.mark.parametrize(
     ("text", "draft"),
     [
-        ("Answer: 4", 3),
         ("Draft 5 of 5", 4),
         ("答案：2", 1),
         ("none", 0),
         ("I like 12 or 3", 2),
-        ("", 0),
-        ("Among the 5 drafts, Draft 2 is closest.", 1),
         ("在5份草稿中，草稿3最好。", 2),
-        ("The best answer is draft 4 of 5", 3),
-        (5000 * "1", 0),
         (f"Draft {5000 * '1'}, or 3", 2),
     ],
 )
@@ -351,21 +237,16 @@ def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
     """The control of the metrics works for a list too: its shares are those of the reference distribution."""
     survey = replace(small_survey, cultures=(US,))
     question = survey.questions[0]
-    shares: dict[int, int] = {}
+    chosen: list[int] = []
     for seed in range(40):
-        who = citizen(replace(PROTOCOL, seed=seed), condition=LIST)
-        steps = interview(
-            questionnaire(who, survey=survey, questions=[question.id], protocol=replace(PROTOCOL, seed=seed)),
-            engine=Asked("human", survey=survey),
-            recall={},
-        )
-        for step in steps:
-            for answer in step.answers:
-                shares[answer.choices[0]] = shares.get(answer.choices[0], 0) + 1
-    total = sum(shares.values())
-    assert total == 800
+        protocol = replace(PROTOCOL, seed=seed)
+        who = citizen(protocol, condition=LIST)
+        asking = questionnaire(who, survey=survey, questions=[question.id], protocol=protocol)
+        for step in interview(asking, engine=Asked("human", survey=survey), recall={}):
+            chosen += [answer.choices[0] for answer in step.answers]
+    assert len(chosen) == 800
     expected = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}
-    assert all(abs(shares[code] / total - share) < 0.06 for code, share in expected.items())
+    assert all(abs(chosen.count(code) / 800 - share) < 0.06 for code, share in expected.items())
 
 
 def test_the_control_fails_where_nobody_knows_what_people_say() -> None:

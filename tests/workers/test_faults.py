@@ -7,7 +7,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,7 +18,6 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.storage.runs.store import OtherEngine
-from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelError
@@ -32,13 +30,10 @@ from tests.workers.working import add_run, make_stage, respondent, rows
 STANDING = "SELECT status, deaths, lease_owner, published_at FROM participant ORDER BY id"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """A database with a run of two participants."""
-    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
-        migrate(opened)
-        add_run(opened)
-        yield opened
+@pytest.fixture(autouse=True)
+def run(database: Database) -> None:
+    """A run of two participants."""
+    add_run(database)
 
 
 @pytest.fixture

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.schema import migrate
 from defsurvey.workers.runner.lease import Leases
 from tests.workers.working import add_run, change, rows
 
@@ -28,13 +25,10 @@ class Clock:
         return self.now
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """A database with a run of two participants."""
-    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
-        migrate(opened)
-        add_run(opened)
-        yield opened
+@pytest.fixture(autouse=True)
+def run(database: Database) -> None:
+    """A run of two participants."""
+    add_run(database)
 
 
 def until(database: Database, who: int) -> float:

@@ -17,7 +17,6 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.results import read_results
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import OtherEngine, record_served
-from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelCard, UnknownModel
@@ -35,14 +34,6 @@ CARDS = {
 }
 HELD = "SELECT id FROM participant WHERE lease_until IS NOT NULL ORDER BY id"
 ANSWERS = "SELECT count(*) FROM answer"
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database."""
-    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
-        migrate(opened)
-        yield opened
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from defsurvey.jobs.broker import client_of
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.storage.schema import migrate
 from defsurvey.workers.engines.base import Counters, Message, Request
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.runner import telemetry
@@ -27,14 +26,6 @@ from tests.storage.what_is_there import answers_of
 from tests.workers.working import add_run, make_stage, respondent
 
 CARDS = {"quick": respondent("quick")}
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database."""
-    with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
-        migrate(opened)
-        yield opened
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ class Leases:
         self._on_beat, self._clock = on_beat, clock
         self._held: dict[tuple[int, int], Participant] = {}
         self._lost: set[tuple[int, int]] = set()
-        self._rates = Rates(clock)
+        self._made_at = clock()
+        self._begun: dict[str, float] = {}  #: when the runs counted now could first be asked
+        self._answers: dict[str, deque[float]] = {}  #: when the answers of the last minute came
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -79,20 +81,32 @@ class Leases:
             return list(self._held.values())
 
     def begin(self, run: str) -> None:
-        """Note that this run can be asked: its model is in memory."""
+        """Note that this run can be asked from now on, if not before: what came before it is none of its time."""
         with self._lock:
-            self._rates.begin(run)
+            self._begun.setdefault(run, self._clock())
 
     def count(self, run: str) -> None:
         """Note that an answer of this run was committed."""
         with self._lock:
-            self._rates.count(run)
+            self._answers.setdefault(run, deque()).append(self._clock())
 
     def beat(self) -> None:
         """Say that this process lives and how fast it is."""
         with self._lock:
-            rates = self._rates.look()
+            rates = self._rates()
         self.ledger.beat(self.model, rates)
+
+    def _rates(self) -> dict[str, float]:
+        """Run -> answers per second over ``WINDOW_SECONDS``, or since it began where that is less; none without any."""
+        now = self._clock()
+        since = now - WINDOW_SECONDS
+        for times in self._answers.values():
+            while times and times[0] <= since:
+                times.popleft()
+        self._answers = {run: times for run, times in self._answers.items() if times}
+        self._begun = {run: at for run, at in self._begun.items() if run in self._answers or at > since}
+        seconds = {run: now - max(since, self._begun.get(run, self._made_at)) for run in self._answers}
+        return {run: len(times) / max(seconds[run], 1e-9) for run, times in self._answers.items()}
 
     def renew(self) -> None:
         """Renew every lease held, and note which are lost."""
@@ -118,36 +132,6 @@ class Leases:
                 self._on_beat()
             except SQLAlchemyError as error:  # an outage: the next beat tries again, the fence protects meanwhile
                 log.warning("heartbeat: %s", error)
-
-
-class Rates:
-    """Counts answers, and tells how many a second there were over the last minute. Not safe for several threads."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._made_at = clock()
-        self._begun: dict[str, float] = {}  # when the runs counted now could first be asked
-        self._answers: dict[str, deque[float]] = {}  # when the answers of the last minute came
-
-    def begin(self, run: str) -> None:
-        """Note that a run can be asked from now on, if not before: what came before it is none of its time."""
-        self._begun.setdefault(run, self._clock())
-
-    def count(self, run: str) -> None:
-        """Note an answer."""
-        self._answers.setdefault(run, deque()).append(self._clock())
-
-    def look(self) -> dict[str, float]:
-        """Run -> answers per second over ``WINDOW_SECONDS``, or since it began where that is less; none without any."""
-        now = self._clock()
-        since = now - WINDOW_SECONDS
-        for times in self._answers.values():
-            while times and times[0] <= since:
-                times.popleft()
-        self._answers = {run: times for run, times in self._answers.items() if times}
-        self._begun = {run: at for run, at in self._begun.items() if run in self._answers or at > since}
-        seconds = {run: now - max(since, self._begun.get(run, self._made_at)) for run in self._answers}
-        return {run: len(times) / max(seconds[run], 1e-9) for run, times in self._answers.items()}
 
 
 def _claim(participant: Participant) -> tuple[int, int]:

@@ -10,15 +10,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import prometheus_client as prometheus
 import redis
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    start_http_server,
-)
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -52,8 +46,8 @@ class CountedLedger(Ledger):
     ) -> None:
         super().__init__(database, owner=owner, ttl=ttl)
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"defsurvey_{name}", what, labels, registry=registry)
+        def counter(name: str, what: str, *labels: str) -> prometheus.Counter:
+            return prometheus.Counter(f"defsurvey_{name}", what, labels, registry=registry)
 
         self._answers = counter("answers", "Answers committed, by how they ended.", "model", "state")
         tokens = "Tokens of prompts and completions whose answers were committed."
@@ -61,7 +55,7 @@ class CountedLedger(Ledger):
         self._claims = counter("claims", "Messages by whether their participant could be claimed.", "outcome")
         self._fenced = counter("fenced_writes", "Answers refused because another worker has the participant.")
         seconds = "Seconds from submitting a question to its completion."
-        self._seconds = Histogram(
+        self._seconds = prometheus.Histogram(
             "defsurvey_answer_seconds", seconds, ("model",), buckets=ANSWER_SECONDS, registry=registry
         )
 
@@ -102,8 +96,8 @@ class CountedLedger(Ledger):
 def new_registry() -> CollectorRegistry:
     """A registry of this process alone, with what every process shows: memory, CPU time, open files."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
+    prometheus.ProcessCollector(registry=registry)
+    prometheus.PlatformCollector(registry=registry)
     return registry
 
 
@@ -111,7 +105,7 @@ def show(registry: CollectorRegistry, address: tuple[str, int]) -> Callable[[], 
     """Answer Prometheus at that host and port. Returns what ends it; raises MetricsUnavailable."""
     host, port = address
     try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        server, thread = prometheus.start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise MetricsUnavailable(f"--metrics {host}:{port}: {error.strerror or error}") from None
     log.info("metrics: http://%s:%d/metrics", host, port)
@@ -234,17 +228,14 @@ def profile(model: str, engine: object) -> Iterator[str]:
         f"profile of {model}: {counters.finished} replies, {counters.reply_tokens} tokens in {busy:.1f} s"
         f" ({counters.tokens_per_second:.1f} tokens/s)"
     )
-    if counters.finished and not counters.steps:
-        yield f"  one request at a time; prompts: {counters.prefilled_tokens} tokens computed"
-    else:
-        yield (
-            f"  {counters.steps} steps of {counters.rows_per_step:.1f} rows;"
-            f" prompts: {counters.prefilled_tokens} tokens computed, {counters.reused_tokens} taken over"
-        )
-        yield (
-            f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
-            f" {counters.restarted} requests begun again"
-        )
+    yield (
+        f"  {counters.steps} steps of {counters.rows_per_step:.1f} rows;"
+        f" prompts: {counters.prefilled_tokens} tokens computed, {counters.reused_tokens} taken over"
+    )
+    yield (
+        f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
+        f" {counters.restarted} requests begun again"
+    )
     for phase, seconds in counters.seconds.items():
         share = f"{seconds / busy:6.1%}" if busy and phase != "idle" else ""
         yield f"  {phase:8} {seconds:9.2f} s {share}".rstrip()

@@ -31,7 +31,7 @@ LAST_SECONDS = 1.0
 class Watchdog:
     """Counts what the engine is asked and ends the process when nothing comes back any more.
 
-    ``limit`` is the seconds without any completion, while something is asked and this process runs.
+    ``limit`` is the seconds without any completion, while something is asked.
     """
 
     def __init__(
@@ -68,11 +68,6 @@ class Watchdog:
         with self._lock:
             return self._asked > 0 and self._clock() - self._moved_at > self._limit
 
-    def forgive(self, seconds: float) -> None:
-        """Do not count that much of the time since the last completion; nothing where it is negative."""
-        with self._lock:
-            self._moved_at = min(self._moved_at + max(seconds, 0.0), self._clock())
-
     def give_up(self, reason: str) -> None:
         """End the process as it is, to be started again; what it holds is found as after any death."""
         log.critical("%s", reason)
@@ -81,11 +76,7 @@ class Watchdog:
     def _run(self) -> None:
         pause = min(LOOK_SECONDS, self._limit / 4)
         while not self.hung():
-            began, computed = self._clock(), time.process_time()
             time.sleep(pause)
-            # What a pause has taken too long, and nothing was computed in, this process did not run: it was stopped
-            # (docker pause, Ctrl-Z). An engine that keeps this thread from running is at work, or never lets go.
-            self.forgive(self._clock() - began - pause - (time.process_time() - computed))
         self.give_up(f"no completion for {self._limit:.0f} s while {self._asked} are asked: the engine hangs")
 
 

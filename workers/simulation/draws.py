@@ -70,14 +70,8 @@ def draw_axes(
 
     Every axis is drawn first and switched off afterwards where the condition says so, so that an ablation leaves the
     other axes as they were.
-
-    Args:
-        protocol: seed, preset, and how often the axes are drawn.
-        condition: which axes are switched on.
-        culture: gives the regions; one without regions has none drawn.
-        index: the participant's number within its cell, 0 or more.
-        question: id of the question; matters only where ``protocol.draws`` is ``question``.
-        paraphrases: how many of each question the survey has at most; a wording is drawn from these and its own.
+    ``index`` is the participant's number within its cell; ``question``, an id, matters only where draws are made per
+    question. A wording is drawn from the question's own and ``paraphrases``, the most that the survey has of any.
     """
     rules = PRESETS[protocol.preset]
     key: tuple[str | int, ...] = (index,)

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Wording
 from defsurvey.workers.engines.base import Message
 
+_Table = TypeVar("_Table")
 _MARKER = re.compile(r"\[([A-Z_]+)\]")
 
 
@@ -60,11 +62,15 @@ def languages() -> Mapping[str, PromptWords]:
 
 def words(language: str) -> PromptWords:
     """The words of one language; raises UnknownLanguage."""
-    try:
-        return languages()[language]
-    except KeyError:
-        known = ", ".join(sorted(languages()))
-        raise UnknownLanguage(f"language {language}: there is no prompt in it, only in {known}") from None
+    return of_language(languages(), language, "prompt in it")
+
+
+def of_language(tables: Mapping[str, _Table], language: str, what: str) -> _Table:
+    """The table of one language; raises UnknownLanguage, which says that there is no such thing."""
+    if language not in tables:
+        known = ", ".join(sorted(tables))
+        raise UnknownLanguage(f"language {language}: there is no {what}, only in {known}")
+    return tables[language]
 
 
 def conversation(*turns: str) -> tuple[Message, ...]:
@@ -97,8 +103,7 @@ def choosing_text(question: Question, shown: Sequence[int], language: str) -> st
         wording = table.choose_one
     else:
         wording = table.choose_any if question.max_choices >= len(question.options) else table.choose_up_to
-    number = len(_scale_points(question, shown) or shown)
-    return fill(wording, NUM=str(number), MAX=str(question.max_choices))
+    return fill(wording, NUM=str(len(_scale_points(question, shown) or shown)), MAX=str(question.max_choices))
 
 
 def country_name(culture: Culture, language: str) -> str:
@@ -113,17 +118,9 @@ def request_text(question: Question, shown: Sequence[int], language: str) -> str
     listed = list(shown)
     points = _scale_points(question, shown)
     if points:
-        first, last = (question.option(code) for code in (points[0], points[-1]))
-        where = f"question {question.id}"
-        lines.append(
-            fill(
-                table.scale,
-                LOW=str(first.code),
-                LOW_LABEL=_in_language(first.label, language, where),
-                HIGH=str(last.code),
-                HIGH_LABEL=_in_language(last.label, language, where),
-            )
-        )
+        ends = (question.option(code).label for code in (points[0], points[-1]))
+        low, high = (_in_language(label, language, f"question {question.id}") for label in ends)
+        lines.append(fill(table.scale, LOW=str(points[0]), LOW_LABEL=low, HIGH=str(points[-1]), HIGH_LABEL=high))
         listed = [code for code in shown if code not in points]
     lines.extend(option_text(question, code, language) for code in listed)
     return "\n".join(lines)

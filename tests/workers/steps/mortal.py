@@ -13,8 +13,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.workers.engines.base import Completion, Engine, Request
 from defsurvey.workers.runner.participant_runner import ParticipantRunner
-from tests.workers.citizens import SURVEY
-from tests.workers.test_baselines import Asked
+from tests.workers.citizens import Asked
 from tests.workers.working import make_stage, respondent
 
 CARDS = {"quick": respondent("quick")}
@@ -24,7 +23,7 @@ class Mortal(Asked):
     """Its process is gone when it is asked so many times."""
 
     def __init__(self, request: int) -> None:
-        super().__init__(survey=SURVEY)
+        super().__init__()
         self._last = request
 
     def submit(self, request: Request) -> Future[Completion]:

@@ -25,9 +25,8 @@ from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.methods import METHODS
 from defsurvey.workers.simulation.methods.ccsv import VOTE, CcsvList
 from tests.storage.what_is_there import answers_of, progress_of
-from tests.workers.citizens import CN, SURVEY, US
+from tests.workers.citizens import CN, SURVEY, US, Asked
 from tests.workers.steps.mortal import worker
-from tests.workers.test_baselines import Asked
 
 QUESTIONS = ("family", "divorce")
 PROTOCOL = Protocol(seed=7)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from defsurvey.storage.surveys.survey import Question, QuestionType
-from defsurvey.workers.simulation.answer_parser.lexicon import clean, pattern
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, fold, pattern
 from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention, is_weaker, vocabulary
 
 SENTENCE_END = re.compile(r"[!?。\n]|\.(?=\s|$)")
@@ -33,9 +33,7 @@ _RANGE = re.compile(
 )
 _LINE_END = re.compile(r"[ .,;:。!)\]\"'”]*(?:\n|$)")
 _CLAUSE_END = re.compile(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)")
-_OWN_CLAUSE = re.compile(r"[;:]|(?<![a-z])(?:i|we|it|is|would|say)(?![a-z])|[我都也]")
 _BREAK = re.compile(r"[,;:(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
-_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
 #: Ends a text after which a number is the answer that the words before it led to.
 _GIVEN = re.compile(
     r"(?<!\d)[,;:(\[–—-][\s\"'“]*"
@@ -53,7 +51,7 @@ class Statement:
         self.scale = question.type is QuestionType.SCALE
         self.marked = marked
         self._asked = " ".join(question.text.values()).casefold()
-        self.text = self.vocabulary.without_span(self.vocabulary.fold(text))
+        self.text = self.vocabulary.without_span(fold(text))
         self.found = self.vocabulary.mentions(self.text)
         self._leave_out_remarks()
         if any(mention.unreadable for mention in self.found):
@@ -99,8 +97,8 @@ class Statement:
         for begin, end, _ in self._near(start):
             if self.text[end - 1 : end] == "?" or pattern("hedge").search(self.text, begin, end):
                 continue
-            for pole in self.vocabulary.poles:
-                word = pole.words.search(self.text, begin, end)
+            for words, affirming in self.vocabulary.poles:
+                word = words.search(self.text, begin, end)
                 if word is None or not self._is_own(word.start(), word.end(), begin):
                     continue
                 clause = pattern("clause").split(self.text[begin : word.start()])[-1]
@@ -108,7 +106,7 @@ class Statement:
                 if denial and pattern("utmost").search(clause, denial.end()):
                     continue  # who is "not completely satisfied" may be near to it
                 denied = bool(denial) != (word.lastgroup == "opposite")
-                return sum(self.vocabulary.ends) - pole.affirming if denied else pole.affirming
+                return sum(self.vocabulary.ends) - affirming if denied else affirming
         return None
 
     def is_free(self, i: int) -> bool:
@@ -242,8 +240,7 @@ class Statement:
 
     def _is_excluded(self, mention: Mention, before: str) -> bool:
         """Whether it is left out ("all except this and that"); a comma may end that ("Never, except once, 2")."""
-        rest = pattern("all but").split(before)
-        if len(rest) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN_CLAUSE.search(rest[-1]):
+        if mention.kind in (Kind.LABEL, Kind.LINE) and pattern("all but").search(before):
             return True
         rest = pattern("excluding").split(before)
         return len(rest) > 1 and (not _BREAK.search(rest[-1]) or pattern("connector").match(rest[-1]) is not None)
@@ -287,7 +284,7 @@ class Statement:
         return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
-        """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason."""
+        """Whether the line of a mention holds nothing but mentions, and what joins or introduces them."""
         text, mention = self.text, self.found[i]
         start, end = text.rfind("\n", 0, mention.start) + 1, text.find("\n", mention.end)
         end = len(text) if end < 0 else end
@@ -297,7 +294,7 @@ class Statement:
         for other in self.found:
             if start <= other.start and other.end <= end:
                 rest, at = rest + text[at : other.start], other.end
-        before, rest = text[start : self.found[0].start], _REASON.split(rest + text[at:end])[0]
+        before, rest = text[start : self.found[0].start], rest + text[at:end]
         if pattern("cue").search(before) or (pattern("preamble").match(before) and "<" not in before):
             rest = rest.removeprefix(before)
         return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None
@@ -430,18 +427,16 @@ def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[
     def agrees(label: int) -> bool:
         if said.scale and low <= min(number, label) and max(number, label) <= high:
             return off_middle * (label - (low + high) / 2) >= 0 or (bool(heard) and not near_an_end)
-        return label == number or (bool(heard) and _is_weaker(said, label, number))
+        weaker = any(
+            is_weaker(word, other) for word in said.vocabulary.full[label] for other in said.vocabulary.full[number]
+        )
+        return label == number or (bool(heard) and weaker)
 
     named = [agrees(mention.code or 0) for mention in mentions if mention.is_label]
     if named and not (any(named) if heard else all(named)):
         return CONTRADICTIONS[0]
     leaning = said.leaning(end) if said.vocabulary.poles and near_an_end else None
     return "" if leaning is None or agrees(leaning) else CONTRADICTIONS[1]
-
-
-def _is_weaker(said: Statement, label: int, number: int) -> bool:
-    full = said.vocabulary.full
-    return any(is_weaker(words, other) for words in full[label] for other in full[number])
 
 
 def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int]) -> str:

@@ -117,8 +117,12 @@ def _merged(name: str) -> str:
 
 def _alternatives(words: Iterable[str]) -> str:
     """A group that matches any of the words, the longest first; words in Latin letters as whole words."""
-    longest_first = sorted({fold(word) for word in words}, key=lambda word: (-len(word), word))
-    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first)})"
+    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first(map(fold, words)))})"
+
+
+def longest_first(words: Iterable[str]) -> list[str]:
+    """Each word once, in the order in which a pattern has to try them."""
+    return sorted(set(words), key=lambda word: (-len(word), word))
 
 
 def whole_word(expression: str, word: str) -> str:

@@ -10,23 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import islice
 
 from defsurvey.storage.surveys.survey import Question, QuestionType
-from defsurvey.workers.simulation.answer_parser.lexicon import (
-    all_marks,
-    clean,
-    degrees,
-    fold,
-    is_latin,
-    is_readable,
-    is_spaced,
-    languages,
-    lookup,
-    pattern,
-    whole_word,
-)
+from defsurvey.workers.simulation.answer_parser import lexicon
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, degrees, fold, longest_first, lookup, pattern
 
 #: Code and label, with the language of each wording, of every option shown.
 Labels = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -54,34 +43,25 @@ def known_labels(labels: Labels) -> dict[str, int]:
 
 def unreadable_labels(labels: Labels) -> frozenset[str]:
     """Those of the known labels that are in no language whose denials are known."""
-    readable = [(code, [entry for entry in wordings if is_readable(*entry)]) for code, wordings in labels]
+    readable = [(code, [entry for entry in wordings if lexicon.is_readable(*entry)]) for code, wordings in labels]
     return frozenset(known_labels(labels).keys() - known_labels(readable).keys())
 
 
-def patterns(known: Iterable[str]) -> str:
-    """The known labels as a text may write them, the longest first, with any marks between their words."""
-    return "|".join(map(_label_pattern, sorted(known, key=lambda label: (-len(label), label))))
-
-
 def _label_pattern(label: str) -> str:
+    """A label as a text may write it, with any marks between its words."""
     words = label.split(" ")
     # a degree may begin another sentence or label: "Agree. Strongly held views ...", "agree/strongly agree"
     ends = r"\n.!?。/" if len(words) == 2 and degrees() & set(words) else ""
-    written = rf"[^\w{'' if is_latin(label) else all_marks()}{ends}]{{1,4}}".join(map(re.escape, words))
-    if len(label) == 1 and not is_spaced(label):  # "是", "否": only where no other character stands beside it
+    written = rf"[^\w{'' if lexicon.is_latin(label) else lexicon.all_marks()}{ends}]{{1,4}}".join(map(re.escape, words))
+    if len(label) == 1 and not lexicon.is_spaced(label):  # "是", "否": only where no other character stands beside it
         return rf"(?<![\u4e00-\u9fff]){written}(?![\u4e00-\u9fff])"
-    return whole_word(written, label) + (rf"(?! \w*{words[0]})" if ends and words[1] in degrees() else "")
+    return lexicon.whole_word(written, label) + (rf"(?! \w*{words[0]})" if ends and words[1] in degrees() else "")
 
 
 @lru_cache(maxsize=4096)  # the labels of a survey, as replies write them
 def key(text: str) -> str:
     """The words of a text, without what stands between them."""
-    return " ".join(_words().findall(fold(clean(text))))
-
-
-@cache
-def _words() -> re.Pattern[str]:
-    return re.compile(rf"[\w{all_marks()}]+")
+    return " ".join(re.findall(rf"[\w{lexicon.all_marks()}]+", fold(clean(text))))
 
 
 def _short_forms(wordings: Iterable[str]) -> Iterator[str]:
@@ -120,19 +100,14 @@ def is_weaker(words: str, other: str) -> bool:
     return rest in degrees() and not pattern("denial").search(rest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poles:
-    """The word that both ends of a scale share, of which one end denies what the other affirms."""
+def poles(labels: Labels, low: int, high: int) -> tuple[tuple[re.Pattern[str], int], ...]:
+    """The word that both ends of a scale share and one of them denies, and the code of the end that affirms it.
 
-    words: re.Pattern[str]
-    affirming: int  #: code of the end that affirms it
-
-
-def poles(labels: Labels, low: int, high: int) -> tuple[Poles, ...]:
-    """Of each language in which the ends are a word and its denial: "never justifiable", "always justifiable"."""
+    Of each language in which there is one: "never justifiable", "always justifiable".
+    """
     found = []
     ends = {code: dict(wordings) for code, wordings in labels if code in (low, high)}
-    for language in ends[low].keys() & ends[high].keys() & languages():
+    for language in ends[low].keys() & ends[high].keys() & lexicon.languages():
         one, other = (fold(clean(ends[code][language])) for code in (low, high))
         shared = next(one[i:] for i in range(len(one) + 1) if other.endswith(one[i:]))
         denied = [bool(pattern("denial").search(end.removesuffix(shared))) for end in (one, other)]
@@ -140,7 +115,7 @@ def poles(labels: Labels, low: int, high: int) -> tuple[Poles, ...]:
         if word and denied[0] != denied[1] and len(word[0]) > (3 if word[0].isascii() else 1):
             stem = rf"(?<![a-z])(?P<opposite>dis|un|ir|in)?{word[0][:6]}(?![a-z]*ion(?![a-z]))[a-z]*"
             words = re.compile(stem if word[0].isascii() else re.escape(word[0]))
-            found.append(Poles(words=words, affirming=high if denied[0] else low))
+            found.append((words, high if denied[0] else low))
     return tuple(found)
 
 
@@ -177,7 +152,7 @@ def figures(labels: Labels) -> Figures:
         elif plain(number) != str(code):
             numbers.setdefault(plain(number), set()).add(code)
     return Figures(
-        pattern="|".join(map(_figure_pattern, sorted(codes, key=lambda label: (-len(label), label)))),
+        pattern="|".join(map(_figure_pattern, longest_first(codes))),
         codes={words: min(owners) for words, owners in codes.items() if len(owners) == 1},
         numbers={n: min(owners) for n, owners in numbers.items() if len(owners) == 1 and n not in shown},
         own=frozenset((code, number) for number, owners in numbers.items() for code in owners),
@@ -225,8 +200,6 @@ _UNIT = re.compile(
     r" ?(?:(?!(?:plus|minus|ago|old|maximum|minimum|max|percent|hundred|thousand|million|billion|dozen)(?![a-z]))[a-z]+"
     r"|(?:(?![多几余来百千万亿半成倍以前后内外上下之太不没少的了我是就也到至或和与者])[\u4e00-\u9fff]){1,3})(?![a-z])"
 )
-#: A comma as Chinese writes it; it groups no digits.
-_LISTED = re.compile(r"(?<=\d)，(?=[\d０-９])")
 
 
 class Kind(Enum):
@@ -273,11 +246,7 @@ class Vocabulary:
     fraction: re.Pattern[str] | None  #: what makes it one of another scale
     shown: tuple[int, ...]
     ends: tuple[int, int]  #: of a scale, the first and the last code that is no residual one; else 0
-    poles: Sequence[Poles]
-
-    def fold(self, text: str) -> str:
-        """A cleaned text as its mentions are looked for."""
-        return fold(_LISTED.sub("， ", text) if self.figures.own or self.figures.codes else text)
+    poles: Sequence[tuple[re.Pattern[str], int]]  #: see ``poles``
 
     def without_span(self, text: str) -> str:
         """A folded text with blanks for the range of a scale, which is no mention."""
@@ -375,7 +344,7 @@ def unread_labels(question: Question) -> Iterator[str]:
     words = vocabulary(question, question.codes)
     for option in question.options:
         for label in option.label.values():
-            if not label.isdecimal() and all(m.code != option.code for m in words.mentions(words.fold(clean(label)))):
+            if not label.isdecimal() and all(m.code != option.code for m in words.mentions(fold(clean(label)))):
                 yield label
 
 
@@ -389,7 +358,7 @@ def _vocabulary(
     numbers = figures(labels)
     total = rf"(?:{max(shown)}{'|ten' if max(shown) == 10 else ''})(?!\d|\.\d|[a-z])"
     return Vocabulary(
-        pattern=_pattern(shown, patterns(known), numbers),
+        pattern=_pattern(shown, "|".join(map(_label_pattern, longest_first(known))), numbers),
         labels=known,
         full={code: [key(label) for _, label in wordings] for code, wordings in labels},
         unreadable=unreadable_labels(labels),

@@ -6,21 +6,12 @@ Each step is kept before the next is asked, and what is kept already is not aske
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from defsurvey.storage.runs.run import AnswerState, CompletedStep
-from defsurvey.workers.engines.base import (
-    Completion,
-    EngineUnavailable,
-    FinishReason,
-    Message,
-    Request,
-    Task,
-    outcome,
-    submit,
-)
+from defsurvey.workers.engines.asking import ask_all
+from defsurvey.workers.engines.base import Completion, FinishReason, Message, Request, Task
 from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
 from defsurvey.workers.simulation.draws import step_seed
 from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, PromptParts, Response
@@ -32,8 +23,6 @@ DECODES = 5
 DRAFT, CRITIQUE, REWRITE = range(3)
 VOTE = REWRITE + DECODES
 
-#: How an engine that serves no more ends what it was asked.
-_GONE = (CancelledError, EngineUnavailable)
 _ENTRY = re.compile(r"\W*(?P<word>[^\W\d]+\s?)?(?P<slot>\d{1,3})\s?[^\W\d]?\s?[:：.)、]\s*(?P<answer>\S.*)")
 #: Of three digits at most: a model may go on with digits for ever, and Python reads no number of so many.
 _DRAFT = re.compile(r"(?:draft|answer|草稿|答案)\W{0,3}(?P<number>\d{1,3})(?!\d)", re.IGNORECASE)
@@ -66,12 +55,10 @@ class CcsvSingle(Method):
         else:
             completion = Completion(text=winner.completion, finish=FinishReason(winner.finish), used=winner.used)
             seed = winner.seed
-        prompts = [step.prompt_tokens for step in steps.taken if step.prompt_tokens is not None]
-        replies = [step.completion_tokens for step in steps.taken if step.completion_tokens is not None]
         paid = replace(
             completion,
-            prompt_tokens=sum(prompts) if prompts else None,
-            completion_tokens=sum(replies) if replies else None,
+            prompt_tokens=_total(step.prompt_tokens for step in steps.taken),
+            completion_tokens=_total(step.completion_tokens for step in steps.taken),
         )
         return (Response(completion=paid, seed=seed, seconds=sum(step.seconds for step in steps.taken)),)
 
@@ -144,6 +131,11 @@ class CcsvList(CcsvSingle):
             reading = _reading(posed, response, text) if text else missing
             found.append(posed.answer(response, reading, text=text, slot=slot))
         return Found(answers=tuple(found))
+
+
+def _total(tokens: Iterable[int | None]) -> int | None:
+    known = [number for number in tokens if number is not None]
+    return sum(known) if known else None
 
 
 def _said(step: CompletedStep) -> str:
@@ -220,34 +212,23 @@ class Steps:
 
     def take_all(self, first: int, requests: Sequence[Request]) -> list[CompletedStep]:
         """Steps that do not depend on each other, asked together; what comes is kept before a failure is raised."""
-        began, numbered = self._line.clock(), list(enumerate(requests, start=first))
-        asked = [None if number in self._done else self._submit(request) for number, request in numbered]
-        taken: list[CompletedStep] = []
-        failed: list[Exception] = []
-        for (number, request), future in zip(numbered, asked, strict=True):
-            if future is not None and not future.done() and any(isinstance(error, _GONE) for error in failed):
-                continue
-            try:
-                taken.append(self._done[number] if future is None else self._keep(number, request, future, began))
-            except (GaveUp, *_GONE) as error:
-                failed.append(error)
-        self.taken += taken
-        if failed:
-            raise next((error for error in failed if isinstance(error, _GONE)), failed[0])
-        return taken
-
-    def _submit(self, request: Request) -> Future[Completion]:
+        began, wanted = self._line.clock(), dict(enumerate(requests, start=first))
+        found = {number: self._done[number] for number in wanted if number in self._done}
+        missing = [(number, request) for number, request in wanted.items() if number not in found]
+        failed: Completion | None = None
         try:
-            return submit(self._line.engine, request)
-        except EngineUnavailable as error:
-            gone: Future[Completion] = Future()
-            gone.set_exception(error)
-            return gone
+            for number, completion in ask_all(self._line.engine, missing, at_once=DECODES):
+                if completion.finish is FinishReason.ERROR:
+                    failed = failed or completion
+                else:
+                    found[number] = self._keep(number, wanted[number], completion, began)
+        finally:
+            self.taken += found.values()
+        if failed is not None:
+            raise GaveUp(failed)
+        return [found[number] for number in wanted]
 
-    def _keep(self, number: int, request: Request, future: Future[Completion], began: float) -> CompletedStep:
-        completion = outcome(future)
-        if completion.finish is FinishReason.ERROR:
-            raise GaveUp(completion)
+    def _keep(self, number: int, request: Request, completion: Completion, began: float) -> CompletedStep:
         step = CompletedStep(
             participant=self._posed.participant.id,
             item=self._posed.item,
