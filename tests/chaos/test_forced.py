@@ -254,28 +254,3 @@ def test_every_message_twice_at_the_same_instant(database: Database, tmp_path: P
     assert (chained.kept, chained.breaks) == (8 * len(QUESTIONS), ())
     for engine in engines:
         engine.close()
-
-
-def test_a_broker_without_its_memory_is_told_everything_again(
-    database: Database, broker: EmbeddedBroker, tmp_path: Path
-) -> None:
-    """The sentinel is gone with the queues: what nobody holds is sent again, what is held or finished is not."""
-    _waiting, held, finished = started(database, participants=3)
-    app = make_app(broker.url)
-    with broker.client() as client:
-        client.flushall()
-        reconciler = Reconciler(database=database, app=app, broker=client)
-        reconciler.reconcile()
-        queue = "simulate.citizen"
-        assert client.llen(queue) == 3
-        engine = Gated(tmp_path)
-        assert stage_of(database, engine).simulate(finished) is Outcome.FINISHED
-        assert Ledger(database, owner="elsewhere:1:alive").claim(held) is not None
-        client.flushall()
-        reconciler.reconcile()
-        assert client.llen(queue) == 1
-        assert outbox.outgoing(database) == []
-        reconciler.reconcile()
-        assert client.llen(queue) == 1
-        engine.close()
-    app.close()

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-import redis
-
-from defsurvey.jobs import broker as broker_module
-from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker
-from tests.chaos.machine import ChaosMachine, broker_elsewhere, finish_well, kill_server, server_of
+from defsurvey.jobs.broker import EmbeddedBroker
+from tests.chaos.machine import ChaosMachine, broker_elsewhere, finish_well, kill_server
 from tests.chaos.table import Row
 from tests.end_to_end.machine import ended, wait_until
 
@@ -36,44 +31,6 @@ def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, recor
     finish_well(run)
     assert machine.rows("SELECT id FROM run") == [("small",)]
     record(machine.conclude("a kill, a lost broker and a second command", expected))
-
-
-def test_a_broker_that_does_not_answer_gets_no_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frozen, it still holds its folder: a second server on its file is refused, and the first goes on unharmed."""
-
-    def hasty(url: str) -> redis.Redis:
-        return redis.Redis.from_url(url.replace("redis+socket", "unix"), socket_timeout=0.3, retry=None)
-
-    monkeypatch.setattr(broker_module, "START_SECONDS", 0.3)
-    with broker_elsewhere(tmp_path) as first, first.client() as client:
-        monkeypatch.setattr(broker_module, "client_of", hasty)
-        client.rpush("simulate.citizen", "1", "2")
-        pid = server_of(first)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(BrokerUnavailable) as caught:
-                EmbeddedBroker(tmp_path).ensure()
-            assert str(caught.value) == (f"the embedded broker of {tmp_path}/broker (process {pid}) does not answer")
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        second = EmbeddedBroker(tmp_path)
-        second.ensure()
-        assert server_of(second) == pid
-        with second.client() as other:
-            assert other.llen("simulate.citizen") == 2
-
-
-def test_a_killed_broker_is_followed_by_one(tmp_path: Path) -> None:
-    """Its lock dies with it; the next server reads what it left."""
-    with broker_elsewhere(tmp_path) as first, first.client() as client:
-        client.config_set("appendfsync", "always")
-        client.rpush("simulate.citizen", "1")
-        before = server_of(first)
-        kill_server(first)
-        first.ensure()
-        assert server_of(first) != before
-        with first.client() as again:
-            assert again.llen("simulate.citizen") == 1
 
 
 def test_a_worker_that_is_told_to_end_ends_though_nothing_answers(sqlite_machine: ChaosMachine, tmp_path: Path) -> None:

