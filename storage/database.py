@@ -7,14 +7,24 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import IO, Any, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, Float, Table, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Executable,
+    Float,
+    Table,
+    UpdateBase,
+    create_engine,
+    event,
+    make_url,
+)  # fmt: skip
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -122,9 +132,7 @@ class Database:
     def __enter__(self) -> Database:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     @contextmanager
@@ -136,10 +144,9 @@ class Database:
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction and commit it.
+        """Run ``work`` in a transaction and commit it; whatever it raises rolls back.
 
-        ``work`` is run again when another process kept the transaction from happening, so it must
-        do nothing but SQL. Returns what it returns; whatever it raises rolls back.
+        It is run again when another process kept the transaction from happening, so it must do nothing but SQL.
         """
         for pause in (*RETRY_PAUSES, None):
             try:
@@ -152,12 +159,25 @@ class Database:
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def check_log(self) -> None:
-        """Refuse a SQLite file that was copied or moved without its write-ahead log.
+    def rows(self, query: Executable) -> Sequence[Any]:
+        """All rows of one query."""
+        with self.read() as connection:
+            return connection.execute(query).all()
 
-        Whoever closes a file last leaves it without need of a log (see ``_settle``), so that a file which needs one
-        and has none has lost it. Another process may be opening or closing it this moment, so it is looked at for a
-        while. Raises LogMissing.
+    def value(self, query: Executable) -> Any:
+        """The one value of a query; None where it has no row."""
+        with self.read() as connection:
+            return connection.execute(query).scalar_one_or_none()
+
+    def change(self, statement: UpdateBase) -> int:
+        """Execute one statement in a transaction of its own. Returns the number of rows that it changed."""
+        return self.write(lambda connection: connection.execute(statement).rowcount)
+
+    def check_log(self) -> None:
+        """Refuse a SQLite file that was copied or moved without its write-ahead log; raises LogMissing.
+
+        Whoever closes a file last leaves it without need of a log (see ``_settle``). Another process may be opening or
+        closing it this moment, so it is looked at for a while.
         """
         for pause in (*[0.1] * 10, None):
             if self.file is None or not _needs_log(self.file):
@@ -239,18 +259,13 @@ def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any])
 
 
 def _postgresql(url: URL, threads: int) -> Engine:
-    hosts = ",".join(_hosts(url))
+    named = url.query.get("host", ())  # hosts stand before the path, or behind it
+    hosts = ",".join([*filter(None, [url.host]), *([named] if isinstance(named, str) else named)])
     ours = {**DROPPED, **({"target_session_attrs": "read-write"} if "," in hosts else {})}
     connect = {name: value for name, value in ours.items() if name not in url.query}
     engine = create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
     event.listen(engine, "handle_error", _reads_only)
     return engine
-
-
-def _hosts(url: URL) -> list[str]:
-    """The hosts that a URL names, before its path and behind it."""
-    named = url.query.get("host", ())
-    return [*filter(None, [url.host]), *([named] if isinstance(named, str) else named)]
 
 
 def _reads_only(context: ExceptionContext) -> OperationalError | None:

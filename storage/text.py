@@ -11,8 +11,6 @@ _KEPT = "\n\t"
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 #: They join letters or keep them apart, which is spelling in Persian and in scripts of India, and nothing in Latin.
 _JOINERS = "\u200c\u200d"
-#: The combining class of what takes an Indian letter's vowel away: a joiner behind it changes how both are written.
-_VIRAMA = 9
 #: Controls but for line breaks and tabs, lone surrogates, and what turns the direction of a text round.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]|\r(?!\n)")
 
@@ -41,16 +39,10 @@ def characters(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def _spells(text: str, place: int) -> bool:
-    """Whether a joiner is part of how a word is spelt."""
-    before, behind = text[place - 1 : place], text[place + 1 : place + 2]
-    return _of_a_word(before) and (_of_a_word(behind) or unicodedata.combining(before) == _VIRAMA)
-
-
-def _of_a_word(character: str) -> bool:
-    """Whether it is a letter, or a mark on one, of a script in which joiners mean something."""
-    if not character or unicodedata.category(character)[0] not in "LM":
-        return False
-    return not unicodedata.name(character, "").startswith("LATIN ")
+    """Whether letters, or marks on them, of a script in which joiners mean something stand on both its sides."""
+    sides = text[place - 1 : place], text[place + 1 : place + 2]
+    letters = (side for side in sides if side and unicodedata.category(side)[0] in "LM")
+    return sum(not unicodedata.name(letter, "").startswith("LATIN ") for letter in letters) == 2
 
 
 def visible(text: str) -> str:

@@ -127,8 +127,7 @@ class Reconciler:
 def ask_for_report(app: Celery, database: Database, run: str) -> None:
     """Ask for a finished run's report."""
     try:
-        revisions = [outbox.revision(database, run), outbox.judgement_revision(database, run)]
-        app.send_task(REPORT, args=[run, *revisions], queue=REPORTS_QUEUE, retry=False)
+        app.send_task(REPORT, args=[run, *outbox.revisions(database, run)], queue=REPORTS_QUEUE, retry=False)
     except (OperationalError, redis.RedisError) as error:
         log.warning("report of %s not asked for, the reconciler will: %s", run, error)
 

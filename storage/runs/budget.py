@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, exists, func, select, update
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import tables
@@ -34,12 +34,8 @@ def spent(database: Database, run: str) -> float:
 
 def _spent(connection: Connection, run: str) -> float:
     prices = _prices(connection, run)
-    tokens = (
-        select(_C.model, func.sum(_P.prompt_tokens), func.sum(_P.completion_tokens))
-        .join_from(tables.participant, tables.cell, _P.cell == _C.id)
-        .where(_P.run == run)
-        .group_by(_C.model)
-    )
+    sums = select(_C.model, func.sum(_P.prompt_tokens), func.sum(_P.completion_tokens)).select_from(tables.IN_CELLS)
+    tokens = sums.where(_P.run == run).group_by(_C.model)
     answers = sum(
         (int(read) * prices[model][0] + int(written) * prices[model][1]) / 1e6
         for model, read, written in connection.execute(tokens)
@@ -77,8 +73,8 @@ def _judged(connection: Connection, run: str) -> float:
 
 def budget_of(database: Database, run: str) -> float | None:
     """US dollars that a run may cost; None: whatever it costs."""
-    with database.read() as connection:
-        return connection.execute(select(_R.budget).where(_R.id == run)).scalar_one_or_none()
+    found: float | None = database.value(select(_R.budget).where(_R.id == run))
+    return found
 
 
 def left(database: Database, run: str) -> float | None:
@@ -134,13 +130,7 @@ def is_judging_unpaid(database: Database, run: str) -> bool:
     """Whether a run has a budget, and the judge that its study names ended last for want of money."""
     if (judge := wanted(database, run)) is None:
         return False
-    query = (
-        select(func.count())
-        .join_from(tables.judging, tables.run, tables.judging.c.run == _R.id)
-        .where(*_unpaid(run, judge), _R.budget.is_not(None))
-    )
-    with database.read() as connection:
-        return bool(connection.execute(query).scalar_one())
+    return budget_of(database, run) is not None and bool(database.value(select(exists().where(*_unpaid(run, judge)))))
 
 
 def _unpaid(run: str, judge: Judge) -> tuple[ColumnElement[bool], ...]:
@@ -152,9 +142,7 @@ def _unpaid(run: str, judge: Judge) -> tuple[ColumnElement[bool], ...]:
 def is_stopped(database: Database, run: str) -> bool:
     """Whether a run has open participants, and all of them are in cells that are halted."""
     open_, going = func.count(), func.sum(case((_C.halted, 0), else_=1))
-    query = select(open_, going).join_from(tables.participant, tables.cell, _P.cell == _C.id)
-    with database.read() as connection:
-        waiting, served = connection.execute(query.where(_P.run == run, OPEN)).one()
+    ((waiting, served),) = database.rows(select(open_, going).select_from(tables.IN_CELLS).where(_P.run == run, OPEN))
     return waiting > 0 and not served
 
 

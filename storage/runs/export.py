@@ -54,13 +54,7 @@ COLUMNS: dict[str, type] = _OF_CELL | {each.name: each.kind for each in _ALL if 
 #: Columns that depend on when, where and how often an answer was computed.
 TELEMETRY: dict[str, type] = {each.name: each.kind for each in _ALL if each.telemetry}
 #: Columns of every row of option probabilities, in order.
-PROBABILITIES: dict[str, type] = {
-    **_OF_CELL,
-    "question": str,
-    "order": int,
-    "option": int,
-    "probability": float,
-}
+PROBABILITIES: dict[str, type] = {**_OF_CELL, "question": str, "order": int, "option": int, "probability": float}
 
 _BATCH = 1000
 

@@ -13,7 +13,8 @@ from math import ceil
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, insert, or_, select, tuple_, update
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, insert, or_, select, tuple_, update
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, tables
@@ -28,10 +29,9 @@ from defsurvey.storage.runs.judgement import (
     Judge,
     Judgement,
     JudgeName,
-    Verdict,
 )
 from defsurvey.storage.runs.ledger import OPEN
-from defsurvey.storage.runs.rows import answer_from, cell_from
+from defsurvey.storage.runs.rows import answer_from, cell_from, flat
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.text import storable
 
@@ -41,10 +41,11 @@ Prices = tuple[float, float]
 BATCHED = 0.5
 #: In place of a revision of the ledger: before any answer, so that whatever ended then is due again.
 NONE = -1
+_FINDING = TypeAdapter(Finding)
 #: Keys in one statement.
 _KEYS = 400
 
-_A, _P, _J = tables.answer.c, tables.participant.c, tables.judgement.c
+_A, _P, _J, _B = tables.answer.c, tables.participant.c, tables.judgement.c, tables.judge_batch.c
 #: Columns of an answer that make its ``AnswerKey``.
 KEY = [_A[name] for name in AnswerKey._fields[:-1]]
 
@@ -75,17 +76,8 @@ def register(database: Database, judge: JudgeName) -> int:
 def calibrated(database: Database, judge: int) -> dict[str, Mapping[str, Finding]]:
     """Item -> what a judge said of it, of all that it was asked so far."""
     c = tables.calibration.c
-    with database.read() as connection:
-        rows = connection.execute(select(c.item, c.findings).where(c.judge == judge))
-        return {item: _findings(body) for item, body in rows}
-
-
-def _findings(body: Mapping[str, Mapping[str, str]]) -> dict[str, Finding]:
-    said = {name: body[name] for name in DIMENSIONS}
-    return {
-        name: Finding(verdict=Verdict(one["verdict"]), evidence=one["evidence"], reason=one["reason"])
-        for name, one in said.items()
-    }
+    found = database.rows(select(c.item, c.findings).where(c.judge == judge))
+    return {item: {name: _FINDING.validate_python(body[name]) for name in DIMENSIONS} for item, body in found}
 
 
 def record_calibration(database: Database, judge: int, item: str, judgement: Judgement) -> None:
@@ -95,12 +87,7 @@ def record_calibration(database: Database, judge: int, item: str, judgement: Jud
 
 
 def _said(judgement: Judgement) -> dict[str, Any]:
-    said = asdict(judgement)
-    texts = {
-        dimension: {name: storable(text) for name, text in finding.items()}
-        for dimension, finding in said["findings"].items()
-    }
-    return {**said, "findings": texts}
+    return {**flat(judgement), "findings": {name: flat(finding) for name, finding in judgement.findings.items()}}
 
 
 def sample(database: Database, cells: Collection[int], *, share: float, seed: int) -> list[AnswerKey]:
@@ -110,21 +97,17 @@ def sample(database: Database, cells: Collection[int], *, share: float, seed: in
     left out. Which ones follows from the study's seed, the participant's number and the question alone, so that models,
     cultures and later extensions of a run are judged on the same participants and questions.
 
-    Returns:
-        A fixed order, in which every stratum comes as far as the others: whoever judges half of them has judged half of
-        each. A tenth, 50 at most, stands once more at the end, to be judged again.
+    Their order is fixed, and every stratum comes as far in it as the others: whoever judges half of them has judged
+    half of each. A tenth, 50 at most, stands once more at the end, to be judged again.
     """
-    query = (
-        select(_P.cell, _P.number, _A.question, _A.state, *KEY)
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .where(_P.cell.in_(cells), _A.state != AnswerState.FAILED.value)
-    )
+    query = select(_P.cell, _P.number, _A.question, _A.state, *KEY).select_from(tables.ANSWERS)
     strata: dict[tuple[int, str], list[tuple[bytes, AnswerKey]]] = {}
-    with database.read() as connection:
-        for cell, number, question, state, *key in connection.execute(query):
-            answer = AnswerKey(*key)
-            drawn = blake2b(f"{seed}:{number}:{question}:{answer.slot}".encode(), digest_size=8).digest()
-            strata.setdefault((cell, state), []).append((drawn, answer))
+    for cell, number, question, state, *key in database.rows(
+        query.where(_P.cell.in_(cells), _A.state != AnswerState.FAILED.value)
+    ):
+        answer = AnswerKey(*key)
+        drawn = blake2b(f"{seed}:{number}:{question}:{answer.slot}".encode(), digest_size=8).digest()
+        strata.setdefault((cell, state), []).append((drawn, answer))
     taken = (sorted(stratum)[: max(ceil(share * len(stratum)), LEAST)] for _, stratum in sorted(strata.items()))
     placed = [(place / len(members), member) for members in taken for place, member in enumerate(members)]
     chosen = [member for _, member in sorted(placed, key=itemgetter(0))]
@@ -134,24 +117,16 @@ def sample(database: Database, cells: Collection[int], *, share: float, seed: in
 
 def judged(database: Database, judge: int, run: str) -> set[AnswerKey]:
     """What a judge has said of a run's answers so far."""
-    query = (
-        select(*(_J[name] for name in AnswerKey._fields))
-        .join_from(tables.judgement, tables.participant, _J.participant == _P.id)
-        .where(_P.run == run, _J.judge == judge)
-    )
-    with database.read() as connection:
-        return {AnswerKey(*row) for row in connection.execute(query)}
+    said = select(*(_J[name] for name in AnswerKey._fields)).join(tables.participant, _J.participant == _P.id)
+    return {AnswerKey(*row) for row in database.rows(said.where(_P.run == run, _J.judge == judge))}
 
 
 def given_answers(database: Database, keys: Sequence[AnswerKey]) -> Iterator[GivenAnswer]:
     """The answers of those keys, in their order; one that was asked again meanwhile is left out."""
     for start in range(0, len(keys), _KEYS):
         part = keys[start : start + _KEYS]
-        query = (
-            select(tables.answer, _P.number, _P.cell)
-            .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-            .where(tuple_(_A.participant, _A.item, _A.slot).in_([key[:3] for key in part]))
-        )
+        given = select(tables.answer, _P.number, _P.cell).select_from(tables.ANSWERS)
+        query = given.where(tuple_(_A.participant, _A.item, _A.slot).in_([key[:3] for key in part]))
         with database.read() as connection:
             rows = {tuple(row._mapping[column] for column in KEY): row for row in connection.execute(query)}
             wanted = select(tables.cell).where(tables.cell.c.id.in_({row.cell for row in rows.values()}))
@@ -180,14 +155,8 @@ def end(
 ) -> None:
     """Note how judging a run ended; the run's judgements get a new revision, so that a report is due.
 
-    Args:
-        database: where the run is.
-        run: which run.
-        wanted: who was to judge which share; where a larger one was, of the same answers, that stays.
-        judge: the judge's id; None: it could not be asked at all.
-        ended: how.
-        told: the score on the calibration set, or what went wrong.
-        ledger: its revision before the answers were drawn: later ones are still due. ``NONE``: all of them are.
+    Where a larger share of the same answers was ``wanted`` before, that stays. ``told`` is the score on the calibration
+    set, or what went wrong; ``ledger`` its revision before the answers were drawn: later ones are still due.
     """
     j, model, share = tables.judging.c, wanted.key, wanted.sample
     columns = {"judge": judge, "ended": ended.value, "told": storable(told), "share": share, "ledger": ledger}
@@ -203,8 +172,7 @@ def end(
 
 def wanted(database: Database, run: str) -> Judge | None:
     """The judge that a run's study asks for, or None."""
-    with database.read() as connection:
-        judge = connection.execute(select(tables.run.c.judge).where(tables.run.c.id == run)).scalar_one_or_none()
+    judge = database.value(select(tables.run.c.judge).where(tables.run.c.id == run))
     return None if judge is None else Judge.from_json(judge)
 
 
@@ -223,7 +191,7 @@ def judging_due(database: Database, *which: ColumnElement[bool]) -> list[str]:
             run
             for run, judge in asking.items()
             if run not in unfinished
-            and ended.get((run, judge.key, outbox.revision_in(connection, run)), 0.0) < judge.sample
+            and ended.get((run, judge.key, outbox.revisions_in(connection, run)[0]), 0.0) < judge.sample
         ]
 
 
@@ -245,37 +213,31 @@ class OpenBatch:
 def announce_batch(database: Database, run: str, judge: int, token: str, calls: Sequence[AnswerKey]) -> None:
     """Note a batch before it is handed to its provider, so that it is found again whatever happens."""
     columns = {"token": token, "judge": judge, "run": run, "calls": list(map(list, calls)), "made_at": Now()}
-    database.write(lambda connection: connection.execute(insert(tables.judge_batch).values(columns)))
+    database.change(insert(tables.judge_batch).values(columns))
 
 
 def name_batch(database: Database, token: str, batch: str) -> None:
     """Note the provider's id of a batch."""
-    b = tables.judge_batch
-    database.write(lambda connection: connection.execute(update(b).where(b.c.token == token).values(batch=batch)))
+    database.change(update(tables.judge_batch).where(_B.token == token).values(batch=batch))
 
 
 def close_batch(database: Database, token: str) -> None:
     """Forget a batch: all its results are here, or it was never made."""
-    b = tables.judge_batch
-    database.write(lambda connection: connection.execute(b.delete().where(b.c.token == token)))
+    database.change(delete(tables.judge_batch).where(_B.token == token))
 
 
 def open_batches(database: Database, run: str, judge: int) -> list[OpenBatch]:
     """A judge's batches of a run that are not over, the oldest first."""
-    b = tables.judge_batch.c
-    query = select(b.token, b.batch, b.calls, b.made_at).where(b.run == run, b.judge == judge)
-    with database.read() as connection:
-        return [
-            OpenBatch(token=token, batch=batch, calls=tuple(AnswerKey(*call) for call in calls), made_at=made_at)
-            for token, batch, calls, made_at in connection.execute(query.order_by(b.made_at, b.token))
-        ]
+    query = select(_B.token, _B.batch, _B.calls, _B.made_at).where(_B.run == run, _B.judge == judge)
+    return [
+        OpenBatch(token=token, batch=batch, calls=tuple(AnswerKey(*call) for call in calls), made_at=made_at)
+        for token, batch, calls, made_at in database.rows(query.order_by(_B.made_at, _B.token))
+    ]
 
 
 def batch_ids(database: Database) -> set[str]:
     """The provider's ids of all open batches, whosever they are."""
-    b = tables.judge_batch.c
-    with database.read() as connection:
-        return set(connection.execute(select(b.batch).where(b.batch.is_not(None))).scalars())
+    return {batch for (batch,) in database.rows(select(_B.batch).where(_B.batch.is_not(None)))}
 
 
 def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, float]:
@@ -284,29 +246,23 @@ def tokens_of_a_call(database: Database, run: str, judge: int) -> tuple[float, f
     of_run = select(_P.id).where(_P.run == run)
     asked = select(_J.prompt_tokens, _J.completion_tokens).where(_J.judge == judge, _J.participant.in_(of_run))
     calls = asked.union_all(select(c.prompt_tokens, c.completion_tokens).where(c.judge == judge)).subquery().c
-    means = select(func.avg(calls.prompt_tokens), func.avg(calls.completion_tokens))
-    with database.read() as connection:
-        read, written = connection.execute(means).one()
+    ((read, written),) = database.rows(select(func.avg(calls.prompt_tokens), func.avg(calls.completion_tokens)))
     return float(read or 0), float(written or 0)
 
 
 def tokens_seen(database: Database, run: str, judge: str) -> tuple[float, float] | None:
     """Tokens that a call of a run's judge (``Judge.key``) read and wrote on average; None where nothing is known."""
     j = tables.judging.c
-    with database.read() as connection:
-        found = connection.execute(select(j.judge).where(j.run == run, j.model == judge)).scalar_one_or_none()
+    found = database.value(select(j.judge).where(j.run == run, j.model == judge))
     tokens = (0.0, 0.0) if found is None else tokens_of_a_call(database, run, found)
     return tokens if all(tokens) else None
 
 
 def expected_cost(database: Database, run: str) -> float:
     """US dollars that the open batches of a run, whosever they are, are expected to cost."""
-    b, j = tables.judge_batch.c, tables.judge.c
-    query = select(j.id, j.input_price, j.output_price, b.calls).where(b.run == run, b.judge == j.id)
-    with database.read() as connection:
-        batches = connection.execute(query).all()
-    cost = 0.0
-    for judge, input_price, output_price, calls in batches:
+    j, cost = tables.judge.c, 0.0
+    query = select(j.id, j.input_price, j.output_price, _B.calls).where(_B.run == run, _B.judge == j.id)
+    for judge, input_price, output_price, calls in database.rows(query):
         read, written = tokens_of_a_call(database, run, judge)
         cost += BATCHED * len(calls) * (read * (input_price or 0.0) + written * (output_price or 0.0)) / 1e6
     return cost
@@ -326,22 +282,20 @@ def take_lease(database: Database, run: str, owner: str, *, ttl: float) -> str:
 
 def renew_lease(database: Database, run: str, owner: str, *, ttl: float) -> None:
     """Hold on to a lease, also to one that has run out and that nobody else took."""
-    _set_lease(database, run, owner, Now() + ttl)
+    database.change(_lease_of(run, owner).values(until=Now() + ttl))
 
 
 def release_lease(database: Database, run: str, owner: str) -> None:
     """Let a lease go, so that another may take it at once; nothing happens where it is not this owner's."""
-    _set_lease(database, run, owner, 0.0)
+    database.change(_lease_of(run, owner).values(until=0.0))
 
 
-def _set_lease(database: Database, run: str, owner: str, until: ColumnElement[float] | float) -> None:
+def _lease_of(run: str, owner: str) -> Update:
     lease = tables.judge_lease
-    change = update(lease).where(lease.c.run == run, lease.c.owner == owner).values(until=until)
-    database.write(lambda connection: connection.execute(change))
+    return update(lease).where(lease.c.run == run, lease.c.owner == owner)
 
 
 def holds_lease(database: Database, run: str, owner: str) -> bool:
     """Whether nobody has taken the lease since this owner took it."""
     lease = tables.judge_lease.c
-    with database.read() as connection:
-        return connection.execute(select(lease.owner).where(lease.run == run)).scalar_one_or_none() == owner
+    return bool(database.value(select(lease.owner).where(lease.run == run)) == owner)

@@ -141,7 +141,6 @@ SAME_ANSWER = and_(_AGAIN.participant == _A.participant, _AGAIN.item == _A.item,
 _TO_ASK_AGAIN = (
     select(tables.answer, _AGAIN.attempt.label("next_attempt"))
     .join_from(tables.answer, tables.again, SAME_ANSWER)
-    .where(_A.participant == bindparam("who"))
     .order_by(_A.item, _A.slot)
 )
 _RECORD = insert(tables.answer).values(committed_at=Now())
@@ -191,14 +190,13 @@ class Ledger:
         Raises StaleLease.
         """
         mark = update(tables.participant).where(fence(held), OPEN).values(on_trial=True)
-        if self.database.write(lambda connection: connection.execute(mark).rowcount) != 1:
+        if self.database.change(mark) != 1:
             raise StaleLease(held)
 
     def to_ask_again(self, held: Participant) -> list[tuple[Answer, int]]:
         """Answers of a participant that are to be asked again, and the attempt to be made."""
-        with self.database.read() as connection:
-            rows = connection.execute(_TO_ASK_AGAIN, {"who": held.id})
-            return [(answer_from(row), row.next_attempt) for row in rows]
+        rows = self.database.rows(_TO_ASK_AGAIN.where(_A.participant == held.id))
+        return [(answer_from(row), row.next_attempt) for row in rows]
 
     def replace(self, held: Participant, answer: Answer) -> None:
         """Commit an answer that was asked again in place of the one before it; raises StaleLease."""
@@ -229,23 +227,18 @@ class Ledger:
         mine = or_(_P.lease_owner == self.owner, _P.status != ParticipantStatus.OPEN.value)
 
         def work(connection: Connection) -> set[int]:
-            kept = set()
-            for participant in held:
-                statement = (
-                    update(tables.participant)
-                    .where(fence(participant), mine, ACTIVE_RUN)
-                    .values(lease_until=case((OPEN, Now() + self.ttl), else_=None))
-                )
-                if connection.execute(statement).rowcount == 1:
-                    kept.add(participant.id)
-            return {participant.id for participant in held} - kept
+            renew = update(tables.participant).values(lease_until=case((OPEN, Now() + self.ttl), else_=None))
+            return {
+                participant.id
+                for participant in held
+                if connection.execute(renew.where(fence(participant), mine, ACTIVE_RUN)).rowcount != 1
+            }
 
         return self.database.write(work)
 
     def release(self, held: Participant) -> None:
         """Let a participant go where it stands, so that any worker may take it up at once."""
-        free = update(tables.participant).where(fence(held)).values(NOBODYS)
-        self.database.write(lambda connection: connection.execute(free))
+        self.database.change(update(tables.participant).where(fence(held)).values(NOBODYS))
 
     def beat(self, model: str, rates: dict[str, float]) -> None:
         """Say that this process lives, which model it drains and how many answers per second it commits."""
@@ -260,8 +253,7 @@ class Ledger:
 
     def leave(self) -> None:
         """Take this process off the list of workers."""
-        gone = tables.worker.delete().where(tables.worker.c.owner == self.owner)
-        self.database.write(lambda connection: connection.execute(gone))
+        self.database.change(delete(tables.worker).where(tables.worker.c.owner == self.owner))
 
 
 def _is_committed(connection: Connection, held: Participant, columns: Mapping[str, Any]) -> bool:
@@ -273,10 +265,8 @@ def _is_committed(connection: Connection, held: Participant, columns: Mapping[st
 
 def owners(database: Database) -> set[str]:
     """Names of the processes that hold a participant or are on the list of workers."""
-    with database.read() as connection:
-        holding = select(_P.lease_owner).where(_P.lease_owner.is_not(None)).distinct()
-        listed = select(tables.worker.c.owner)
-        return {owner for (owner,) in connection.execute(holding.union(listed))}
+    holding = select(_P.lease_owner).where(_P.lease_owner.is_not(None)).distinct()
+    return {owner for (owner,) in database.rows(holding.union(select(tables.worker.c.owner)))}
 
 
 #: Answers that participants still have to give.
@@ -294,13 +284,9 @@ def backlogs(
         query = query.where(model.in_(models))
     if run is not None:
         query = query.where(_P.run == run)
-    living = (
-        select(worker.model, func.count().label("living"))
-        .where(worker.beat_at > Now() - alive_within)
-        .group_by(worker.model)
-    )
+    living = select(worker.model, func.count()).where(worker.beat_at > Now() - alive_within).group_by(worker.model)
     with database.read() as connection:
-        workers: dict[str, int] = {row.model: row.living for row in connection.execute(living)}
+        workers: dict[str, int] = {row[0]: row[1] for row in connection.execute(living)}
         found = [
             Backlog(
                 model=name,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, func, select
 
@@ -17,6 +17,7 @@ PAUSE_SECONDS = 300.0
 #: Fewer answers of a model tell nothing.
 FEWEST = 20
 
+T = TypeVar("T")
 _A, _P, _C = tables.answer.c, tables.participant.c, tables.cell.c
 
 
@@ -35,45 +36,26 @@ def paces(database: Database, models: Sequence[str]) -> dict[str, float]:
 
     However many workers there were, and with as many participants in flight as there were then.
     """
-    found: dict[str, float] = {}
     before = func.lag(_A.committed_at).over(order_by=_A.committed_at).label("before")
-    with database.read() as connection:
-        for model in models:
-            for run in connection.execute(_runs_of(model)).scalars():
-                times = _answers(run, model, _A.committed_at, before).subquery()
-                gap = times.c.committed_at - times.c.before
-                query = select(func.count(gap), func.sum(gap)).where(gap <= PAUSE_SECONDS)
-                answers, seconds = connection.execute(query).one()
-                if answers >= FEWEST and seconds > 0:
-                    found[model] = answers / seconds
-                    break
-    return found
+
+    def pace(run: str, model: str) -> float | None:
+        times = _answers(run, model, _A.committed_at, before).subquery()
+        gap = times.c.committed_at - times.c.before
+        ((answers, seconds),) = database.rows(select(func.count(gap), func.sum(gap)).where(gap <= PAUSE_SECONDS))
+        return answers / seconds if answers >= FEWEST and seconds > 0 else None
+
+    return _in_newest(models, lambda model: _runs_of(database, model), pace)
 
 
 def validities(database: Database, models: Sequence[str], *, run: str) -> dict[str, float]:
     """Model -> share of valid answers in a run, or else in the newest run in which it gave enough of them."""
-    found: dict[str, float] = {}
     valid = func.count().filter(_A.state == AnswerState.ANSWERED.value)
-    with database.read() as connection:
-        for model in models:
-            for name in sorted(connection.execute(_runs_of(model)).scalars(), key=lambda known: known != run):
-                ended, answered = connection.execute(_answers(name, model, func.count(), valid)).one()
-                if ended >= FEWEST:
-                    found[model] = answered / ended
-                    break
-    return found
 
+    def share(name: str, model: str) -> float | None:
+        ((ended, answered),) = database.rows(_answers(name, model, func.count(), valid))
+        return answered / ended if ended >= FEWEST else None
 
-def _runs_of(model: str) -> Select[Any]:
-    """Runs that ask a model, the newest first."""
-    run = tables.run.c
-    asked = select(_C.run).where(_C.model == model)
-    return select(run.id).where(run.id.in_(asked)).order_by(run.created_at.desc(), run.id)
-
-
-def _answers(run: str, model: str, *columns: Any) -> Select[Any]:
-    """Something of a model's answers in a run."""
-    return select(*columns).select_from(tables.ANSWERS_IN_CELLS).where(_P.run == run, _C.model == model)
+    return _in_newest(models, lambda model: sorted(_runs_of(database, model), key=lambda known: known != run), share)
 
 
 def tokens_seen(
@@ -85,26 +67,50 @@ def tokens_seen(
     of the survey of that id was asked makes no difference. ``run`` counts before all others, where it has enough
     answers; of the others the newest does.
     """
-    r, found = tables.run.c, {}
+    r = tables.run.c
     same = (
         select(r.id, r.questions)
         .join_from(tables.run, tables.survey, r.survey == tables.survey.c.fingerprint)
         .where(tables.survey.c.name == survey)
         .order_by(r.id != run, r.created_at.desc(), r.id)
     )
+    runs = [name for name, asked in database.rows(same) if list(asked) == list(questions)]
     sums = (func.count(), func.sum(_A.prompt_tokens), func.sum(_A.completion_tokens))
-    with database.read() as connection:
-        runs = [name for name, asked in connection.execute(same) if list(asked) == list(questions)]
-        for model in models:
-            for candidate in runs:
-                query = _answers(candidate, model, _C.condition_name, _C.language, *sums)
-                query = query.where(_A.state != AnswerState.FAILED.value).group_by(_C.condition_name, _C.language)
-                rows = [row for row in connection.execute(query) if row[3] and row[4]]
-                if sum(row[2] for row in rows) < FEWEST:
-                    continue
-                for condition, language, answers, read, written in rows:
-                    found[model, condition, language] = TokensSeen(
-                        run=candidate, answers=answers, prompt=int(read) / answers, completion=int(written) / answers
-                    )
-                break
+
+    def seen(name: str, model: str) -> dict[tuple[str, str, str], TokensSeen] | None:
+        query = _answers(name, model, _C.condition_name, _C.language, *sums)
+        query = query.where(_A.state != AnswerState.FAILED.value).group_by(_C.condition_name, _C.language)
+        found = {
+            (model, condition, language): TokensSeen(
+                run=name, answers=answers, prompt=int(read) / answers, completion=int(written) / answers
+            )
+            for condition, language, answers, read, written in database.rows(query)
+            if read and written
+        }
+        return found if sum(each.answers for each in found.values()) >= FEWEST else None
+
+    return {key: tokens for found in _in_newest(models, lambda _: runs, seen).values() for key, tokens in found.items()}
+
+
+def _in_newest(
+    models: Sequence[str], runs: Callable[[str], Sequence[str]], tells: Callable[[str, str], T | None]
+) -> dict[str, T]:
+    """Model -> what the first of its runs tells that tells anything."""
+    found: dict[str, T] = {}
+    for model in models:
+        told = (tells(run, model) for run in runs(model))
+        if (first := next((each for each in told if each is not None), None)) is not None:
+            found[model] = first
     return found
+
+
+def _runs_of(database: Database, model: str) -> list[str]:
+    """Runs that ask a model, the newest first."""
+    run = tables.run.c
+    asked = select(run.id).where(run.id.in_(select(_C.run).where(_C.model == model)))
+    return [name for (name,) in database.rows(asked.order_by(run.created_at.desc(), run.id))]
+
+
+def _answers(run: str, model: str, *columns: Any) -> Select[Any]:
+    """Something of a model's answers in a run."""
+    return select(*columns).select_from(tables.ANSWERS_IN_CELLS).where(_P.run == run, _C.model == model)

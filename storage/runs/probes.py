@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
 from sqlalchemy import Connection, select
@@ -53,16 +53,8 @@ def add_probes(database: Database, run: str, probes: Sequence[Probe]) -> None:
 
 def read_probes(database: Database, run: str) -> tuple[Probe, ...]:
     """All probes of a run, ordered by model, kind, culture, language and question."""
-    with database.read() as connection:
-        return probes_in(connection, run)
-
-
-def probes_in(connection: Connection, run: str) -> tuple[Probe, ...]:
-    """See ``read_probes``."""
-    p = tables.probe.c
-    columns = (p.model, p.kind, p.culture, p.language, p.question, p.prompt, p.completion, p.percent)
-    found = []
-    for row in connection.execute(select(*columns).where(p.run == run)):
+    p, found = tables.probe.c, []
+    for row in database.rows(select(*(p[field.name] for field in fields(Probe))).where(p.run == run)):
         percent = None if row.percent is None else {int(code): float(each) for code, each in row.percent}
         found.append(Probe(**{**row._mapping, "kind": ProbeKind(row.kind), "percent": percent}))
     return tuple(sorted(found, key=lambda probe: probe.key))  # sorted here: databases differ in how they order text

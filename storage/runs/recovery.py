@@ -59,10 +59,9 @@ def reopen_asked_again(database: Database) -> int:
     ``ask_again`` does so itself; but where the last answer of a participant was being committed at
     that moment, neither transaction saw the other.
     """
-    with database.read() as connection:
-        if connection.execute(select(_AGAIN.participant).limit(1)).one_or_none() is None:
-            return 0
-    return database.write(lambda connection: connection.execute(_REOPEN).rowcount)
+    if database.value(select(_AGAIN.participant).limit(1)) is None:
+        return 0
+    return database.change(_REOPEN)
 
 
 def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
@@ -120,11 +119,10 @@ def reopen_unweighed(database: Database, run: str) -> int:
 
     A participant goes on from the first of them. What it had found behind that is found again: nothing is drawn.
     """
-
-    done = (_P.run == run, _P.planned == 0, _P.status == ParticipantStatus.FINISHED.value)
+    done = and_(_P.run == run, _P.planned == 0, _P.status == ParticipantStatus.FINISHED.value)
 
     def work(connection: Connection) -> int:
-        passed = connection.execute(select(_P.id, _P.next_item).where(*done)).all()
+        passed = connection.execute(select(_P.id, _P.next_item).where(done)).all()
         return sum(_weigh_again(connection, row.id, row.next_item) for row in passed)
 
     return database.write(work)
@@ -135,10 +133,9 @@ def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
     missing = [item for item in range(passed) if item not in there]
     if not missing:
         return 0
-    change = update(tables.participant).where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
-    if (
-        connection.execute(change.values(**_REOPENED, next_item=missing[0], commits=_P.commits + 1)).rowcount != 1
-    ):  # another was quicker
+    finished = update(tables.participant).where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
+    reopened = finished.values(**_REOPENED, next_item=missing[0], commits=_P.commits + 1)
+    if connection.execute(reopened).rowcount != 1:  # another was quicker
         return 0
     connection.execute(delete(tables.option_probability).where(_O.participant == participant, _O.item > missing[0]))
     return 1
@@ -147,8 +144,7 @@ def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
 def reopen_quarantined(database: Database, run: str) -> int:
     """Give participants that were set aside another chance. Returns how many."""
     aside = and_(_P.run == run, _P.status == ParticipantStatus.QUARANTINED.value)
-    again = update(tables.participant).where(aside).values(**_REOPENED, deaths=0, suspect=True)
-    return database.write(lambda connection: connection.execute(again).rowcount)
+    return database.change(update(tables.participant).where(aside).values(**_REOPENED, deaths=0, suspect=True))
 
 
 #: Deaths of a worker while a participant was asked alone, or attempts that failed, after which it is set aside.
@@ -190,9 +186,7 @@ def count_failure(database: Database, held: Participant) -> bool:
         update(tables.participant)
         .where(fence(held), _P.lease_owner.is_not(None), OPEN)
         .values(
-            **NOBODYS,
-            deaths=_P.deaths + 1,
-            status=case((aside, ParticipantStatus.QUARANTINED.value), else_=_P.status),
+            **NOBODYS, deaths=_P.deaths + 1, status=case((aside, ParticipantStatus.QUARANTINED.value), else_=_P.status)
         )
         .returning(_P.status)
     )
@@ -231,6 +225,5 @@ def _free(database: Database, gone: ColumnElement[bool], held: ColumnElement[boo
 
 def last_heartbeat(database: Database) -> float | None:
     """Seconds since any worker process was last heard of, by the database's clock; None where none is listed."""
-    with database.read() as connection:
-        beat_at, now = connection.execute(select(func.max(tables.worker.c.beat_at), Now())).one()
+    ((beat_at, now),) = database.rows(select(func.max(tables.worker.c.beat_at), Now()))
     return None if beat_at is None else max(float(now) - float(beat_at), 0.0)

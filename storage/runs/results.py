@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, Text, and_, func, select, tuple_, typ
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
-from defsurvey.storage.runs.probes import Probe, probes_in
+from defsurvey.storage.runs.probes import Probe, read_probes
 from defsurvey.storage.runs.rows import answer_from
 from defsurvey.storage.runs.run import Answer, AnswerState, DrawsPer, EngineDescription, Progress, Run
 from defsurvey.storage.runs.steps import ProbabilityRow, read_probabilities
@@ -115,12 +115,12 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         progress = store.total(store.progress_in(connection, run_id).values())
         ids, answers = _arrays(connection, run, survey)
         chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))
-        again = _out_of_sequence(connection, run_id)
+        again = select(func.count()).select_from(tables.ANSWERS).where(_P.run == run_id, _A.out_of_sequence)
+        out_of_sequence = connection.execute(again).scalar_one()
         shown = _samples(connection, run, answers, ids, chosen)
         served = connection.execute(select(tables.served).where(tables.served.c.run == run_id)).all()
         seconds, tokens = _spent(connection, run_id)
-        revision = outbox.revision_in(connection, run_id)
-        probes = probes_in(connection, run_id)
+        revision, _ = outbox.revisions_in(connection, run_id)
     versions = {package: version for row in served for package, version in row.versions.items()}
     weighed = any(cell.condition.slots == 0 for cell in run.cells)
     return Results(
@@ -128,7 +128,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         survey=survey,
         answers=answers,
         samples=shown,
-        out_of_sequence=again,
+        out_of_sequence=out_of_sequence,
         progress=progress,
         engines={row.model: _only(row.description, facts=False) for row in served},
         versions=versions,
@@ -137,7 +137,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
         model_facts={row.model: facts for row in served if (facts := _only(row.description, facts=True))},
         tokens=tokens,
         probabilities=tuple(read_probabilities(database, run_id)) if weighed else (),
-        probes=probes,
+        probes=read_probes(database, run_id),
     )
 
 
@@ -163,17 +163,8 @@ def _arrays(connection: Connection, run: Run, survey: Survey) -> tuple[NDArray[n
         return sum(1 << codes.index(int(code)) for code in chosen.split(",")) if chosen else 0
 
     rows = [
-        (
-            cells[cell],
-            number,
-            questions[asked],
-            slot,
-            states[state],
-            mask(asked, chosen),
-            int(first.split(",", 1)[0]),
-            *of,
-        )
-        for cell, number, asked, slot, state, chosen, first, *of in connection.execute(query)
+        (cells[cell], who, questions[asked], slot, states[state], mask(asked, chosen), int(first.split(",", 1)[0]), *of)
+        for cell, who, asked, slot, state, chosen, first, *of in connection.execute(query)
     ]
     table = np.array(rows, dtype=np.int64).reshape(len(rows), len(columns))
     table = table[np.lexsort(table[:, [3, 2, 1, 0]].T)]
@@ -235,27 +226,12 @@ def _select(connection: Connection, what: Sequence[Any], columns: Sequence[Any],
         yield from connection.execute(select(*what).where(tuple_(*columns).in_(keys[start : start + _KEYS])))
 
 
-def _out_of_sequence(connection: Connection, run: str) -> int:
-    query = select(func.count()).select_from(tables.ANSWERS)
-    return connection.execute(query.where(_P.run == run, _A.out_of_sequence)).scalar_one()
-
-
 def _spent(connection: Connection, run: str) -> tuple[dict[str, float], dict[str, TokenCount]]:
     """Of each model the summed seconds of its answers, and the tokens of those that carry counts."""
     counted = and_(_A.prompt_tokens.is_not(None), _A.completion_tokens.is_not(None))
-    query = (
-        select(
-            tables.cell.c.model,
-            func.sum(_A.seconds),
-            func.count().filter(counted),
-            func.sum(_A.prompt_tokens).filter(counted),
-            func.sum(_A.completion_tokens).filter(counted),
-            func.sum(_A.seconds).filter(counted),
-        )
-        .select_from(tables.ANSWERS_IN_CELLS)
-        .where(_P.run == run)
-        .group_by(tables.cell.c.model)
-    )
+    model, sums = tables.cell.c.model, map(func.sum, (_A.prompt_tokens, _A.completion_tokens, _A.seconds))
+    told = (func.sum(_A.seconds), func.count().filter(counted), *(each.filter(counted) for each in sums))
+    query = select(model, *told).select_from(tables.ANSWERS_IN_CELLS).where(_P.run == run).group_by(model)
     rows = connection.execute(query).all()
     return {row[0]: float(row[1]) for row in rows}, {
         model: TokenCount(answers=answers, prompt=int(prompt), completion=int(completion), seconds=float(seconds))

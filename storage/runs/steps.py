@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, exists, func, insert, select, update
 
@@ -33,8 +34,7 @@ class ProbabilityRow:
 def steps_of(database: Database, participant: int, item: int, attempt: int) -> list[CompletedStep]:
     """The steps towards one answer that were committed already, in order."""
     query = select(tables.step).where(_S.participant == participant, _S.item == item, _S.attempt == attempt)
-    with database.read() as connection:
-        return [step_from(row) for row in connection.execute(query.order_by(_S.number))]
+    return [step_from(row) for row in database.rows(query.order_by(_S.number))]
 
 
 def commit_step(database: Database, owner: str, held: Participant, step: CompletedStep) -> None:
@@ -86,9 +86,8 @@ def unweighed(database: Database, cells: Sequence[int]) -> int:
         return 0
     here = _P.cell.in_(cells)
     found = select(_O.participant, _O.item).join(tables.participant, _O.participant == _P.id).where(here).distinct()
-    with database.read() as connection:
-        passed = connection.execute(select(func.sum(_P.next_item)).where(here)).scalar_one() or 0
-        return int(passed) - connection.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+    weighed: Any = select(func.count()).select_from(found.subquery()).scalar_subquery()
+    return int(database.value(select(func.coalesce(func.sum(_P.next_item), 0) - weighed).where(here)))
 
 
 def read_probabilities(database: Database, run: str) -> list[ProbabilityRow]:

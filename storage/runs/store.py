@@ -78,13 +78,10 @@ class NewRun:
 
 
 def add_run(database: Database, new: NewRun, *, extend: bool = False) -> int:
-    """Write a run, or what an existing one lacks, in one transaction.
+    """Write a run, or what an existing one lacks, in one transaction; raises OtherDesign.
 
     Returns the number of participants added: 0 where everything is there already, so that enqueuing again is harmless.
     Where it is there to be extended it keeps the judge and the budget that it has by now.
-
-    Raises:
-        OtherDesign: the run exists with another design.
     """
 
     def work(connection: Connection) -> int:
@@ -142,16 +139,14 @@ def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell)
 
 def has_run(database: Database, run: str) -> bool:
     """Whether there is a run with that id."""
-    with database.read() as connection:
-        return connection.execute(select(tables.run.c.id).where(tables.run.c.id == run)).one_or_none() is not None
+    return database.value(select(tables.run.c.id).where(tables.run.c.id == run)) is not None
 
 
 def design_of(database: Database, run: str) -> str:
     """The fingerprint of a run's design; raises UnknownRun."""
-    with database.read() as connection:
-        found = connection.execute(select(tables.run.c.design).where(tables.run.c.id == run)).scalar_one_or_none()
-        if found is None:
-            raise UnknownRun(run, _ids(connection))
+    found = database.value(select(tables.run.c.design).where(tables.run.c.id == run))
+    if found is None:
+        raise UnknownRun(run, run_ids(database))
     return str(found)
 
 
@@ -198,18 +193,13 @@ def survey_in(connection: Connection, fingerprint: str) -> Survey:
 def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
     """Set or clear a run's cancel flag; raises UnknownRun."""
 
-    def work(connection: Connection) -> None:
-        statement = update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)
-        if connection.execute(statement).rowcount == 0:
-            raise UnknownRun(run, _ids(connection))
-
-    database.write(work)
+    if database.change(update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)) == 0:
+        raise UnknownRun(run, run_ids(database))
 
 
 def is_cancelled(database: Database, run: str) -> bool:
     """Whether there is such a run, and it is cancelled."""
-    with database.read() as connection:
-        return bool(connection.execute(select(tables.run.c.cancelled).where(tables.run.c.id == run)).scalar())
+    return bool(database.value(select(tables.run.c.cancelled).where(tables.run.c.id == run)))
 
 
 def total(parts: Iterable[Progress]) -> Progress:
@@ -221,10 +211,9 @@ def total(parts: Iterable[Progress]) -> Progress:
 def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
     """Cell id -> how far that cell has come."""
     p = tables.participant.c
-    sums = [func.sum(p[name]).label(name) for name in _COUNTED]
-    query = select(p.cell, *sums).where(p.run == run).group_by(p.cell)
+    query = select(p.cell, *(func.sum(p[name]) for name in _COUNTED)).where(p.run == run).group_by(p.cell)
     rows = connection.execute(query).all()
-    return {row.cell: Progress(**{n: int(getattr(row, n)) for n in _COUNTED}) for row in rows}
+    return {cell: Progress(**dict(zip(_COUNTED, map(int, counts), strict=True))) for cell, *counts in rows}
 
 
 def states_in(connection: Connection, run: str) -> dict[str, int]:
@@ -242,8 +231,7 @@ def states_in(connection: Connection, run: str) -> dict[str, int]:
 def rate(database: Database, run: str, *, alive_within: float = 30.0) -> float:
     """Answers per second that the living workers commit for a run, by their last beats."""
     query = select(tables.worker.c.rates).where(tables.worker.c.beat_at > Now() - alive_within)
-    with database.read() as connection:
-        return float(sum(rates.get(run, 0.0) for (rates,) in connection.execute(query)))
+    return float(sum(rates.get(run, 0.0) for (rates,) in database.rows(query)))
 
 
 def recall(database: Database, participant: int, items: Sequence[int]) -> dict[int, str]:
@@ -252,8 +240,7 @@ def recall(database: Database, participant: int, items: Sequence[int]) -> dict[i
         return {}
     a = tables.answer.c
     query = select(a.item, a.remembered).where(a.participant == participant, a.item.in_(set(items)), a.slot == 0)
-    with database.read() as connection:
-        return {item: remembered for item, remembered in connection.execute(query) if remembered is not None}
+    return {item: remembered for item, remembered in database.rows(query) if remembered is not None}
 
 
 #: What of a description the answers depend on. Devices, threads, versions of libraries and the address of a server may
@@ -264,6 +251,7 @@ _IDENTITY = (
 )  # fmt: skip
 #: What tokens cost, which a card may be given after a run has begun: nothing that answers depend on.
 _PRICES = ("input_price", "output_price", "priced")
+_PRICED = set(_PRICES[:2])
 #: What is looked at in place of these where both descriptions have it: the same file may lie elsewhere.
 _DIGEST, _PLACE = "weights_sha256", ("weights", "revision")
 
@@ -275,12 +263,9 @@ class OtherEngine(BadInput, RuntimeError):
 def record_served(
     database: Database, run: str, model: str, description: EngineDescription, versions: Mapping[str, str]
 ) -> None:
-    """Remember what serves a model of a run; the first to do so is the one that counts.
+    """Remember what serves a model of a run; the first to do so is the one that counts. Raises OtherEngine.
 
     Its prices too, and where it had none, the first that are told later: they hold for all that the run has asked.
-
-    Raises:
-        OtherEngine: the run's earlier answers of this model came from other weights, or were asked for otherwise.
     """
     here = and_(tables.served.c.run == run, tables.served.c.model == model)
 
@@ -292,20 +277,15 @@ def record_served(
         if names:
             told = [f"{name} {first[name]}, this worker has {description.get(name, 'none')}" for name in names]
             raise OtherEngine(f"run {run}, model {model}: its answers so far came from {'; '.join(told)}")
-        if not _has_prices(first) and _has_prices(description):
+        if not first.keys() >= _PRICED and description.keys() >= _PRICED:
             prices = {name: description[name] for name in _PRICES if name in description}
             connection.execute(update(tables.served).where(here).values(description={**first, **prices}))
 
     database.write(work)
 
 
-def _has_prices(description: EngineDescription) -> bool:
-    return "input_price" in description and "output_price" in description
-
-
 def differences(first: EngineDescription, other: EngineDescription) -> list[str]:
     """Names of what makes it another engine than the first; what the first did not tell of itself is let pass."""
-    told: tuple[str, ...] = _IDENTITY
-    if _DIGEST in first and _DIGEST in other:
-        told = (*(name for name in _IDENTITY if name not in _PLACE), _DIGEST)
-    return [name for name in told if name in first and first[name] != other.get(name)]
+    left_out = _PLACE if _DIGEST in first and _DIGEST in other else (_DIGEST,)
+    told = (name for name in (*_IDENTITY, _DIGEST) if name not in left_out and name in first)
+    return [name for name in told if first[name] != other.get(name)]

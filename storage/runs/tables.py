@@ -33,13 +33,7 @@ from sqlmodel import Field, SQLModel
 
 from defsurvey.storage.runs import run as nouns
 from defsurvey.storage.runs.judgement import Finding, Judge, Verdict
-from defsurvey.storage.runs.run import (
-    AnswerState,
-    Condition,
-    Draws,
-    ParticipantStatus,
-    Protocol,
-)
+from defsurvey.storage.runs.run import AnswerState, Condition, Draws, ParticipantStatus, Protocol
 
 
 class Integers(TypeDecorator[tuple[int, ...]]):

@@ -12,7 +12,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, Select, Table, and_, exists, func, insert, not_, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Delete,
+    Select,
+    Table,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    not_,
+    or_,
+    select,
+    update,
+)
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, store, tables
@@ -70,7 +85,7 @@ _Labels = Mapping[tuple[int, int, int], Sequence[tuple[str, int, int]]]
 def read_judgements(database: Database, run_id: str) -> RunJudgements:
     """Everything that was said of a run's answers; raises ``storage.runs.store.UnknownRun``."""
     with database.read() as connection:
-        revision = outbox.judged_in(connection, run_id)
+        revision = outbox.revisions_in(connection, run_id)[1]
         places = {cell.id: place for place, cell in enumerate(store.run_in(connection, run_id).cells)}
         strata = _strata(connection, run_id)
         labels = _labels(connection, run_id)
@@ -122,10 +137,8 @@ def _said(connection: Connection, run: str) -> dict[str, list[Any]]:
 
 def _strata(connection: Connection, run: str) -> dict[tuple[int, str], int]:
     """(cell id, state) -> how many answers there are."""
-    answers = select(_P.cell, _A.state, func.count()).join_from(
-        tables.answer, tables.participant, _A.participant == _P.id
-    )
-    rows = connection.execute(answers.where(_P.run == run).group_by(_P.cell, _A.state))
+    answers = select(_P.cell, _A.state, func.count()).select_from(tables.ANSWERS).where(_P.run == run)
+    rows = connection.execute(answers.group_by(_P.cell, _A.state))
     return {(cell, state): count for cell, state, count in rows}
 
 
@@ -139,11 +152,7 @@ def _labels(connection: Connection, run: str) -> _Labels:
 
 
 def _arrays(
-    judge: str,
-    rows: Sequence[Any],
-    places: Mapping[int, int],
-    strata: Mapping[tuple[int, str], int],
-    labels: _Labels,
+    judge: str, rows: Sequence[Any], places: Mapping[int, int], strata: Mapping[tuple[int, str], int], labels: _Labels
 ) -> JudgeArrays:
     first = {(row.participant, row.item, row.slot): row for row in rows if row.repeat == 0}
     judged = Counter((row.cell, row.state) for row in first.values())
@@ -184,8 +193,7 @@ def _pairs(other: str, rows: Sequence[tuple[int, int, int]]) -> Pairs:
 def judged_keys(database: Database, run: str) -> list[AnswerKey]:
     """The answers of a run that any judge has judged as they are now, each once, in a fixed order."""
     query = _of_run(select(*KEY), tables.judgement, run).distinct().order_by(*KEY)
-    with database.read() as connection:
-        return [AnswerKey(*row) for row in connection.execute(query)]
+    return [AnswerKey(*row) for row in database.rows(query)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,16 +210,10 @@ def find_answer(
 ) -> AnswerKey | None:
     """The answer of a participant, by its number within the cell of those ``names`` (``Cell.names``); None: no such."""
     columns = {"model": _C.model, "culture": _C.culture, "condition": _C.condition_name, "language": _C.language}
-    query = (
-        select(*KEY)
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .join(tables.cell, _P.cell == _C.id)
-        .where(_C.run == run, *(columns[name] == value for name, value in names.items()))
-        .where(_P.number == number, _A.question == question, _A.slot == slot)
-    )
-    with database.read() as connection:
-        row = connection.execute(query).one_or_none()
-    return None if row is None else AnswerKey(*row)
+    in_cell = select(*KEY).select_from(tables.ANSWERS_IN_CELLS).where(_C.run == run)
+    in_cell = in_cell.where(*(columns[name] == value for name, value in names.items()))
+    found = database.rows(in_cell.where(_P.number == number, _A.question == question, _A.slot == slot))
+    return AnswerKey(*found[0]) if found else None
 
 
 def record_labels(database: Database, run: str, labels: Sequence[Label]) -> None:
@@ -221,7 +223,7 @@ def record_labels(database: Database, run: str, labels: Sequence[Label]) -> None
     def work(connection: Connection) -> None:
         for label in labels:
             key = {**_said_of(label.key), "person": label.person}
-            _delete(connection, tables.label, key)
+            connection.execute(_those(tables.label, key))
             rows = [{**key, "dimension": name, "verdict": verdict.value} for name, verdict in label.verdicts.items()]
             if rows:
                 connection.execute(insert(tables.label), rows)
@@ -234,8 +236,9 @@ def _said_of(key: AnswerKey) -> dict[str, int]:
     return {name: getattr(key, name) for name in _SAID_OF}
 
 
-def _delete(connection: Connection, table: Table, key: Mapping[str, Any]) -> None:
-    connection.execute(table.delete().where(*(table.c[name] == value for name, value in key.items())))
+def _those(table: Table, key: Mapping[str, Any]) -> Delete:
+    """Deletes the rows of a key."""
+    return delete(table).where(*(table.c[name] == value for name, value in key.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,14 +262,8 @@ class ReadBy:
 def to_read(database: Database, run: str, reader: str) -> list[AnswerKey]:
     """The unparsable answers of a run that this reader has not read, by participant and item."""
     mine = exists().where(_same(tables.reading), _R.reader == reader)
-    query = (
-        select(*KEY)
-        .join_from(tables.answer, tables.participant, _A.participant == _P.id)
-        .where(_P.run == run, _UNREAD, not_(mine))
-        .order_by(_P.cell, _P.number, _A.item, _A.slot)
-    )
-    with database.read() as connection:
-        return [AnswerKey(*row) for row in connection.execute(query)]
+    unread = select(*KEY).select_from(tables.ANSWERS).where(_P.run == run, _UNREAD, not_(mine))
+    return [AnswerKey(*row) for row in database.rows(unread.order_by(_P.cell, _P.number, _A.item, _A.slot))]
 
 
 def record_reading(database: Database, reading: Reading) -> None:
@@ -274,7 +271,7 @@ def record_reading(database: Database, reading: Reading) -> None:
     key = {**_said_of(reading.key), "reader": reading.reader}
 
     def work(connection: Connection) -> None:
-        _delete(connection, tables.reading, key)
+        connection.execute(_those(tables.reading, key))
         state = AnswerState.ANSWERED if reading.choices else AnswerState.REFUSED
         columns = {**key, "state": state.value, "choices": reading.choices, "read_at": Now()}
         insert_new(connection, tables.reading, columns)
@@ -284,24 +281,22 @@ def record_reading(database: Database, reading: Reading) -> None:
 
 def take_back(database: Database, reading: Reading) -> None:
     """Forget a reading."""
-    key = {**_said_of(reading.key), "reader": reading.reader}
-    database.write(lambda connection: _delete(connection, tables.reading, key))
+    database.change(_those(tables.reading, {**_said_of(reading.key), "reader": reading.reader}))
 
 
 #: Answer (cell id, participant's number, question, slot) -> how all its readers read it: state and option codes.
-_Agreed = Mapping[tuple[int, int, str, int], tuple[str, tuple[int, ...]]]
+_Agreed = Mapping[tuple[Any, ...], tuple[str, tuple[int, ...]]]
 
 
 def _readings(database: Database, run: str) -> tuple[_Agreed, int, set[str]]:
     """How answers are read on which all readers agree, on how many they do not, and who the readers are."""
     columns = (_P.cell, _P.number, _A.question, _A.slot, _R.reader, _R.state, _R.choices)
     query = _of_run(select(*columns), tables.reading, run).where(_UNREAD)
-    found: dict[tuple[int, int, str, int], set[tuple[str, tuple[int, ...]]]] = {}
+    found: dict[tuple[Any, ...], set[tuple[str, tuple[int, ...]]]] = {}
     readers: set[str] = set()
-    with database.read() as connection:
-        for cell, number, question, slot, reader, state, choices in connection.execute(query):
-            found.setdefault((cell, number, question, slot), set()).add((state, choices))
-            readers.add(reader)
+    for *answer, reader, state, choices in database.rows(query):
+        found.setdefault(tuple(answer), set()).add((state, choices))
+        readers.add(reader)
     agreed = {key: next(iter(read)) for key, read in found.items() if len(read) == 1}
     return agreed, len(found) - len(agreed), readers
 

@@ -96,7 +96,7 @@ def test_what_was_said_before_a_judge_went_away_reaches_the_report(
         with pytest.raises(EngineUnavailable, match="refuses the key"):
             here.judge()
         if not calibrated:  # nothing was said of the run
-            assert outbox.judgement_revision(here.database, "first") == 0
+            assert outbox.revisions(here.database, "first")[1] == 0
             asked = -72
     assert here.rows("SELECT judge, ended, told, revision FROM judging") == [
         (1, "incomplete", "model judge: the server refuses the key", 1)

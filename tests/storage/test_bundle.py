@@ -7,10 +7,10 @@ import json
 import os
 import re
 import stat
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
 from defsurvey.storage.surveys.problem import SurveyError
-from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, started
+from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import progress_of
 
 Rows = dict[str, list[Any]]
@@ -142,9 +142,6 @@ def test_a_run_comes_out_as_it_went_in(
         assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
 
 
-VALUE = {"dimension": "EVI", "direction": 1, "basis": "B", "core": False}
-
-
 @pytest.mark.parametrize(
     ("member", "before", "after", "told"),
     [
@@ -153,8 +150,6 @@ VALUE = {"dimension": "EVI", "direction": 1, "basis": "B", "core": False}
         ("manifest.json", b'"format": 1', b'"format": 99', r"expected format 1 and schema \d+, got \[99, '\d+'\]"),
         ("manifest.json", b'"run": "first"', b'"run": ["first"]', r"expected the id of a run, .*, got \['first'\]"),
         ("manifest.json", b'"cell": {', b'"sell": {', "expected members survey, run, .*, got .*'sell'"),
-        ("manifest.json", b'"members": {', b'"members": 5, "m": {', "expected members survey, run, .*, got 5"),
-        ("manifest.json", b'"cell": {', b'"cell": 5, "m": {', "expected members survey, run, .*'m'"),
         ("manifest.json", b'"rows": 2', b'"cows": 2', "member .*: expected rows and sha256, got .*'cows': 2"),
         ("manifest.json", b"{", b"[[", "is no bundle of a run: expected JSON"),
     ],
@@ -162,7 +157,6 @@ VALUE = {"dimension": "EVI", "direction": 1, "basis": "B", "core": False}
 def test_a_damaged_file_leaves_nothing_behind(
     moved: Database, elsewhere: Database, tmp_path: Path, member: str, before: bytes, after: bytes, told: str
 ) -> None:
-    """What was changed is noticed by its hash, and whatever stands in place of the manifest is told."""
     file, damaged = tmp_path / "run.bundle", tmp_path / "damaged.bundle"
     export_bundle(moved, "first", file)
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(damaged, "w") as target:
@@ -173,25 +167,20 @@ def test_a_damaged_file_leaves_nothing_behind(
     assert re.search(told, refused(elsewhere, damaged))
 
 
-@pytest.mark.parametrize("damage", ["packed otherwise", "encrypted", "unpacks to nothing", "cut off"])
+@pytest.mark.parametrize("damage", ["packed otherwise", "encrypted", "cut off"])
 def test_damage_that_the_archive_itself_notices_is_told(
     moved: Database, elsewhere: Database, tmp_path: Path, damage: str
 ) -> None:
-    """Whichever way it is noticed, by the directory or while a member is unpacked."""
     file, name = tmp_path / "run.bundle", b"answer.jsonl"
     export_bundle(moved, "first", file)
     content = file.read_bytes()
     changed = bytearray(content)
     entry = content.rindex(name, 0, content.rindex(b"PK\x05\x06")) - 46  # of the directory, at the end
-    data = content.index(name) + len(name)
     match damage:
         case "packed otherwise":
             changed[entry + 10] = zipfile.ZIP_LZMA
         case "encrypted":
             changed[entry + 8] |= 1
-        case "unpacks to nothing":
-            extra = int.from_bytes(content[data - len(name) - 2 : data - len(name)], "little")
-            changed[data + extra] = 0b111  # a last block of a kind that does not exist
         case "cut off":
             del changed[entry:]
     file.write_bytes(changed)
@@ -200,7 +189,6 @@ def test_damage_that_the_archive_itself_notices_is_told(
 
 
 def test_what_is_not_there_or_here_already_is_refused(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
-    """A missing file, one of another kind, a run that is here, and one that is not."""
     file = tmp_path / "run.bundle"
     assert "there is no such file" in refused(elsewhere, file)
     with pytest.raises(store.UnknownRun, match="there is no run 'nowhere'"):
@@ -234,10 +222,7 @@ def renamed(run: Any) -> Change:
     return change
 
 
-@pytest.mark.parametrize(
-    "run",
-    ["/tmp/victim", "../../evil", "", "a" * 300, "a\0b", "x[/red]y", "\x1b]0;pwned\x07", "a\ud800b", "First", "."],
-)
+@pytest.mark.parametrize("run", ["../../evil", "a" * 300, "a\0b", "\x1b]0;pwned\x07", "First"])
 def test_a_run_has_a_name_that_a_study_could_give(
     moved: Database, elsewhere: Database, tmp_path: Path, run: str
 ) -> None:
@@ -260,107 +245,58 @@ def read_as(state: str, choices: list[int]) -> Change:
     return change
 
 
-#: What is changed -> what the message must contain
-MISTAKES: dict[str, tuple[Change, str]] = {
-    "another run": (first("run", id="second"), "run.jsonl, line 1: id: expected the run first alone, got 'second'"),
-    "two runs": (
-        lambda rows: rows["run"].append(rows["run"][0]),
-        "run.jsonl, line 2: id: expected the run first alone",
-    ),
-    "no run": (lambda rows: rows["run"].clear(), "run.jsonl, line 0: expected run first, got none"),
-    "a cell of another run": (first("cell", run="other"), "cell.jsonl, line 1: run: expected first, got 'other'"),
-    "no survey": (lambda rows: rows["survey"].clear(), "survey: expected the one in the file, got another"),
-    "no survey in the body": (
-        first("survey", body={}),
-        "survey.jsonl, line 1: stored survey: expected form 1, got None",
-    ),
-    "a number of 5,000 digits": (
-        lambda rows: rows["answer"].__setitem__(0, b"1" * 5000 + b"\n"),
-        "answer.jsonl, line 1: expected JSON, got something else (Exceeds the limit",
-    ),
-    "brackets": (lambda rows: rows["answer"].append(b"[" * 99_999 + b"\n"), "answer.jsonl, line 5: expected JSON"),
-    "no number": (lambda rows: rows["answer"].append(b'{"seconds": NaN}\n'), "NaN is no finite number"),
-    "a column too many": (first("answer", nope=1), "answer.jsonl, line 1: expected the columns"),
-    "a seed beyond all": (first("answer", seed=10**30), "seed: expected a number below 9223372036854775808, got 1"),
-    "a reply that is none": (first("answer", completion=5), "completion: expected a text, got 5"),
-    "half a character": (first("answer", completion="\ud800"), "expected text that can be stored, got a NUL or half"),
-    "a NUL": (first("answer", draws={"region": "\0"}), "expected text that can be stored, got a NUL or half"),
-    "options that are none": (first("answer", shown=[99]), "shown: expected some options of A, each once, got [99]"),
-    "another question": (first("answer", question="Z"), "question: expected one that the run has, got 'Z'"),
-    "a state of no answer": (
-        first("answer", state="whatever"),
-        "state: expected one of answered, refused, unparsable, failed, got",
-    ),
-    "draws of nothing": (
-        first("answer", draws={}),
-        "draws.region: expected a key 'region', got none",
-    ),
-    "beams in words": (first("answer", used={"num_beams": "3"}), "used.num_beams: expected a whole number, got '3'"),
-    "nobody's answer": (first("answer", participant=999), "participant: expected one that the run has, got 999"),
-    "an answer twice": (lambda rows: rows["answer"].append(rows["answer"][0]), "its rows contradict each other"),
-    "another culture": (first("cell", culture="xx"), "culture: expected one that the run has, got 'xx'"),
-    "a model with an escape": (first("cell", model="a\x1b[2J"), "model: expected a text without control characters"),
-    "tokens below 0": (
-        first("participant", prompt_tokens=-1),
-        "prompt_tokens: expected a number of at least 0, got -1",
-    ),
-    "made in no year": (first("run", created_at=1e300), "created_at: expected a number below 2.53402e+11, got 1e+300"),
-    "questions of no survey": (first("run", questions=["Z"]), "questions: expected questions of the survey, got 'Z'"),
-    "a judge of another kind": (first("run", judge=[1]), "judge: expected an object, got [1]"),
-    "shown nothing": (
-        first("answer", shown=[]),
-        "answer.jsonl, line 1: shown: expected some options of A, each once, got []",
-    ),
-    "an answer without a choice": (
-        first("answer", choices=[]),
-        "answer.jsonl, line 1: choices: expected some exactly where it is answered, got []",
-    ),
-    "a list's choice twice": (
-        lambda rows: rows["answer"][2].update(choices=[1, 1]),
-        "answer.jsonl, line 3: choices: expected at most 3 of C, each once, got [1, 1]",
-    ),
-    "an option shown twice": (first("answer", shown=[2, 1, 2]), "shown: expected some options of A, each once, got"),
-    "more choices than a list allows": (
-        lambda rows: rows["answer"][2].update(choices=[1, 2, 3, 4]),
-        "answer.jsonl, line 3: choices: expected at most 3 of C, each once, got [1, 2, 3, 4]",
-    ),
-    "a citizen beyond all numbers": (
-        first("participant", number=MOST_PARTICIPANTS),
-        "participant.jsonl, line 1: number: expected a number below 100000, got 100000",
-    ),
-    "read as no option": (read_as("answered", [999]), "reading.jsonl: choices: expected options of A, got [999]"),
-    "read as a refusal of something": (
-        read_as("refused", [1]),
-        "reading.jsonl, line 1: choices: expected some exactly where it is answered, got [1]",
-    ),
-}
+def appended(table: str, row: bytes | None = None) -> Change:
+    """A table gets another row: the one given, or its first once more."""
+    return lambda rows: rows[table].append(rows[table][0] if row is None else row)
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_no_run_can_hold_is_refused(moved: Database, elsewhere: Database, tmp_path: Path, mistake: str) -> None:
-    """One error that says where, and nothing half imported."""
-    change, told = MISTAKES[mistake]
+#: What is changed, and what the message must contain.
+MISTAKES: list[tuple[Change, str]] = [
+    (first("run", id="second"), "run.jsonl, line 1: id: expected the run first alone, got 'second'"),
+    (appended("run"), "run.jsonl, line 2: id: expected the run first alone"),
+    (lambda rows: rows["run"].clear(), "run.jsonl, line 0: expected run first, got none"),
+    (lambda rows: rows["survey"].clear(), "survey: expected the one in the file, got another"),
+    (first("survey", body={}), "survey.jsonl, line 1: stored survey: expected form 1, got None"),
+    (first("cell", run="other"), "cell.jsonl, line 1: run: expected first, got 'other'"),
+    (first("cell", culture="xx"), "culture: expected one that the run has, got 'xx'"),
+    (first("cell", model="a\x1b[2J"), "model: expected a text without control characters"),
+    (appended("answer", b"[" * 99_999 + b"\n"), "answer.jsonl, line 5: expected JSON"),
+    (appended("answer", b'{"seconds": NaN}\n'), "NaN is no finite number"),
+    (first("answer", nope=1), "answer.jsonl, line 1: expected the columns"),
+    (first("answer", seed=10**30), "seed: expected a number below 9223372036854775808, got 1"),
+    (first("answer", completion=5), "completion: expected a text, got 5"),
+    (first("answer", completion="\ud800"), "expected text that can be stored, got a NUL or half"),
+    (first("answer", draws={}), "draws.region: expected a key 'region', got none"),
+    (first("answer", participant=999), "participant: expected one that the run has, got 999"),
+    (first("answer", question="Z"), "question: expected one that the run has, got 'Z'"),
+    (first("answer", shown=[99]), "shown: expected some options of A, each once, got [99]"),
+    (first("answer", choices=[]), "choices: expected some exactly where it is answered, got []"),
+    (lambda rows: rows["answer"][2].update(choices=[1, 1]), "choices: expected at most 3 of C, each once, got [1, 1]"),
+    (appended("answer"), "its rows contradict each other"),
+    (first("participant", prompt_tokens=-1), "prompt_tokens: expected a number of at least 0, got -1"),
+    (first("participant", number=MOST_PARTICIPANTS), "number: expected a number below 100000, got 100000"),
+    (first("run", created_at=1e300), "created_at: expected a number below 2.53402e+11, got 1e+300"),
+    (first("run", questions=["Z"]), "questions: expected questions of the survey, got 'Z'"),
+    (first("run", judge=[1]), "judge: expected an object, got [1]"),
+    (read_as("answered", [999]), "reading.jsonl: choices: expected options of A, got [999]"),
+    (read_as("refused", [1]), "reading.jsonl, line 1: choices: expected some exactly where it is answered, got [1]"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), MISTAKES, ids=count())
+def test_what_no_run_can_hold_is_refused(
+    moved: Database, elsewhere: Database, tmp_path: Path, change: Change, told: str
+) -> None:
     assert told in refused(elsewhere, remade(moved, tmp_path, change))
 
 
-def other_shares(body: dict[str, Any]) -> dict[str, Any]:
-    """A stored survey whose people all chose the first option."""
-    references = [
-        {**reference, "shares": [[code, float(not place)] for place, (code, _) in enumerate(reference["shares"])]}
-        for reference in body["references"]
-    ]
-    return {**body, "references": references}
-
-
-@pytest.mark.parametrize("beside", [False, True], ids=["in its place", "beside it"])
-def test_a_survey_is_the_one_of_its_fingerprint(
-    moved: Database, elsewhere: Database, tmp_path: Path, beside: bool
-) -> None:
+def test_a_survey_is_the_one_of_its_fingerprint(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
     """Else figures of a bundle's making would be those of every later run of that survey."""
 
     def change(rows: Rows) -> None:
         (row,) = rows["survey"]
-        rows["survey"] = [*([row] if beside else []), {**row, "body": other_shares(row["body"])}]
+        shares = {**row["body"]["references"][0], "shares": [[1, 1.0]]}
+        rows["survey"] = [row, {**row, "body": {**row["body"], "references": [shares]}}]
 
     told = "fingerprint: expected that of the one survey of the run, got another"
     assert told in refused(elsewhere, remade(moved, tmp_path, change))
@@ -370,28 +306,16 @@ def test_a_survey_is_the_one_of_its_fingerprint(
     ("change", "where"),
     [
         (lambda body: body.update(title=5), "title"),
-        (lambda body: body["questions"][0]["options"][1].update(code="2"), "questions[1].options[2].code"),
-        (
-            lambda body: body["questions"][0]["text"].update(en="\u2068What?\u2069"),
-            "questions[1].text.en (a control character, U+2068)",
-        ),
-        (
-            lambda body: body["questions"][0].update(value={**VALUE, "dimension": "E\x1b[2J"}),
-            "questions[1].value.dimension (a control character, U+001B)",
-        ),
-        (lambda body: body["questions"][0].update(value={**VALUE, "direction": "1"}), "questions[1].value.direction"),
+        (lambda body: body["questions"][0]["text"].update(en="\u2068"), "text.en (a control character, U+2068)"),
         (lambda body: body["questions"][0]["options"][1].update(code=1), "the options of A"),
         (lambda body: body["questions"][0]["text"].pop("en"), "the languages of A"),
         (lambda body: body["references"][0].update(n=0), "the references of A"),
-        (lambda body: body["references"][0].update(culture="xx"), "the references of A"),
         (lambda body: body["questions"].append(body["questions"][0]), "its ids"),
     ],
 )
 def test_a_survey_that_could_not_be_asked_is_refused(
     moved: Database, elsewhere: Database, tmp_path: Path, change: Callable[[Any], object], where: str
 ) -> None:
-    """Also where its fingerprint is that of what it says."""
-
     def changed(rows: Rows) -> None:
         (row,) = rows["survey"]
         change(row["body"])
@@ -399,8 +323,7 @@ def test_a_survey_that_could_not_be_asked_is_refused(
             row["fingerprint"] = row["body"]["fingerprint"] = fingerprint(survey_from_json(row["body"]))
         rows["run"][0]["survey"] = row["fingerprint"]
 
-    told = f"got another value at {where}"
-    assert told in refused(elsewhere, remade(moved, tmp_path, changed))
+    assert where in refused(elsewhere, remade(moved, tmp_path, changed))
 
 
 def judged(database: Database, prices: tuple[float, float] | None) -> None:
@@ -452,7 +375,6 @@ def test_what_looks_like_an_escape_is_text(moved: Database, elsewhere: Database,
 def test_little_is_held_in_memory(
     moved: Database, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A manifest and a row have their largest sizes, and rows are taken together by their bytes as well."""
     assert list(map(len, archive._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
     monkeypatch.setattr(archive, "_LINE_MAX", 20_000)
     file = remade(moved, tmp_path, first("answer", completion="x" * 20_000))
@@ -462,27 +384,7 @@ def test_little_is_held_in_memory(
     assert "expected a manifest of at most 1,048,576 bytes, got more" in refused(elsewhere, file)
 
 
-def test_a_link_or_a_pipe_stays_where_a_bundle_is_written(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
-    """What it leads to is written, whole."""
-    file, link, pipe = tmp_path / "there" / "run.bundle", tmp_path / "link", tmp_path / "pipe"
-    link.symlink_to(file)
-    assert export_bundle(moved, "first", link) == 4
-    assert (link.is_symlink(), file.is_file()) == (True, True)
-    os.mkfifo(pipe)
-    found: list[bytes] = []
-    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()), daemon=True)
-    reader.start()
-    assert export_bundle(moved, "first", pipe) == 4
-    reader.join(timeout=10)
-    assert pipe.is_fifo()
-    file.write_bytes(found[0])
-    assert import_bundle(elsewhere, file) == "first"
-    assert store.load_survey(elsewhere, SURVEY.fingerprint) == SURVEY
-
-
 def test_what_people_read_comes_along(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
-    """Also of an answer that was asked again since, or is to be."""
-
     def change(rows: Rows) -> None:
         read_as("answered", [1])(rows)
         (row,) = rows["reading"]

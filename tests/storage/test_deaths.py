@@ -62,7 +62,6 @@ def test_those_in_flight_when_a_worker_dies_are_suspect_and_no_more(database: Da
 
 
 def test_a_death_counts_only_while_a_participant_is_asked_alone(database: Database) -> None:
-    """The one on trial is counted; those that waited for it to end are not even suspect."""
     first, second, third = started(database, new_cell(participants=3))
     gone = worker(database, 1)
     claimed(gone, first)
@@ -94,7 +93,6 @@ def test_a_worker_that_dies_before_it_asks_condemns_nobody(database: Database) -
 
 
 def test_the_third_death_while_alone_sets_a_participant_aside(database: Database) -> None:
-    """From then on nobody claims it; all that it answered before is kept, and its batch-mates finish."""
     poison, mate = started(database)
     before = worker(database, 0)
     held = claimed(before, poison)
@@ -111,16 +109,10 @@ def test_the_third_death_while_alone_sets_a_participant_aside(database: Database
     assert last.claim(poison) is None
     finish(last, mate)
     assert len(answers_of(database, poison)) == 1
-    assert participants_by_state(database, "first") == {
-        "waiting": 0,
-        "running": 0,
-        "finished": 1,
-        "quarantined": 1,
-    }
+    assert participants_by_state(database, "first") == {"waiting": 0, "running": 0, "finished": 1, "quarantined": 1}
 
 
 def test_an_answer_clears_a_participant_of_everything(database: Database) -> None:
-    """Deaths count only in a row: whoever has answered since is nobody's murderer."""
     first, _ = started(database)
     for number in range(QUARANTINE_AFTER - 1):
         gone = worker(database, number)
@@ -137,7 +129,6 @@ def test_an_answer_clears_a_participant_of_everything(database: Database) -> Non
 
 
 def test_a_release_ends_a_trial_but_not_the_suspicion(database: Database) -> None:
-    """A worker that was told to stop in the middle of a trial has proved nothing, and its later end counts nothing."""
     first, _ = started(database)
     gone = worker(database, 1)
     claimed(gone, first)
@@ -149,7 +140,6 @@ def test_a_release_ends_a_trial_but_not_the_suspicion(database: Database) -> Non
 
 
 def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
-    """Whoever still beats keeps what it holds; what is finished stays so."""
     lapsed, held, done = started(database, new_cell(participants=3))
     claimed(worker(database, 1, ttl=-1.0), lapsed)
     claimed(worker(database, 2), held)
@@ -162,7 +152,6 @@ def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
 
 
 def test_workers_of_machines_that_are_gone_are_forgotten(database: Database) -> None:
-    """Nobody can tell that they are dead; a day after their last heartbeat they are no longer listed."""
     for number, ago in ((1, FORGOTTEN_AFTER + 60), (2, FORGOTTEN_AFTER - 60)):
         worker(database, number).beat("", {})
         own = tables.worker.c.owner == f"host:{number}:worker"
@@ -174,7 +163,6 @@ def test_workers_of_machines_that_are_gone_are_forgotten(database: Database) -> 
 
 
 def test_whoever_was_thought_dead_commits_nothing_once_another_has_claimed(database: Database) -> None:
-    """The epoch fences it off, trial and all."""
     first, _ = started(database)
     slow = worker(database, 1)
     held = on_trial(slow, first)
@@ -202,7 +190,6 @@ def test_an_answer_that_comes_after_all_brings_a_participant_back(database: Data
 
 
 def test_who_cannot_be_asked_is_set_aside_after_as_many_attempts(database: Database) -> None:
-    """It is free and comes behind the others until then; who holds it no more, or was told twice, counts nothing."""
     first, second = started(database)
     mark_published(database, [first, second])
     stale = claimed(worker(database, 1, ttl=-1.0), first)

@@ -12,12 +12,11 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
-from defsurvey.storage.runs import ledger as ledger_module
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.export import PROBABILITIES, probability_rows
@@ -50,7 +49,6 @@ def row_of(database: Database, participant: int) -> tuple[int, tuple[int, ...], 
 
 
 def test_claim_gives_the_participant_as_it_was_written(database: Database, ledger: Ledger) -> None:
-    """A claim tells all that an interview needs: cell, draws, position, memory, and the first epoch."""
     _, second = started(database)
     held = claimed(ledger, second)
     cell = store.load_run(database, "first").cells[0]
@@ -61,7 +59,6 @@ def test_claim_gives_the_participant_as_it_was_written(database: Database, ledge
 
 
 def test_an_expired_lease_can_be_claimed_under_a_higher_epoch(database: Database, ledger: Ledger) -> None:
-    """A claim that ran out does not keep others away, and is told from the next by its epoch."""
     first, _ = started(database)
     claimed(dead(database), first)
     assert claimed(ledger, first).epoch == 2
@@ -69,7 +66,6 @@ def test_an_expired_lease_can_be_claimed_under_a_higher_epoch(database: Database
 
 
 def test_a_cancelled_run_is_not_claimed_until_it_is_resumed(database: Database, ledger: Ledger) -> None:
-    """The cancel flag keeps participants from being taken up, and clearing it lets them go on."""
     first, _ = started(database)
     store.cancel(database, "first")
     assert ledger.claim(first) is None
@@ -78,7 +74,6 @@ def test_a_cancelled_run_is_not_claimed_until_it_is_resumed(database: Database, 
 
 
 def test_what_is_finished_quarantined_or_unknown_is_not_claimed(database: Database, ledger: Ledger) -> None:
-    """Only open participants are taken up."""
     first, second = started(database)
     finish(ledger, first)
     p = tables.participant.c
@@ -91,7 +86,6 @@ def test_what_is_finished_quarantined_or_unknown_is_not_claimed(database: Databa
 
 
 def test_one_of_many_claims_wins(database: Database) -> None:
-    """Sixteen threads that want one participant at once: exactly one gets it."""
     first, _ = started(database)
     start = Barrier(16)
 
@@ -105,7 +99,6 @@ def test_one_of_many_claims_wins(database: Database) -> None:
 
 
 def test_a_checkpoint_commits_answer_memory_and_position(database: Database, ledger: Ledger) -> None:
-    """All that a checkpoint says is there afterwards, and nothing of anybody else is touched."""
     first, second = started(database)
     held = claimed(ledger, first)
     said = answer(held, 0, memory=(), remembered="2: option 2")
@@ -116,7 +109,6 @@ def test_a_checkpoint_commits_answer_memory_and_position(database: Database, led
 
 
 def test_a_stale_worker_writes_nothing(database: Database, ledger: Ledger) -> None:
-    """After another has claimed the participant, the first one's checkpoint is refused and leaves no trace."""
     first, _ = started(database)
     stale = claimed(dead(database), first)
     fresh = claimed(ledger, first)
@@ -128,28 +120,8 @@ def test_a_stale_worker_writes_nothing(database: Database, ledger: Ledger) -> No
     assert [said.completion for said in answers_of(database, first)] == ["2: option 2"]
 
 
-def test_without_the_epoch_in_the_fence_a_stale_worker_would_write(
-    database: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The control of the test above: it is the epoch, not something else, that keeps the stale worker out."""
-    first, _ = started(database)
-    stale = claimed(dead(database), first)
-    fresh = claimed(ledger, first)
-    fenced = ledger_module.ADVANCE
-    unfenced = fenced.where()
-    unfenced._where_criteria = tuple(part for part in fenced._where_criteria if "lease_epoch" not in str(part))
-    assert len(unfenced._where_criteria) == len(fenced._where_criteria) - 1
-    always = bindparam("held") > 0  # the parameter is still given, to a condition that is always true
-    monkeypatch.setattr(ledger_module, "ADVANCE", unfenced.where(always))
-    dead(database).checkpoint(stale, answer(stale, 0, completion="late"), (0,))
-    assert [said.completion for said in answers_of(database, first)] == ["late"]
-    with pytest.raises(StaleLease):
-        ledger.checkpoint(fresh, answer(fresh, 0), (0,))
-
-
 @pytest.mark.parametrize("item", [0, 2])
 def test_an_item_is_neither_answered_twice_nor_skipped(database: Database, ledger: Ledger, item: int) -> None:
-    """A checkpoint of any item but the next one is refused, under the right epoch too."""
     first, _ = started(database)
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0), (0,))
@@ -160,7 +132,6 @@ def test_an_item_is_neither_answered_twice_nor_skipped(database: Database, ledge
 
 
 def test_an_answer_that_cannot_be_written_takes_the_advance_back(database: Database, ledger: Ledger) -> None:
-    """Position, memory and counts stay as they were when the answer itself is refused by the database."""
     first, _ = started(database)
     held = claimed(ledger, first)
     there = {**answer_columns(answer(held, 0, completion="there")), "worker": "w", "committed_at": 0.0}
@@ -171,21 +142,7 @@ def test_an_answer_that_cannot_be_written_takes_the_advance_back(database: Datab
     assert [said.completion for said in answers_of(database, first)] == ["there"]
 
 
-def test_answers_are_counted_by_their_state(database: Database, ledger: Ledger) -> None:
-    """Every state has its own count, and together they are the answers committed."""
-    states = [AnswerState.ANSWERED, AnswerState.REFUSED, AnswerState.REFUSED]
-    states += [AnswerState.UNPARSABLE, AnswerState.FAILED, AnswerState.FAILED, AnswerState.FAILED]
-    store.add_run(database, new_run(new_cell(participants=1), questions=[f"Q{n}" for n in range(9)]))
-    held = claimed(ledger, participant_ids(database)[0])
-    for item, state in enumerate(states):
-        ledger.checkpoint(held, answer(held, item, state=state), ())
-    expected = Progress(planned=9, answered=1, refused=2, unparsable=1, failed=3)
-    assert progress_of(database, "first") == expected
-    assert (expected.done, expected.remaining) == (7, 2)
-
-
 def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) -> None:
-    """With the last answer a participant is finished, nobody holds it, and its lease is not reported lost."""
     first, _ = started(database)
     held = claimed(ledger, first)
     for item in range(3):
@@ -199,7 +156,6 @@ def test_the_last_item_finishes_and_frees(database: Database, ledger: Ledger) ->
 
 
 def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> None:
-    """A lease that has nearly run out holds again after a heartbeat of its owner."""
     first, _ = started(database)
     held = claimed(Ledger(database, owner=ledger.owner, ttl=-1.0), first)
     assert ledger.heartbeat([held]) == set()
@@ -207,7 +163,6 @@ def test_a_heartbeat_extends_the_lease(database: Database, ledger: Ledger) -> No
 
 
 def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger: Ledger) -> None:
-    """Taken by another, let go, or of a cancelled run: each is named; the rest is kept."""
     taken, kept, let_go = started(database, new_cell(participants=3))
     (of_other,) = started(database, new_cell(participants=1), id="second")
     lapsing = Ledger(database, owner=ledger.owner, ttl=-1.0)
@@ -220,7 +175,6 @@ def test_a_heartbeat_tells_what_is_lost_or_cancelled(database: Database, ledger:
 
 
 def test_release_frees_at_once_and_publishes_again(database: Database, ledger: Ledger) -> None:
-    """What is let go of can be claimed at once, and its message is to be sent again."""
     first, second = started(database)
     mark_published(database, [first, second])
     held = claimed(ledger, first)
@@ -231,7 +185,6 @@ def test_release_frees_at_once_and_publishes_again(database: Database, ledger: L
 
 
 def test_a_stale_release_changes_nothing(database: Database, ledger: Ledger) -> None:
-    """Whoever lost a participant cannot set it free under its new holder."""
     first, _ = started(database)
     stale = claimed(dead(database), first)
     claimed(ledger, first)
@@ -241,7 +194,6 @@ def test_a_stale_release_changes_nothing(database: Database, ledger: Ledger) -> 
 
 
 def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
-    """Every open participant of the owners named is free again, and they leave the list of workers."""
     first, second, third, fourth = started(database, new_cell(participants=4))
     gone, other = Ledger(database, owner="h_st:7:gone"), Ledger(database, owner="hast:7:alive")
     mark_published(database, [first, second, third, fourth])
@@ -261,7 +213,6 @@ def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
 
 
 def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) -> None:
-    """The largest backlog comes first, then the one with the fewest workers, then by name."""
     big, small = new_cell("model-c", participants=3), new_cell("model-b", participants=1)
     ids = started(database, small, big, new_cell("model-a", participants=1), new_cell("model-d", participants=1))
     Ledger(database, owner="host:5:one").beat("model-a", {})
@@ -279,7 +230,6 @@ def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) ->
 
 
 def test_a_process_has_a_name_of_its_own() -> None:
-    """Host, process id and a token: equal for no two processes, and no two ledgers."""
     name = lease_owner()
     where, pid, token = name.rsplit(":", 2)
     assert (where, pid, len(token)) == (host(), str(os.getpid()), 8)
@@ -288,7 +238,6 @@ def test_a_process_has_a_name_of_its_own() -> None:
 
 
 def test_processes_that_checkpoint_at_once_lose_nothing(url: str, database: Database) -> None:
-    """Two processes write to one database at once: every answer of both is there."""
     store.add_run(database, new_run(new_cell(participants=20), questions=[f"Q{number}" for number in range(12)]))
     ids = participant_ids(database)
     command = [sys.executable, "-m", "tests.storage.small_run", url]
@@ -342,7 +291,6 @@ def _found(participant: int, item: int) -> list[OptionProbabilities]:
 
 
 def test_a_step_is_there_once_it_is_committed(database: Database) -> None:
-    """In order, by attempt; a second time changes nothing; text that a database cannot hold is made storable."""
     who = started(database)[0]
     ledger = Ledger(database, owner="one")
     held = claimed(ledger, who)
@@ -356,7 +304,6 @@ def test_a_step_is_there_once_it_is_committed(database: Database) -> None:
 
 
 def test_who_lost_the_lease_commits_no_step(database: Database) -> None:
-    """A step, a panel's answers and probabilities are fenced by the epoch."""
     who = started(database, PANEL)[0]
     late = claimed(Ledger(database, owner="late"), who)
     Ledger(database, owner="late").release(late)
@@ -393,7 +340,6 @@ def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Databa
 
 
 def test_probabilities_stand_outside_the_answers(database: Database) -> None:
-    """They plan no answer, finish a participant all the same, and are read back by cell and question."""
     plain, who = started(database, new_cell(participants=1), READ)
     assert progress_of(database, "first").planned == 3
     ledger = Ledger(database, owner="one")
@@ -437,7 +383,6 @@ def test_a_rewind_takes_the_steps_of_what_is_asked_anew_back(database: Database)
 
 
 def test_a_bundle_carries_steps_and_probabilities(database: Database, tmp_path: Path) -> None:
-    """Under the keys that participants get where they arrive."""
     first, second = started(database, new_cell(participants=1), READ)
     ledger = Ledger(database, owner="one")
     commit_step(database, ledger.owner, claimed(ledger, first), _step(first, 0))

@@ -42,7 +42,6 @@ def built(run: str = "first", revision: int = 6, folder: str = "a") -> BuiltRepo
 
 
 def test_messages_are_to_be_sent_in_the_order_of_their_participants(database: Database) -> None:
-    """All participants of a new run wait, oldest first, with their model; a limit cuts the list."""
     first = started(database, new_cell("model-b"), new_cell("model-a"))
     second = started(database, new_cell("model-a", participants=1), id="second")
     models = ["model-b", "model-b", "model-a", "model-a", "model-a"]
@@ -54,7 +53,6 @@ def test_messages_are_to_be_sent_in_the_order_of_their_participants(database: Da
 
 
 def test_a_message_of_another_run_is_put_back(database: Database) -> None:
-    """It is to be sent again; one of the run itself stays sent, and one of nobody is nothing."""
     (mine,), (other,) = started(database, new_cell(participants=1)), started(database, new_cell(participants=1), id="b")
     sent(database, [mine, other], seconds_ago=0)
     assert [put_back(database, who, unless_of="first") for who in (mine, other, 999)] == [False, True, False]
@@ -62,7 +60,6 @@ def test_a_message_of_another_run_is_put_back(database: Database) -> None:
 
 
 def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger: Ledger) -> None:
-    """Neither other models nor runs that are finished or cancelled."""
     started(database, new_cell("model-a"), new_cell("model-b"))
     started(database, new_cell("model-b"), new_cell("model-c"), id="beside")
     started(database, new_cell("model-c"), id="elsewhere")
@@ -75,7 +72,6 @@ def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger:
 
 
 def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) -> None:
-    """Sent, held, finished and cancelled participants have no message to send."""
     done, held, published, open_one = started(database, new_cell(participants=4))
     started(database, id="second")
     finish(ledger, done)
@@ -88,7 +84,6 @@ def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) 
 
 
 def test_messages_are_sent_again_by_run_and_model(database: Database, ledger: Ledger) -> None:
-    """Only the free participants of the run or model named come back, and only those that had been sent."""
     of_a, of_b = started(database, new_cell("model-a", participants=1), new_cell("model-b", participants=1))
     other_a, held_a = started(database, new_cell("model-a", participants=2), id="second")
     everyone = [of_a, of_b, other_a, held_a]
@@ -106,7 +101,6 @@ def test_messages_are_sent_again_by_run_and_model(database: Database, ledger: Le
 
 
 def test_messages_are_sent_again_by_age(database: Database) -> None:
-    """A message that was sent lately is not sent again."""
     old, young = started(database)
     sent(database, [old], seconds_ago=100.0)
     sent(database, [young], seconds_ago=10.0)
@@ -115,7 +109,6 @@ def test_messages_are_sent_again_by_age(database: Database) -> None:
 
 
 def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(database: Database, ledger: Ledger) -> None:
-    """Not before the last participant has finished, not again once it was built, and not for what is cancelled."""
     first, second = started(database)
     (other,) = started(database, new_cell(participants=1), id="second")
     finish(ledger, first)
@@ -131,7 +124,6 @@ def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(databas
 
 
 def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database: Database, ledger: Ledger) -> None:
-    """A run ends when nothing of it is open, though something may be in quarantine."""
     first, second = started(database)
     finish(ledger, first)
     p = tables.participant.c
@@ -142,7 +134,6 @@ def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database:
 
 
 def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
-    """The same revision again changes the paths alone; the highest revision is the latest."""
     started(database)
     assert latest_report(database, "first") is None
     for report in (built(revision=6), built(revision=3), built(revision=6, folder="b")):
@@ -154,7 +145,6 @@ def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
 
 
 def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:
-    """Held participants and given answers do not wait; a model without any is not listed."""
     assert backlogs(database) == []
     store.add_run(database, new_run())
     first, _second = participant_ids(database)
@@ -171,7 +161,6 @@ def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(databas
 
 
 def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> None:
-    """Nobody waits any more near the end, and much is still to be answered; what is not to be asked is not."""
     assert remaining(database) == {}
     store.add_run(database, new_run(new_cell("b"), new_cell("a")))
     ledger = Ledger(database, owner="here:1:a")
@@ -187,7 +176,6 @@ def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> Non
 
 
 def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
-    """By the database's clock; the oldest counts."""
     store.add_run(database, new_run())
     outbox.mark_published(database, participant_ids(database)[:1])
     (found,) = backlogs(database)
@@ -231,15 +219,10 @@ def _answered(database: Database, run: str, *models: str, participants: int = 10
 
 
 def test_a_pace_is_answers_by_seconds_between_them(database: Database) -> None:
-    """Thirty answers, one every half second, of each of two models; of a third there are none."""
+    """Thirty answers, one every half second, of each of two models; where a worker was stopped for a day, none."""
     _answered(database, "first", "model-a", "model-b", every=0.5)
     both = {"model-a": pytest.approx(2.0), "model-b": pytest.approx(2.0)}
     assert paces(database, ["model-a", "model-b", "model-c"]) == both
-
-
-def test_a_pause_is_no_work(database: Database) -> None:
-    """A worker was stopped in the middle, for a day."""
-    _answered(database, "first", "model-a", every=0.5)
     _change(database, f"UPDATE answer SET committed_at = committed_at + {PAUSE_SECONDS + 86400} WHERE participant > 5")
     assert paces(database, ["model-a"]) == {"model-a": pytest.approx(2.0)}
 
@@ -255,7 +238,6 @@ def test_the_newest_run_with_enough_answers_tells(database: Database) -> None:
 
 
 def test_tokens_are_means_per_answer_by_condition_of_the_run_that_is_named(database: Database) -> None:
-    """The named run goes before a newer one; failed answers took none, and a run with few answers says nothing."""
     ledger = Ledger(database, owner="host:1:here")
     for at, (run, participants) in enumerate((("pilot", 7), ("newer", 8), ("newest", 2))):
         cells = (new_cell(participants=participants), new_cell(participants=2, condition="none"))

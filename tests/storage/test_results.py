@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sqlalchemy import event, insert
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs import tables
+from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.export import COLUMNS, TELEMETRY, answer_rows
 from defsurvey.storage.runs.ledger import Ledger
-from defsurvey.storage.runs.results import AnswerArrays, TokenCount, read_draws, read_results
+from defsurvey.storage.runs.probes import Probe, ProbeKind, add_probes, read_probes
+from defsurvey.storage.runs.results import TokenCount, read_draws, read_results
 from defsurvey.storage.runs.rows import answer_columns, digest
-from defsurvey.storage.runs.run import (
-    AnswerState,
-    DrawsPer,
-    Participant,
-    Protocol,
-)
+from defsurvey.storage.runs.run import AnswerState, DrawsPer, Protocol
 from defsurvey.storage.runs.store import add_run, record_served
-from tests.storage.small_run import (
-    DRAWS,
-    SURVEY,
-    USED,
-    answer,
-    claimed,
-    finish,
-    new_cell,
-    new_run,
-    participant_ids,
-    started,
-)
+from defsurvey.storage.schema import migrate
+from tests.storage.small_run import DRAWS, USED, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 #: Names that a database's own collation would order otherwise: capitals, hyphens, a letter with a mark.
 MODELS = ("b", "B", "a-b", "ab", "a", "ä")
@@ -47,7 +35,6 @@ def answered(database: Database, ledger: Ledger) -> None:
 
 
 def test_rows_are_ordered_by_what_they_are(database: Database, ledger: Ledger) -> None:
-    """By model, culture, condition, language, participant, item, in the order of code points."""
     answered(database, ledger)
     rows = list(answer_rows(database, "first"))
     keys = [tuple(row[name] for name in ("model", "culture", "participant", "item")) for row in rows]
@@ -56,7 +43,6 @@ def test_rows_are_ordered_by_what_they_are(database: Database, ledger: Ledger) -
 
 
 def test_both_databases_give_equal_rows(sqlite_url: str, postgresql_url: str) -> None:
-    """An export does not tell where it was kept, nor in which order participants were worked on."""
     rows = []
     for url, turned in ((sqlite_url, False), (postgresql_url, True)):
         with Database(url) as database:
@@ -70,52 +56,18 @@ def test_both_databases_give_equal_rows(sqlite_url: str, postgresql_url: str) ->
 
 
 def test_a_row_holds_what_was_asked_and_answered(database: Database, ledger: Ledger) -> None:
-    """One row in full, with the columns in their order and of their types."""
-    _, second = started(database)
-    held = claimed(ledger, second)
-    ledger.checkpoint(held, answer(held, 0), (0,))
-    said = answer(held, 1, question="C", choices=(1, 4), shown=(5, 4, 1, 2, 3), memory=(0,), remembered=None)
-    ledger.checkpoint(held, said, ())
-    row = list(answer_rows(database, "first"))[1]
-    assert row == {
-        "run": "first",
-        "model": "model-a",
-        "culture": "us",
-        "condition": "def",
-        "language": "en",
-        "participant": 1,
-        "item": 1,
-        "slot": 0,
-        "question": "C",
-        "state": "answered",
-        "out_of_sequence": False,
-        "choices": "1 4",
-        "completion": "2: option 2",
-        "reason": "",
-        "remembered": None,
-        "shown": "5 4 1 2 3",
-        "memory": "0",
-        "region": "US-OH",
-        "num_beams": 3,
-        "do_sample": True,
-        "memory_capacity": 1,
-        "paraphrase": 0,
-        "seed": 2**62 + 1,
-        "used_num_beams": 3,
-        "used_do_sample": True,
-        "used_temperature": 1.0,
-        "used_top_p": None,
-        "used_top_k": None,
-        "used_max_new_tokens": 64,
-        "prompt_tokens": 100,
-        "completion_tokens": 7,
-    }
+    held = claimed(ledger, started(database)[1])
+    ledger.checkpoint(held, answer(held, 0, question="C", choices=(1, 4), shown=(5, 4, 1, 2, 3), remembered=None), ())
+    (row,) = answer_rows(database, "first")
+    told = [
+        row[name] for name in ("condition", "participant", "choices", "shown", "remembered", "region", "used_top_p")
+    ]
+    assert told == ["def", 1, "1 4", "5 4 1 2 3", None, "US-OH", None]
     assert list(row) == list(COLUMNS)
     assert all(type(row[name]) is kind for name, kind in COLUMNS.items() if row[name] is not None)
 
 
 def test_telemetry_is_given_when_asked_for(database: Database, ledger: Ledger) -> None:
-    """When, where and how often come behind the columns that equal runs share."""
     first, _ = started(database)
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0, seconds=1.5), ())
@@ -127,9 +79,6 @@ def test_telemetry_is_given_when_asked_for(database: Database, ledger: Ledger) -
     assert {name: row[name] for name in COLUMNS} == plain
 
 
-ARRAYS = [field.name for field in fields(AnswerArrays)]
-
-
 def answer_all(database: Database, ledger: Ledger, *, order: str = "CAB") -> None:
     """Two cells of two participants, each asked in an order of its own, the last participant first."""
     for who in reversed(started(database, new_cell("model-b"), new_cell("model-a"))):
@@ -139,7 +88,6 @@ def answer_all(database: Database, ledger: Ledger, *, order: str = "CAB") -> Non
 
 
 def test_rows_are_ordered_by_cell_participant_and_question(database: Database, ledger: Ledger) -> None:
-    """Whatever the order in which they were asked and answered, rows follow the run's own."""
     answer_all(database, ledger)
     answers = read_results(database, "first").answers
     assert answers.cell.tolist() == [0] * 6 + [1] * 6
@@ -150,30 +98,7 @@ def test_rows_are_ordered_by_cell_participant_and_question(database: Database, l
     assert answers.digest.tolist() == expected
 
 
-def test_arrays_are_of_their_types_and_of_one_length(database: Database, ledger: Ledger) -> None:
-    """Also where no answer was given yet, as an empty run has."""
-    add_run(database, new_run())
-    kinds = [np.int32] * 4 + [np.int8] + [np.int64] * 3
-    empty = read_results(database, "first")
-    assert [getattr(empty.answers, name).shape for name in ARRAYS] == [(0,)] * 8
-    assert (empty.samples, empty.revision, empty.model_seconds) == ((), 0, {})
-    finish(ledger, participant_ids(database)[0])
-    answers = read_results(database, "first").answers
-    for found in (empty.answers, answers):
-        assert [getattr(found, name).dtype for name in ARRAYS] == kinds
-    assert [getattr(answers, name).shape for name in ARRAYS] == [(3,)] * 8
-
-
-@pytest.mark.parametrize(
-    ("question", "choices", "mask"),
-    [
-        ("A", (4,), 0b1000),
-        ("B", (7,), 0b1),
-        ("B", (5,), 0b100),
-        ("C", (), 0),
-        ("C", (1, 3, 4), 0b1101),
-    ],
-)
+@pytest.mark.parametrize(("question", "choices", "mask"), [("B", (5,), 0b100), ("C", (), 0), ("C", (1, 3, 4), 0b1101)])
 def test_choices_are_bits_in_the_order_of_the_survey(
     database: Database, ledger: Ledger, question: str, choices: tuple[int, ...], mask: int
 ) -> None:
@@ -204,7 +129,6 @@ def test_samples_are_spread_over_states_and_cells(database: Database, ledger: Le
 
 
 def test_a_sample_is_the_answer_as_it_was_given(database: Database, ledger: Ledger) -> None:
-    """With the questions that it remembered, named in the order in which they were shown."""
     _, second = started(database)
     held = claimed(ledger, second)
     said = [
@@ -221,7 +145,6 @@ def test_a_sample_is_the_answer_as_it_was_given(database: Database, ledger: Ledg
 
 
 def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Ledger) -> None:
-    """A panel's second slot is not mistaken for its first."""
     held = claimed(ledger, started(database)[0])
     ledger.checkpoint(held, answer(held, 0, question="A"), ())
     slot = answer(held, 0, question="A", slot=1, choices=(4,), completion="the second")
@@ -234,10 +157,6 @@ def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Led
 
 
 def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, ledger: Ledger) -> None:
-    """Descriptions and versions as they were recorded, facts of its card apart, and the seconds of its completions.
-
-    Prices are remembered with the run: they may have changed by the time of the report.
-    """
     facts = {"series": "S", "input_price": "2", "output_price": "10", "priced": "2026-10"}
     ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
     for who in ids:
@@ -252,7 +171,6 @@ def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, l
 
 
 def test_tokens_are_summed_over_the_answers_that_carry_them(database: Database, ledger: Ledger) -> None:
-    """An engine that counts only one side, or none, has no count; a model without any is left out."""
     counted, silent = started(
         database, new_cell("model-a", participants=1), new_cell("model-b", participants=1), id="first"
     )
@@ -286,36 +204,7 @@ def test_everything_is_of_one_state(database: Database, ledger: Ledger) -> None:
     assert read_results(database, "first").revision == 4
 
 
-def test_many_answers_are_read_by_few_queries(database: Database) -> None:
-    """As few as for ten samples of few answers."""
-    questions = [question.id for question in SURVEY.questions]
-    add_run(database, new_run(new_cell(participants=200), questions=questions))
-    cell = store.load_run(database, "first").cells[0]
-    rows = [
-        {**answer_columns(answer(held, item)), "worker": "w", "committed_at": 0.0}
-        for number, who in enumerate(participant_ids(database))
-        for held in [Participant(id=who, index=number, run="first", cell=cell, draws=DRAWS)]
-        for item in range(3)
-    ]
-    database.write(lambda connection: connection.execute(insert(tables.answer), rows))
-    statements: list[str] = []
-
-    @event.listens_for(database.engine, "before_cursor_execute")
-    def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
-        statements.append(statement)
-
-    results = read_results(database, "first", samples=10)
-    assert results.answers.cell.size == 600
-    assert len(results.samples) == 10
-    queries = len(statements)
-    assert queries <= 15
-    statements.clear()
-    assert len(read_results(database, "first", samples=40).samples) == 40
-    assert len(statements) == queries  # no query of its own for any sample
-
-
 def test_one_row_for_each_participant_who_has_answered(database: Database, ledger: Ledger) -> None:
-    """Rows are ordered by cell and participant; who has not answered yet has none."""
     first, second, _ = started(database, new_cell(participants=3))
     finish(ledger, second)
     held = claimed(ledger, first)
@@ -329,7 +218,6 @@ def test_one_row_for_each_participant_who_has_answered(database: Database, ledge
 
 
 def test_nothing_is_claimed_about_what_a_provider_decides(database: Database, ledger: Ledger) -> None:
-    """A provider's default is nan, and the country alone is no region."""
     first, _ = started(database)
     held = claimed(ledger, first)
     given = answer(held, 0)
@@ -343,10 +231,47 @@ def test_nothing_is_claimed_about_what_a_provider_decides(database: Database, le
 
 
 def test_draws_per_question_have_a_row_for_each_answer(database: Database, ledger: Ledger) -> None:
-    """Where every question has its own draws, each answer tells its own."""
     run = replace(new_run(), protocol=Protocol(seed=11, draws=DrawsPer.QUESTION))
     add_run(database, run)
     finish(ledger, participant_ids(database)[0])
     drawn = read_draws(database, "first")
     assert drawn.question.tolist() == [0, 1, 2]
     assert drawn.participant.tolist() == [0, 0, 0]
+
+
+# Probes: each is written once, read back as it was, and moves with its run.
+
+
+RECALLED = Probe(
+    model="m", kind=ProbeKind.OPTIONS, culture="", language="en", question="A", prompt="Which?", completion="x\x00y"
+)
+GUESSED = Probe(
+    model="m",
+    kind=ProbeKind.PERCENTAGES,
+    culture="us",
+    language="en",
+    question="A",
+    prompt="How many?",
+    completion="1: 40",
+    percent={4: 10.5, 1: 40.0},
+)
+
+
+def test_probes_come_back_as_they_were(database: Database) -> None:
+    started(database)
+    add_probes(database, "first", [RECALLED])
+    add_probes(database, "first", [replace(RECALLED, completion="other"), GUESSED])  # what is there stays as it was
+    found = read_probes(database, "first")
+    assert found == (replace(RECALLED, completion="x␀y"), GUESSED)
+    assert list(found[1].percent or ()) == [4, 1]
+    assert read_results(database, "first").probes == found
+
+
+def test_probes_move_with_their_run(database: Database, tmp_path: Path) -> None:
+    started(database)
+    add_probes(database, "first", [RECALLED, GUESSED])
+    export_bundle(database, "first", tmp_path / "run.zip")
+    with Database(f"sqlite:///{tmp_path / 'other.db'}") as other:
+        migrate(other)
+        import_bundle(other, tmp_path / "run.zip")
+        assert read_probes(other, "first") == read_probes(database, "first")

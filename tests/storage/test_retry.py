@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Event, get_ident
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event, select
@@ -63,7 +63,6 @@ def standing(database: Database, participant: int) -> tuple[Any, ...]:
 
 
 def test_only_answers_in_the_states_named_are_asked_again(database: Database, ledger: Ledger) -> None:
-    """Each is ordered once with the next attempt; its participant is open again and its message is to be sent."""
     first, second = started(database)
     mark_published(database, [first, second])
     said = answered_as(ledger, first, FAILED, REFUSED, UNPARSABLE)
@@ -78,7 +77,6 @@ def test_only_answers_in_the_states_named_are_asked_again(database: Database, le
 
 
 def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
-    """A run is named, and only its answers are asked again or taken back."""
     (first,) = started(database, new_cell(participants=1))
     (other,) = started(database, new_cell(participants=1), id="second")
     for who in (first, other):
@@ -90,7 +88,6 @@ def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
 
 
 def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, ledger: Ledger) -> None:
-    """Counts follow, what came later stays as it was, and with the last of them the participant is finished again."""
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, REFUSED)
     before = revision(database, "first")
@@ -100,11 +97,7 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
     assert progress_of(database, "first") == Progress(planned=3, answered=2, refused=1)
     assert standing(database, first) == ("open", 3, (0, 1, 2), {})
     ledger.replace(held, again(said[2], state=REFUSED, choices=()))
-    assert answers_of(database, first) == [
-        again(said[0]),
-        said[1],
-        again(said[2], state=REFUSED, choices=()),
-    ]
+    assert answers_of(database, first) == [again(said[0]), said[1], again(said[2], state=REFUSED, choices=())]
     assert progress_of(database, "first") == Progress(planned=3, answered=2, refused=1)
     assert standing(database, first) == ("finished", 3, (0, 1, 2), {})
     assert revision(database, "first") == before + 2
@@ -113,17 +106,12 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
 
 
 def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledger: Ledger) -> None:
-    """Neither twice, nor under another attempt, nor by whoever lost the participant."""
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, FAILED, FAILED)
     ask_again(database, "first", [FAILED])
     stale = claimed(Ledger(database, owner="host:2:dead", ttl=-1.0), first)
     held = claimed(ledger, first)
-    for who, refused in [
-        (stale, again(said[0])),
-        (held, again(said[0], attempt=2)),
-        (held, again(said[0], item=7)),
-    ]:
+    for who, refused in [(stale, again(said[0])), (held, again(said[0], attempt=2)), (held, again(said[0], item=7))]:
         with pytest.raises(StaleLease, match=f"participant {first}: not held under epoch"):
             ledger.replace(who, refused)
     assert answers_of(database, first) == said
@@ -135,7 +123,6 @@ def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledge
 
 
 def test_a_replacement_whose_commit_was_not_heard_of_is_recognised(database: Database, ledger: Ledger) -> None:
-    """The very same answer again, by the same process under the same epoch, is what was committed already."""
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, FAILED, FAILED)
     ask_again(database, "first", [FAILED])
@@ -150,7 +137,6 @@ def test_a_replacement_whose_commit_was_not_heard_of_is_recognised(database: Dat
 
 
 def test_a_participant_in_hand_is_asked_again_before_it_is_finished(database: Database, ledger: Ledger) -> None:
-    """An order that comes while its interview runs is not overtaken by the last answer."""
     (first,) = started(database, new_cell(participants=1))
     held = claimed(ledger, first)
     failed = answer(held, 0, state=FAILED)
@@ -180,7 +166,6 @@ def test_an_order_that_was_overtaken_after_all_is_found(database: Database, ledg
 
 
 def test_two_orders_at_once_are_one(database: Database, ledger: Ledger) -> None:
-    """Eight that have the same answers asked again at the same moment: each is ordered once."""
     (first,) = started(database, new_cell(participants=1))
     answered_as(ledger, first, FAILED, FAILED, FAILED)
     start = Barrier(8)
@@ -194,7 +179,6 @@ def test_two_orders_at_once_are_one(database: Database, ledger: Ledger) -> None:
 
 
 def test_rewinding_against_a_worker_that_answers_leaves_no_answer_behind(database: Database, ledger: Ledger) -> None:
-    """Whichever comes first, what is left is exactly the answers before the participant's position."""
     store.add_run(database, new_run(new_cell(participants=16), questions=[f"Q{number}" for number in range(30)]))
     ids = participant_ids(database)
     first_answers = Barrier(17)
@@ -221,7 +205,6 @@ def test_rewinding_against_a_worker_that_answers_leaves_no_answer_behind(databas
 
 
 def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Database, ledger: Ledger) -> None:
-    """The memory is again what that question was shown, the seed gets a new attempt, and earlier answers are kept."""
     questions = [f"Q{number}" for number in range(5)]
     store.add_run(database, new_run(new_cell(participants=2), questions=questions))
     first, second = participant_ids(database)
@@ -245,7 +228,6 @@ def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Da
 
 
 def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) -> None:
-    """An item rewound twice gets a third seed, not the second one again; other items keep their attempts."""
     (first,) = started(database, new_cell(participants=1))
     answered_as(ledger, first, AnswerState.ANSWERED, AnswerState.ANSWERED, FAILED)
     rewind(database, "first", [FAILED])
@@ -263,7 +245,6 @@ def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) 
 
 
 def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, ledger: Ledger) -> None:
-    """The holder's next answer is refused and its lease is lost; another may claim at once."""
     (first,) = started(database, new_cell(participants=1))
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
@@ -276,7 +257,6 @@ def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, 
 
 
 def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: Database, ledger: Ledger) -> None:
-    """They are not taken back: each is still asked from the memory that it was shown, after the last question."""
     (first,) = started(database, new_cell(participants=1))
     refused, *_ = answered_as(ledger, first, REFUSED, AnswerState.ANSWERED, FAILED)
     ask_again(database, "first", [REFUSED, FAILED])
@@ -302,7 +282,6 @@ def set_aside(database: Database, participant: int) -> Participant:
 
 
 def test_who_was_set_aside_gets_another_chance(database: Database, ledger: Ledger) -> None:
-    """It is open again, still asked alone, and its deaths are counted from the beginning."""
     first, second = started(database)
     mark_published(database, [first, second])
     set_aside(database, first)
@@ -315,26 +294,7 @@ def test_who_was_set_aside_gets_another_chance(database: Database, ledger: Ledge
     assert standing(database, first)[0] == "open"
 
 
-def test_a_rewind_gives_another_chance_too(database: Database, ledger: Ledger) -> None:
-    """Taken back by hand, a participant that was set aside is not set aside again at its next death."""
-    (first,) = started(database, new_cell(participants=1))
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
-    ledger.release(held)
-    set_aside(database, first)
-    assert rewind(database, "first", [FAILED]) == 1
-    held = claimed(ledger, first)
-    ledger.begin_trial(held)
-    assert free_owned(database, ledger.owner).quarantined == ()
-
-
 PATIENCE = 20.0
-
-
-FAILED = AnswerState.FAILED
-
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -355,17 +315,6 @@ def held_at_commit(database: Database) -> Iterator[tuple[Event, Event]]:
         event.remove(database.engine, "commit", hold)
 
 
-def as_far_as_it_comes(begun: Future[T]) -> None:
-    """Give what was begun the time to come as far as it can by itself."""
-    wait([begun], 0.2)
-
-
-def removed(database: Database) -> None:
-    """Remove the run."""
-    for table in ("answer", "participant", "cell", "served", "run"):
-        change(database, f"DELETE FROM {table}")
-
-
 def failing(ledger: Ledger, participant: int) -> None:
     """Answer all questions of a participant, of which the last fails."""
     held = claimed(ledger, participant)
@@ -374,7 +323,6 @@ def failing(ledger: Ledger, participant: int) -> None:
 
 
 def test_several_that_rewind_at_once_take_each_answer_back_once(database: Database, ledger: Ledger) -> None:
-    """Whoever comes later finds what the first has taken back gone."""
     for who in (people := started(database, new_cell(participants=6))):
         failing(ledger, who)
     start = Barrier(6)
@@ -401,7 +349,7 @@ def test_an_answer_that_is_there_meanwhile_is_not_taken_back(database: Database,
         asked = pool.submit(ledger.replace, held, anew)
         assert there.wait(PATIENCE)
         taken = pool.submit(rewind, database, "first", [FAILED])
-        as_far_as_it_comes(taken)
+        wait([taken], 0.2)
         go_on.set()
         asked.result(PATIENCE)
         assert taken.result(PATIENCE) == 0
@@ -420,7 +368,7 @@ def test_a_budget_that_is_raised_while_another_halts_holds(database: Database, l
         halted = pool.submit(budget.halt_if_spent, database, "first")
         assert there.wait(PATIENCE)
         raised = pool.submit(budget.change_budget, database, "first", 10.0)
-        as_far_as_it_comes(raised)
+        wait([raised], 0.2)
         go_on.set()
         assert halted.result(PATIENCE)
         raised.result(PATIENCE)
@@ -428,17 +376,17 @@ def test_a_budget_that_is_raised_while_another_halts_holds(database: Database, l
 
 
 def test_a_run_that_is_imported_twice_at_once_is_there_once(database: Database, ledger: Ledger, tmp_path: Path) -> None:
-    """The second is told what it would be told a moment later."""
     (who,) = started(database, new_cell(participants=1))
     finish(ledger, who)
     file = tmp_path / "run.bundle"
     export_bundle(database, "first", file)
-    removed(database)
+    for table in ("answer", "participant", "cell", "run"):
+        change(database, f"DELETE FROM {table}")
     with held_at_commit(database) as (there, go_on), ThreadPoolExecutor(2) as pool:
         first = pool.submit(import_bundle, database, file)
         assert there.wait(PATIENCE)
         second = pool.submit(import_bundle, database, file)
-        as_far_as_it_comes(second)
+        wait([second], 0.2)
         go_on.set()
         assert first.result(PATIENCE) == "first"
         with pytest.raises(BadBundle, match="run first is here already"):

@@ -8,22 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.budget import change_budget, halt_if_spent, spent
+from defsurvey.storage.runs.budget import BudgetWatch, change_budget, halt_if_spent, spent
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.rows import answer_columns, digest
-from defsurvey.storage.runs.run import (
-    Condition,
-    DrawsPer,
-    MemoryOrder,
-    Preset,
-    Progress,
-    Protocol,
-    QuestionOrder,
-)
+from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Progress, Protocol, QuestionOrder
 from defsurvey.storage.runs.store import (
     NewRun,
     OtherDesign,
@@ -35,17 +27,8 @@ from defsurvey.storage.runs.store import (
 )
 from defsurvey.storage.surveys.folder import find_survey
 from tests.jobs.ledger_rows import change, rows
-from tests.storage.small_run import (
-    SURVEY,
-    answer,
-    claimed,
-    finish,
-    new_cell,
-    new_run,
-    participant_ids,
-    started,
-)
-from tests.storage.what_is_there import answers_of, participants_by_state, progress_by_cell, progress_of
+from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
+from tests.storage.what_is_there import answers_of, progress_by_cell, progress_of
 
 UNUSUAL = Protocol(
     seed=2**53 + 1,
@@ -66,7 +49,6 @@ def rebuilt(new: NewRun, **changes: object) -> NewRun:
 
 
 def test_a_run_is_read_as_it_was_written(database: Database) -> None:
-    """Every setting of the protocol and of the conditions comes back, and the cells in the study's order."""
     condition = Condition(name="mine", prompt=False, config=True, memory=False, option_order=True)
     mine = store.NewCell(model="model-b", culture="cn", condition=condition, language="zh", draws=())
     new = rebuilt(new_run(mine, new_cell("model-a", participants=3)), protocol=UNUSUAL)
@@ -84,7 +66,6 @@ def test_a_run_is_read_as_it_was_written(database: Database) -> None:
 
 
 def test_a_run_that_is_not_there_is_told(database: Database) -> None:
-    """Reading, cancelling and asking for the design of an unknown run name it."""
     calls: list[Callable[[], object]] = [
         lambda: store.load_run(database, "other"),
         lambda: store.design_of(database, "other"),
@@ -98,7 +79,6 @@ def test_a_run_that_is_not_there_is_told(database: Database) -> None:
 
 
 def test_whoever_asks_for_a_run_that_is_not_there_is_told_which_are(database: Database) -> None:
-    """The nearest, and the newest dozen; or that there is none yet."""
     with pytest.raises(UnknownRun, match=r"^there is no run 'small'; there is none yet$"):
         store.load_run(database, "small")
     for name in ("small-1", "large"):
@@ -109,19 +89,7 @@ def test_whoever_asks_for_a_run_that_is_not_there_is_told_which_are(database: Da
     assert set(str(refused.value).partition("known: ")[2].split(", ")) == {"small-1", "large"}
 
 
-def test_enqueuing_again_adds_nothing(database: Database, ledger: Ledger) -> None:
-    """The same run a second time is harmless, whatever became of its participants meanwhile."""
-    first, _ = started(database)
-    finish(ledger, first)
-    before = store.load_run(database, "first")
-    assert add_run(database, new_run()) == 0
-    assert store.load_run(database, "first") == before
-    assert progress_of(database, "first").answered == 3
-    assert store.has_run(database, "first")
-
-
 def test_another_design_under_the_same_name_is_refused(database: Database) -> None:
-    """Nothing of it is written, not even its new cells."""
     started(database)
     before = store.load_run(database, "first")
     with pytest.raises(OtherDesign, match="run first exists already with another design"):
@@ -131,7 +99,6 @@ def test_another_design_under_the_same_name_is_refused(database: Database) -> No
 
 
 def test_participants_and_cells_are_added_later(database: Database, ledger: Ledger) -> None:
-    """A larger run of the same design adds what is missing, with the draws of its place, and leaves the rest."""
     first, _ = started(database)
     finish(ledger, first)
     larger = new_run(new_cell(participants=4), new_cell("model-b", participants=1))
@@ -145,7 +112,6 @@ def test_participants_and_cells_are_added_later(database: Database, ledger: Ledg
 
 
 def test_a_run_enqueued_by_several_at_once_is_written_once(database: Database) -> None:
-    """Eight that write the same run at the same moment: one adds it, the others find it."""
     start = Barrier(8)
 
     def add(_: int) -> int:
@@ -157,17 +123,8 @@ def test_a_run_enqueued_by_several_at_once_is_written_once(database: Database) -
     assert [cell.participants for cell in store.load_run(database, "first").cells] == [5, 5]
 
 
-def test_runs_are_listed_newest_first(database: Database) -> None:
-    """The order is that of their making."""
-    for name in ("b", "c", "a"):
-        add_run(database, new_run(id=name))
-        time.sleep(0.005)
-    assert store.run_ids(database) == ["a", "c", "b"]
-
-
 @pytest.mark.parametrize("survey", [SURVEY, find_survey("wvs7")], ids=["small", "wvs7"])
 def test_the_survey_is_kept_beside_the_run(database: Database, survey: store.Survey) -> None:
-    """What comes back equals what was enqueued, questions, references, fingerprint and all; it is kept once."""
     for name in ("first", "second"):
         add_run(database, rebuilt(new_run(id=name), survey=survey))
     found = store.load_survey(database, store.load_run(database, "second").survey)
@@ -178,7 +135,6 @@ def test_the_survey_is_kept_beside_the_run(database: Database, survey: store.Sur
 
 
 def test_progress_is_told_by_cell(database: Database, ledger: Ledger) -> None:
-    """Each cell has its own count, and their sum is the run's; other runs do not count."""
     ids = started(database, new_cell("model-a"), new_cell("model-b", participants=1))
     finish(ledger, started(database, id="second")[0])
     finish(ledger, ids[0])
@@ -188,22 +144,7 @@ def test_progress_is_told_by_cell(database: Database, ledger: Ledger) -> None:
     assert progress_of(database, "first") == store.total(expected.values()) == Progress(planned=9, answered=3)
 
 
-def test_participants_are_counted_by_state(database: Database, ledger: Ledger) -> None:
-    """Waiting, running, finished or quarantined; one whose lease has run out waits."""
-    finished, running, expired, aside, _ = started(database, new_cell(participants=5))
-    finish(ledger, finished)
-    claimed(ledger, running)
-    claimed(Ledger(database, owner="host:2:silent", ttl=-1.0), expired)
-    p = tables.participant.c
-    quarantine = update(tables.participant).where(p.id == aside).values(status="quarantined")
-    database.write(lambda connection: connection.execute(quarantine))
-    expected = {"waiting": 2, "running": 1, "finished": 1, "quarantined": 1}
-    assert participants_by_state(database, "first") == expected
-    assert sum(participants_by_state(database, "none").values()) == 0
-
-
 def test_memory_is_recalled_as_it_was_kept(database: Database, ledger: Ledger) -> None:
-    """The items named, of this participant alone, without those that are not remembered."""
     first, second = started(database)
     held, other = claimed(ledger, first), claimed(ledger, second)
     for item, text in enumerate(("1: yes", None, "3: no")):
@@ -215,20 +156,12 @@ def test_memory_is_recalled_as_it_was_kept(database: Database, ledger: Ledger) -
     assert store.recall(database, first, ()) == {}
 
 
-MODE = {"engine": "scripted", "respondent": "mode"}
-
-
 HUB = {"engine": "transformers", "weights": "hub org/m", "revision": "aaaa", "dtype": "bfloat16", "device": "cpu"}
-
-
 FILE = {"engine": "transformers", "weights": "/a/m.gguf", "weights_sha256": "5e5e", "dtype": "float32"}
-
-
 API = {"engine": "openai", "model": "qwen", "server": "http://a", "takes": "seed", "body": "{}", "httpx2": "1"}
 
 
 def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
-    """The first description is kept, the same weights are welcome again, and others are refused by name."""
     started(database)
     record_served(database, "first", "model-a", {"weights": "aa", "device": "cpu"}, {"torch": "2"})
     record_served(database, "first", "model-a", {"weights": "aa", "device": "cuda"}, {"torch": "3"})
@@ -245,19 +178,14 @@ def test_a_model_is_served_by_one_set_of_weights(database: Database) -> None:
     ("first", "other", "told"),
     [
         (HUB, {"revision": "bbbb"}, "revision aaaa, this worker has bbbb"),
-        (HUB | {"chat_template": "vicuna"}, {"chat_template": "none"}, "chat_template vicuna, this worker has none"),
         (HUB, {"weights": "hub n/m", "revision": "c"}, "weights hub org/m, this worker has hub n/m; revision aaaa,"),
         (FILE, {"weights_sha256": "6f6f"}, "weights_sha256 5e5e, this worker has 6f6f"),
         (API, {"body": '{"a": 1}'}, 'body {}, this worker has {"a": 1}'),
-        (API | {"answer_prefix": "false"}, {"answer_prefix": "true"}, "answer_prefix false, this worker has true"),
-        (HUB | {"ends": "as published"}, {"ends": "<|e|>"}, "ends as published, this worker has <|e|>"),
-        (MODE, {"respondent": "human"}, "respondent mode, this worker has human"),
     ],
 )
 def test_whoever_answers_otherwise_is_refused_with_what_differs(
     database: Database, first: Mapping[str, str], other: Mapping[str, str], told: str
 ) -> None:
-    """Weights of another revision, the same in other numbers, another model behind a server, or asked otherwise."""
     started(database)
     record_served(database, "first", "model-a", first, {})
     with pytest.raises(OtherEngine) as refused:
@@ -270,18 +198,13 @@ def test_whoever_answers_otherwise_is_refused_with_what_differs(
     [
         (FILE, FILE | {"weights": "/elsewhere/m.gguf"}),
         (HUB, HUB | {"device": "cuda:0", "torch": "9"}),
-        (API, API | {"httpx2": "2", "input_price": "3"}),
-        (API, API | {"server": "http://another:8001"}),
-        (HUB, HUB | {"answer_prefix": "false", "ends": "<|e|>"}),
+        (API, API | {"httpx2": "2", "input_price": "3", "server": "http://another:8001"}),
         ({"weights": "hub org/m"}, HUB | {"quantisation": "nf4"}),
-        ({}, FILE),
-        (FILE, FILE | {"weights_format": "GGUF", "weights_type": "Q4_1"}),
     ],
 )
 def test_whoever_answers_alike_may_go_on(
     database: Database, first: Mapping[str, str], other: Mapping[str, str]
 ) -> None:
-    """The same file elsewhere, another device or library; and what an older version did not write down is let pass."""
     started(database)
     record_served(database, "first", "model-a", first, {})
     record_served(database, "first", "model-a", other, {})
@@ -289,7 +212,6 @@ def test_whoever_answers_alike_may_go_on(
 
 
 def test_prices_that_a_card_is_given_later_hold_for_the_whole_run(database: Database, ledger: Ledger) -> None:
-    """A budget counts what was asked before as well; of what has prices, the first stay."""
     first, second = started(database)
     record_served(database, "first", "model-a", API, {})
     finish(ledger, first)
@@ -324,7 +246,6 @@ NUL, LONE = "before\x00after", "half \ud83d of a sign"
 
 
 def test_equal_replies_have_equal_digests() -> None:
-    """White space at the ends does not count, everything else does; a digest fits 64 bits with a sign."""
     texts = ["yes", "Yes", "yes.", "y es", "", "是", NUL, LONE]
     digests = [digest(text) for text in texts]
     assert digest("  yes\n") == digests[0] == -3336744714449159534  # digests are stored: they must not change
@@ -333,7 +254,6 @@ def test_equal_replies_have_equal_digests() -> None:
 
 
 def test_a_reply_that_no_database_can_keep_does_not_stop_the_run(database: Database, ledger: Ledger) -> None:
-    """NUL and half a surrogate pair, wherever a model's text may end, are committed on both databases alike."""
     first, _ = started(database)
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0, completion=NUL, remembered=LONE, reason=NUL), (0,))
@@ -341,3 +261,62 @@ def test_a_reply_that_no_database_can_keep_does_not_stop_the_run(database: Datab
     kept = [(said.completion, said.remembered, said.reason) for said in answers_of(database, first)]
     assert kept == [("before␀after", "half ? of a sign", "before␀after"), ("half ? of a sign", None, "")]
     assert store.recall(database, first, (0,)) == {0: "half ? of a sign"}
+
+
+# What may still be spent: known in time, and not summed up for every answer.
+
+
+class Money:
+    """A budget of which every sum is counted; time stands still unless it is told to pass."""
+
+    def __init__(self, left: float | None) -> None:
+        self.left = left
+        self.sums = 0
+        self.now = 0.0
+        self.watch = BudgetWatch(self._sum, lambda: self.now)
+
+    def _sum(self) -> float | None:
+        self.sums += 1
+        return self.left
+
+    def spend(self, answers: int, cost: Callable[[int], float] = lambda _: 1.0) -> int:
+        """Pay for one answer after the other as long as there is money. Returns how many it was."""
+        for number in range(answers):
+            if self.watch.is_spent():
+                return number
+            if self.left is not None:
+                self.left -= cost(number)
+        return answers
+
+
+@pytest.mark.parametrize("budget", [0.5, 1.0, 7.0, 10_000.0])
+def test_a_budget_is_spent_to_the_last_answer_and_summed_up_rarely(budget: float) -> None:
+    """No answer is asked for that nothing is left for; ten thousand take no more sums than a few dozen."""
+    money = Money(budget)
+    assert money.spend(20_000) == max(1, int(budget))
+    assert money.sums < 60
+
+
+def test_answers_that_become_dearer_are_noticed_in_time() -> None:
+    money = Money(10_000.0)
+    money.spend(20_000, lambda number: 1.0 if number < 5_000 else 4.0)
+    assert money.left is not None
+    assert -4.0 < money.left <= 0
+
+
+def test_what_others_spend_is_seen_within_a_second() -> None:
+    money = Money(10_000.0)
+    assert money.spend(100) == 100
+    money.left = -1.0
+    assert not money.watch.is_spent()
+    money.now += 1.0
+    assert money.watch.is_spent()
+    money.left = 5.0
+    assert not money.watch.is_spent()
+    money.left = None
+    assert not money.watch.is_spent()
+    sums = money.sums
+    assert money.spend(1_000) == 1_000
+    assert money.sums == sums
+    money.left, money.now = 0.0, money.now + 1.0
+    assert money.watch.is_spent()

@@ -22,18 +22,13 @@ from defsurvey.storage.text import visible
     ("url", "expected"),
     [
         ("postgresql://me:hunter2@there:5432/db", "postgresql://me:***@there:5432/db"),
-        ("postgresql://me@[::1]:5432/db?sslmode=require", "postgresql://me@[::1]:5432/db?sslmode=require"),
         ("postgresql://me@a:1,b:2/db", "postgresql://me@a:1,b:2/db"),
-        ("postgresql:///db?host=/var/run", "postgresql:///db?host=/var/run"),
-        ("postgresql://me@there/db?password=hunter2", "postgresql://me@there/db?***"),
         ("postgresql://me@there/db?a=b&p%61ssword=hunter&2=", "postgresql://me@there/db?***"),
         ("redis://:hun:ter2@there/0", "redis://:***@there/0"),
-        ("redis+socket:///home/a%20b/x.sock", "redis+socket:///home/a%20b/x.sock"),
         ("sqlite:////home/what%3F%40.db", "sqlite:////home/what?@.db"),
     ],
 )
 def test_a_url_that_cannot_be_misread_is_shown_but_for_its_password(url: str, expected: str) -> None:
-    """And so is what went wrong with it."""
     assert shown(url) == expected
     assert in_words(url, "no\nsuch\x1b host") == "no such⟨U+001B⟩ host"
 
@@ -42,22 +37,15 @@ def test_a_url_that_cannot_be_misread_is_shown_but_for_its_password(url: str, ex
     ("url", "expected"),
     [
         ("postgresql://me:hun/ter2@there:1/db", "postgresql://***@there:1/db"),
-        ("postgresql://me:hunter2@there:port/db", "postgresql://***@there:port/db"),
         ("postgresql://me:hun@ter2@there/db", "postgresql://***"),
-        ("postgresql://there:1/db?password=hun@ter2", "postgresql://***"),
         ("postgresql://me@there:1/db?password=hun@ter2", "postgresql://***"),
         ("redis://:hunt#er2@there:1/0", "redis://***@there:1/0"),
-        ("redis://:1234?hunter2@there:1/0", "redis://***"),
-        ("redis://:hun[ter]2@there/0", "redis://***@there/0"),
-        ("redis://:hünter2@there/0", "redis://***@there/0"),
         ("redis://there:hunter2", "redis://***"),
-        ("redis://there://hunter2", "***"),
         ("me:hunter2@there/db", "***"),
         ("nonsense", "nonsense"),
     ],
 )
 def test_of_one_that_can_be_misread_no_piece_of_the_password_is_shown(url: str, expected: str) -> None:
-    """Its reader may have taken one for a host or a port, and would say so."""
     assert shown(url) == expected
     assert in_words(url, "port hunter2 is no number") == MISREAD
 
@@ -74,23 +62,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-@pytest.mark.parametrize("names", [("new",), ("own", "new"), ("within",), ("a b",), ("\u6587",), ("x" * 300,)])
+@pytest.mark.parametrize("names", [("own", "new"), ("within",), ("\u6587",)])
 def test_what_stays_within_is_a_path(root: Path, names: tuple[str, ...]) -> None:
-    """It need not be there, and nothing is made."""
     before = sorted(root.iterdir())
     assert path_under(root, *names) == root.joinpath(*names)
     assert sorted(root.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("",), (".",), ("..",), ("../x",), ("../there2",), ("own/../../x",), ("/",), ("/etc",), ("own", "/etc"),
-        ("out",), ("out", "x"), ("circle",), ("a\0b",), ("\0",),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("names", [("",), ("..",), ("own/../../x",), ("own", "/etc"), ("out",), ("circle",), ("a\0b",)])
 def test_what_leads_elsewhere_is_refused(root: Path, names: tuple[str, ...]) -> None:
-    """Upwards, from the file system's root, by a link, or to the folder itself; or it is no path at all."""
     with pytest.raises(OutsideFolder, match=r"expected a (path|name) within .*root, got "):
         path_under(root, *names)
 
@@ -99,18 +79,9 @@ ZWNJ, ZWJ = "\u200c", "\u200d"
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        f"می{ZWNJ}خواهم",
-        f"क्{ZWJ}ष",
-        f"क्{ZWNJ}ष",
-        f"അവന്{ZWJ} വന്നു",
-        f"ශ්{ZWJ}රී ලංකා",
-    ],
-    ids=["Persian", "half form", "explicit virama", "chillu at the end of a word", "Sinhala"],
+    "text", [f"می{ZWNJ}خواهم", f"क्{ZWJ}ष", f"ශ්{ZWJ}රී ලංකා"], ids=["Persian", "half form", "Sinhala"]
 )
 def test_a_joiner_is_spelling_in_persian_and_indian_scripts(text: str) -> None:
-    """Words are shown as they are written; a number in the middle of one would make it unreadable."""
     assert visible(text) == text
 
 
@@ -119,15 +90,12 @@ def test_a_joiner_is_spelling_in_persian_and_indian_scripts(text: str) -> None:
     [
         (f"mo{ZWNJ}del", "mo⟨U+200C⟩del"),
         (f"{ZWJ}می", "⟨U+200D⟩می"),
-        (f"می{ZWNJ}", "می⟨U+200C⟩"),
-        (f"می{ZWNJ}{ZWNJ}خ", "می⟨U+200C⟩⟨U+200C⟩خ"),
         (f"1{ZWNJ}2", "1⟨U+200C⟩2"),
         ("می\u200bخ", "می⟨U+200B⟩خ"),
     ],
-    ids=["Latin", "at the beginning", "at the end", "twice", "numbers", "no joiner"],
+    ids=["Latin", "at the beginning", "numbers", "no joiner"],
 )
 def test_elsewhere_a_joiner_hides_something(text: str, shown: str) -> None:
-    """Two names that look alike are told apart."""
     assert visible(text) == shown
 
 
@@ -144,28 +112,20 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Pa
     hosts._mark.cache_clear()
 
 
-def test_a_host_has_its_name_and_a_mark(places: tuple[Path, Path]) -> None:
-    """Eight digits behind the name."""
-    assert re.fullmatch(rf"{re.escape(socket.gethostname())}:[0-9a-f]{{8}}", host())
-
-
 def test_every_process_of_a_host_says_the_same() -> None:
-    """Or nobody could tell who of it has died."""
     told = subprocess.run(
         [sys.executable, "-c", "from defsurvey.storage.hosts import host; print(host())"],
         capture_output=True,
         text=True,
     )
     assert told.stdout.strip() == host(), told.stderr
+    assert re.fullmatch(rf"{re.escape(socket.gethostname())}:[0-9a-f]{{8}}", host())
 
 
 @pytest.mark.parametrize("other", ["boot", "numbering"])
 def test_hosts_of_one_name_are_told_apart(places: tuple[Path, Path], tmp_path: Path, other: str) -> None:
-    """By their boot, as cloned machines are, and by who numbers their processes, as containers are."""
     boot, numbering = places
     first = host()
-    hosts._mark.cache_clear()
-    assert host() == first
     if other == "boot":
         boot.write_text("2f1c0a52-0002\n", encoding="ascii")
     else:
@@ -173,10 +133,6 @@ def test_hosts_of_one_name_are_told_apart(places: tuple[Path, Path], tmp_path: P
         (tmp_path / "another").replace(numbering)
     hosts._mark.cache_clear()
     assert host() != first
-
-
-@pytest.mark.parametrize("missing", [0, 1])
-def test_a_system_that_does_not_tell_has_the_name_alone(places: tuple[Path, Path], missing: int) -> None:
-    """As on macOS."""
-    places[missing].unlink()
-    assert host() == socket.gethostname()
+    places[0].unlink()
+    hosts._mark.cache_clear()
+    assert host() == socket.gethostname()  # as on macOS
