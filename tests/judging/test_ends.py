@@ -435,7 +435,7 @@ def test_a_process_that_is_told_to_end_asks_nothing_more_and_keeps_what_is_under
     assert told_at <= asked <= told_at + 4  # so many at once, as the judge's card says
     kept = here.rows("SELECT (SELECT count(*) FROM judgement), (SELECT count(*) FROM calibration)")
     assert sum(kept[0]) >= asked
-    assert outbox.judgement_revision(here.database, "first") == 0
+    assert outbox.revisions(here.database, "first")[1] == 0
     done = here.judge()
     assert (done.ended, done.judged) == (Ended.DONE, total + -(-total // 10))
     assert max(here.server.asked.values()) <= 2  # the judge's agreement with itself is a second call
