@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import redis
 from kombu import Connection, Consumer, Queue
 
 from defsurvey.jobs.broker import EmbeddedBroker, make_app
@@ -90,46 +89,19 @@ def consumer(tmp_path: Path) -> Iterator[tuple[EmbeddedBroker, Consumer, Any]]:
     broker.stop()
 
 
-def kill(broker: EmbeddedBroker) -> None:
-    """kill -9 the broker's server."""
+@pytest.mark.parametrize("helped", [True, False])
+def test_an_acknowledgement_that_fails_gives_its_place_to_another(consumer: Any, helped: bool) -> None:
+    """The error is told as before, and the next message can be taken. When kombu does so by itself, the step can go."""
+    broker, taking, message = consumer
+    if helped:
+        step = ForgetUnacknowledged.__new__(ForgetUnacknowledged)
+        step.start(SimpleNamespace(task_consumer=taking))
     os.kill(int((broker.folder / "server.lock").read_text()), signal.SIGKILL)
     while broker.alive():
         pass
-
-
-def begin(consumer: Consumer) -> None:
-    """What Celery does with the step when it has connected."""
-    step = ForgetUnacknowledged.__new__(ForgetUnacknowledged)
-    step.start(SimpleNamespace(task_consumer=consumer))
-
-
-def test_an_acknowledgement_that_fails_gives_its_place_to_another(consumer: Any) -> None:
-    """The error is told as before, and the next message can be taken."""
-    broker, taking, message = consumer
-    begin(taking)
-    kill(broker)
     with pytest.raises(taking.channel.connection.client.connection_errors):
         message.ack()
-    assert taking.channel.qos.can_consume()
-
-
-def test_without_the_step_the_place_is_lost(consumer: Any) -> None:
-    """The control, and the reason: when kombu does better, the step can go."""
-    broker, taking, message = consumer
-    kill(broker)
-    with pytest.raises(taking.channel.connection.client.connection_errors):
-        message.ack()
-    assert not taking.channel.qos.can_consume()
-
-
-def test_an_acknowledgement_that_works_is_left_alone(consumer: Any) -> None:
-    """The broker is told, once."""
-    broker, taking, message = consumer
-    begin(taking)
-    message.ack()
-    assert taking.channel.qos.can_consume()
-    with broker.client() as client:
-        assert client.exists("unacked") == 0
+    assert taking.channel.qos.can_consume() is helped
 
 
 # A broker that answers and takes no writes is waited for, as one that is away is.
@@ -162,52 +134,35 @@ def daemon(broker: EmbeddedBroker) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def refuse(client: redis.Redis, why: str) -> None:
-    """Have a server take no writes any more."""
-    if why == "full":
-        client.config_set("maxmemory", "1")
-    else:
-        client.replicaof("127.0.0.1", "1")
-
-
-def take(client: redis.Redis) -> None:
-    """Have it take them again."""
-    client.config_set("maxmemory", "0")
-    client.replicaof("NO", "ONE")
-
-
-@pytest.mark.parametrize("why", ["full", "read-only"])
-@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize(("why", "told"), [("full", False), ("read-only", True)])
 def test_a_broker_that_takes_no_writes_ends_no_worker(
     broker: EmbeddedBroker, daemon: subprocess.Popen[str], why: str, told: bool
 ) -> None:
     """It says so once, goes on when there is room, and ends while it waits where it is told to."""
-    app = make_app(broker.url)
-    out = daemon.stdout
+    app, out, said = make_app(broker.url), daemon.stdout, [""]
     assert out is not None
+
+    def read_until(words: str) -> None:
+        while words not in said[-1]:
+            said.append(out.readline())
+            assert said[-1], "".join(said)
+
     with broker.client() as client:
         for number in range(1, 9):
             app.send_task("say", args=[number], queue="q")
-        until = time.monotonic() + PATIENCE
-        while out.readline() != "1\n":
-            assert time.monotonic() < until
-        refuse(client, why)
-        said = []
-        while "answers and takes no writes" not in "".join(said[-1:]):
-            said.append(out.readline())
-            assert said[-1], "".join(said)
+        read_until("1\n")
+        if why == "full":
+            client.config_set("maxmemory", "1")
+        else:
+            client.replicaof("127.0.0.1", "1")
+        read_until("answers and takes no writes")
         time.sleep(1.2)
         assert daemon.poll() is None
-        if told:
-            daemon.send_signal(signal.SIGTERM)
-            assert daemon.wait(PATIENCE) == 0
-            return
-        take(client)
-        client.delete("q")
-        app.send_task("say", args=[9], queue="q")
-        while said[-1] != "9\n":
-            said.append(out.readline())
-            assert said[-1], "".join(said)
+        if not told:
+            client.config_set("maxmemory", "0")
+            client.delete("q")
+            app.send_task("say", args=[9], queue="q")
+            read_until("9\n")
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(PATIENCE) == 0
     app.close()

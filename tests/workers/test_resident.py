@@ -61,18 +61,6 @@ def test_another_engine_waits_until_the_first_is_not_used() -> None:
     assert events == ["opened", "one goes", "closed", "opened"]
 
 
-def test_an_engine_that_cannot_be_opened_leaves_room_for_the_next() -> None:
-    """The error is told, and whoever comes next may try."""
-    resident = Resident()
-    with (
-        pytest.raises(EngineUnavailable, match="no weights"),
-        resident.use(ONE, Mock(side_effect=EngineUnavailable("no weights"))),
-    ):
-        pass
-    with resident.use(ONE, Mock):
-        pass
-
-
 def test_a_run_is_noted_once_for_each_engine_and_nobody_goes_on_before() -> None:
     """Where that is refused everybody is refused: it is not taken for noted."""
     resident, noted, begun, go_on = Resident(), Mock(), threading.Event(), threading.Event()

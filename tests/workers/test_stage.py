@@ -113,18 +113,14 @@ def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(
 
 @pytest.mark.parametrize(
     ("engine", "shared"),
-    [("transformers", True), ("openai", True), ("anthropic", True), ("scripted", False), ("json:loads", False)],
+    [("transformers", True), ("openai", True), ("scripted", False), ("json:loads", False)],
 )
 def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     database: Database, finished: list[str], monkeypatch: pytest.MonkeyPatch, engine: str, shared: bool
 ) -> None:
     """Weights and servers are asked about both at once; an engine that is given its survey is one for each."""
-    needs: dict[str, dict[str, str]] = {
-        "transformers": {"hub": "a/b"},
-        "scripted": {"respondent": "human"},
-        "json:loads": {},
-    }
-    card = ModelCard.model_validate({"name": "any", "engine": engine} | needs.get(engine, {"model": "m"}))
+    needs = {"transformers": {"hub": "a/b"}, "openai": {"model": "m"}, "scripted": {"respondent": "human"}}
+    card = ModelCard.model_validate({"name": "any", "engine": engine} | needs.get(engine, {}))
     monkeypatch.setattr(
         "defsurvey.workers.runner.participant_runner.open_engine",
         lambda _card, *, survey, **_: ScriptedEngine(CARDS["quick"], survey),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from defsurvey.storage.runs import recovery, store, tables
 from defsurvey.storage.runs.ledger import Ledger, owners
 from defsurvey.storage.runs.recovery import free_owned
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.schema import migrate
 from defsurvey.workers import models
 from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner.lease import Leases
@@ -31,15 +31,12 @@ from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, 
 from tests.storage.what_is_there import answers_of
 
 
-@pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """An empty database, with pauses too short to wait for."""
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too short to wait for."""
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(patience, "LAST_PAUSE", 0.02)
     TO_OPEN.clear()
-    with Database(f"sqlite:///{tmp_path / 'defsurvey.db'}", threads=8, synchronous="off") as opened:
-        migrate(opened)
-        yield opened
 
 
 @pytest.fixture
@@ -72,55 +69,37 @@ def whole(database: Database, participants: int = 1) -> bool:
 class Mortal(Gated):
     """An engine that says whether it is closed."""
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
+    closed = property(lambda self: self._closed)
 
 
-class Outages:
-    """Lets chosen writes fail, before they are done or after.
-
-    Args:
-        monkeypatch: puts it into the database.
-        fails: number of the write -> whether it fails, counted from 0.
-        after: whether the transaction is committed first.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Callable[[int], bool], *, after: bool) -> None:
-        self.writes = self.failed = 0
-        self.over = False
-        commit = DefaultDialect.do_commit
-
-        def failing(dialect: DefaultDialect, connection: Any) -> None:
-            fail = fails(self.writes) and not self.over
-            self.writes += 1
-            self.failed += fail
-            if fail and not after:
-                connection.rollback()
-                raise sqlite3.OperationalError("disk I/O error")
-            commit(dialect, connection)
-            if fail:
-                raise sqlite3.OperationalError("the word of the commit was lost")
-
-        monkeypatch.setattr(DefaultDialect, "do_commit", failing)
-
-
-def test_every_commit_fails_once_and_nothing_is_asked_twice(
-    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("after", [False, True], ids=["undone", "done and its word lost"])
+def test_every_other_commit_fails_and_nothing_is_asked_twice(
+    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    """Each completion is kept until it is saved."""
+    """Each completion is kept until it is saved; of the claim, whose word may be lost as well, the lease takes care."""
     (who,) = started(database)
-    stage = stage_of(database, engine)
-    outages = Outages(monkeypatch, lambda number: number % 2 == 0, after=False)
-    assert stage.simulate(who) is Outcome.FINISHED
-    outages.over = True
-    assert outages.failed > len(QUESTIONS)
+    commits, failed = count(), []
+    commit = DefaultDialect.do_commit
+
+    def failing(dialect: DefaultDialect, connection: Any) -> None:
+        fails = not finished and next(commits) % 2 == after
+        failed.append(fails)
+        if fails and not after:
+            connection.rollback()
+            raise sqlite3.OperationalError("disk I/O error")
+        commit(dialect, connection)
+        if fails:
+            raise sqlite3.OperationalError("the word of the commit was lost")
+
+    finished: list[str] = []
+    monkeypatch.setattr(DefaultDialect, "do_commit", failing)
+    assert stage_of(database, engine, on_run_finished=finished.append).simulate(who) is Outcome.FINISHED
+    assert sum(failed) > len(QUESTIONS)
     assert [question for question, _ in engine.asked] == list(QUESTIONS)
     assert whole(database)
 
 
-@pytest.mark.parametrize("nth", range(len(QUESTIONS)))
+@pytest.mark.parametrize("nth", [0, len(QUESTIONS) - 1])
 def test_a_checkpoint_whose_word_is_lost_is_recognised(
     database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
@@ -142,20 +121,6 @@ def test_a_checkpoint_whose_word_is_lost_is_recognised(
     assert checkpoints.count(nth) == 2
     assert len(engine.asked) == len(QUESTIONS)
     assert finished == [RUN]
-    assert whole(database)
-
-
-def test_every_commit_is_done_and_its_word_lost(
-    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But for the claim's, of which the lease takes care."""
-    (who,) = started(database)
-    stage = stage_of(database, engine)
-    outages = Outages(monkeypatch, lambda number: number > 0 and number % 2 == 1, after=True)
-    assert stage.simulate(who) is Outcome.FINISHED
-    outages.over = True
-    assert outages.failed > len(QUESTIONS)
-    assert len(engine.asked) == len(QUESTIONS)
     assert whole(database)
 
 
@@ -228,15 +193,20 @@ def test_told_to_stop_during_an_outage_it_stops(
     assert len(engine.asked) == 2
 
 
-def test_told_to_stop_mid_answer_it_lets_go_at_once(database: Database, tmp_path: Path) -> None:
-    """Nobody is suspected, and the next worker goes on with the question that was cut off."""
+@pytest.mark.parametrize("told", [True, False])
+def test_told_to_stop_mid_answer_it_lets_go_at_once(database: Database, tmp_path: Path, told: bool) -> None:
+    """Nobody is suspected, and the next worker goes on with the question that was cut off; no engine has died of it.
+
+    So it is where the process ends without having been told to.
+    """
     (who,) = started(database)
     first, second = Gated(tmp_path, "Q3"), Gated(tmp_path)
     stage, other = stage_of(database, first), stage_of(database, second, name="two")
+    stage.watchdog = Watchdog(1800.0, end=lambda: pytest.fail("the engine counts as dead"))
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(stage.simulate, who)
         assert first.arrived.wait(PATIENCE)
-        stage.stop()
+        (stage.stop if told else stage.close)()
         assert asking.result(PATIENCE) is Outcome.RELEASED
     assert standing(database, who) == ("open", 2, None, False, 0)
     assert stage.simulate(who) is Outcome.RELEASED
@@ -312,21 +282,6 @@ def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path
     assert ended == [("host:1:one", "host:1:one")]
 
 
-def test_an_engine_that_is_closed_when_the_process_ends_has_not_died(database: Database, tmp_path: Path) -> None:
-    """Also where the process ends without having been told to."""
-    (who,) = started(database)
-    engine = Gated(tmp_path, "Q2")
-    stage = stage_of(database, engine)
-    ended: list[bool] = []
-    stage.watchdog = Watchdog(1800.0, end=lambda: ended.append(True))
-    with ThreadPoolExecutor(1) as pool:
-        asking = pool.submit(stage.simulate, who)
-        assert engine.arrived.wait(PATIENCE)
-        stage.close()
-        assert asking.result(PATIENCE) is Outcome.RELEASED
-    assert (ended, standing(database, who)[:3]) == ([], ("open", 1, None))
-
-
 def test_a_cancelled_run_is_left_at_the_next_answer(database: Database, tmp_path: Path) -> None:
     """The answer in hand is kept, and nothing more is asked."""
     (who,) = started(database)
@@ -378,29 +333,22 @@ def test_a_heartbeat_outlives_an_outage(database: Database, monkeypatch: pytest.
     ledger = Ledger(database, owner="host:1:one", ttl=0.3)
     held = ledger.claim(who)
     assert held is not None
-    leases = Leases(ledger)
-    away, beats = threading.Event(), threading.Semaphore(0)
-    beat = Ledger.beat
+    leases, away, beats, beat = Leases(ledger), [True], threading.Semaphore(0), Ledger.beat
 
-    def lossy(self: Ledger, model: str, rates: dict[str, float]) -> None:
+    def lossy(*arguments: Any) -> None:
         beats.release()
-        if away.is_set():
+        if away[0]:
             raise gone()
-        beat(self, model, rates)
-
-    def no_leave(self: Ledger) -> None:
-        raise gone()
+        beat(*arguments)
 
     monkeypatch.setattr(Ledger, "beat", lossy)
-    monkeypatch.setattr(Ledger, "leave", no_leave)
-    away.set()
+    monkeypatch.setattr(Ledger, "leave", lambda _self: (_ for _ in ()).throw(gone()))
     leases.start()
     with leases.hold(held):
-        for _ in range(6):
-            assert beats.acquire(timeout=PATIENCE)
-        away.clear()
-        for _ in range(3):
-            assert beats.acquire(timeout=PATIENCE)
+        for outage in (True, False):
+            away[0] = outage
+            for _ in range(5):
+                assert beats.acquire(timeout=PATIENCE)
         assert ledger.heartbeat([held]) == set()
         assert leases.holding() == [held]
     leases.stop()

@@ -46,47 +46,34 @@ def stage(database: Database, registry: CollectorRegistry) -> Iterator[Participa
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    """What a metric says now."""
-    return registry.get_sample_value(name, labels)
+    """What a metric of ours says now."""
+    return registry.get_sample_value(f"defsurvey_{name}", labels)
 
 
 def test_answers_are_counted_as_they_are_committed(
     database: Database, stage: ParticipantRunner, registry: CollectorRegistry
 ) -> None:
-    """By model and by how they ended; and what waits becomes less."""
+    """By model and by how they ended; what waits becomes less, and what is held is read when asked for."""
     add_run(database)
-    assert value(registry, "defsurvey_backlog_participants", model="quick") == 2
-    assert value(registry, "defsurvey_backlog_answers", model="quick") == 8
+
+    def of_model(name: str, **labels: str) -> float | None:
+        return value(registry, name, model="quick", **labels)
+
+    assert [of_model(f"backlog_{what}") for what in ("participants", "answers")] == [2, 8]
+    assert (of_model("model_resident"), value(registry, "model_loads_total")) == (None, 0)
     elsewhere = Ledger(database, owner="there:2:b")
     held = elsewhere.claim(1)
     assert held is not None
-    assert value(registry, "defsurvey_backlog_answers", model="quick") == 4
-    assert value(registry, "defsurvey_remaining_answers", model="quick") == 8
+    assert (of_model("backlog_answers"), of_model("remaining_answers")) == (4, 8)
     elsewhere.release(held)
     assert stage.simulate(1) is Outcome.FINISHED
     assert stage.simulate(1) is Outcome.NOT_CLAIMED
-    assert value(registry, "defsurvey_answers_total", model="quick", state="answered") == 4
-    assert value(registry, "defsurvey_answer_seconds_count", model="quick") == 4
-    assert value(registry, "defsurvey_claims_total", outcome="claimed") == 1
-    assert value(registry, "defsurvey_claims_total", outcome="nothing to do") == 1
-    assert value(registry, "defsurvey_backlog_answers", model="quick") == 4
-    assert value(registry, "defsurvey_fenced_writes_total") == 0
-    assert value(registry, "defsurvey_queue_wait_seconds", model="quick") == 0
-
-
-def test_what_the_stage_holds_is_read_when_it_is_asked_for(
-    database: Database, stage: ParticipantRunner, registry: CollectorRegistry
-) -> None:
-    """No model at first, then one, loaded once; nothing in flight between participants."""
-    add_run(database)
-    assert value(registry, "defsurvey_model_resident", model="quick") is None
-    assert value(registry, "defsurvey_model_loads_total") == 0
-    stage.simulate(1)
-    stage.simulate(2)
-    assert value(registry, "defsurvey_model_resident", model="quick") == 1
-    assert value(registry, "defsurvey_model_loads_total") == 1
-    assert value(registry, "defsurvey_leases") == 0
-    assert value(registry, "process_resident_memory_bytes") is not None
+    assert (of_model("answers_total", state="answered"), of_model("answer_seconds_count")) == (4, 4)
+    assert [value(registry, "claims_total", outcome=each) for each in ("claimed", "nothing to do")] == [1, 1]
+    assert (of_model("backlog_answers"), of_model("queue_wait_seconds")) == (4, 0)
+    assert (of_model("model_resident"), value(registry, "model_loads_total")) == (1, 1)
+    assert (value(registry, "fenced_writes_total"), value(registry, "leases")) == (0, 0)
+    assert registry.get_sample_value("process_resident_memory_bytes") is not None
 
 
 def test_a_late_writer_is_counted_as_fenced(database: Database, registry: CollectorRegistry) -> None:
@@ -104,8 +91,8 @@ def test_a_late_writer_is_counted_as_fenced(database: Database, registry: Collec
         late.checkpoint(held, first, ())
     with pytest.raises(StaleLease):
         late.replace(held, first)
-    assert value(registry, "defsurvey_fenced_writes_total") == 2
-    assert value(registry, "defsurvey_answers_total", model="quick", state="answered") is None
+    assert value(registry, "fenced_writes_total") == 2
+    assert value(registry, "answers_total", model="quick", state="answered") is None
 
 
 def test_an_answer_asked_again_is_counted_with_its_tokens(
@@ -119,22 +106,22 @@ def test_an_answer_asked_again_is_counted_with_its_tokens(
     for prompt, completion in ((100, 7), (None, None), (50, 3)):
         answer = SimpleNamespace(state=state, seconds=1.5, prompt_tokens=prompt, completion_tokens=completion)
         ledger.replace(held, cast(Any, answer))
-    assert value(registry, "defsurvey_answers_total", model="m", state="refused") == 3
-    assert value(registry, "defsurvey_tokens_total", model="m", kind="prompt") == 150
-    assert value(registry, "defsurvey_tokens_total", model="m", kind="completion") == 10
-    assert value(registry, "defsurvey_answer_seconds_sum", model="m") == 4.5
+    assert value(registry, "answers_total", model="m", state="refused") == 3
+    assert value(registry, "tokens_total", model="m", kind="prompt") == 150
+    assert value(registry, "tokens_total", model="m", kind="completion") == 10
+    assert value(registry, "answer_seconds_sum", model="m") == 4.5
 
 
 def test_without_the_database_everything_else_is_shown(
     stage: ParticipantRunner, registry: CollectorRegistry, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And that it is away."""
-    assert value(registry, "defsurvey_database_up") == 1
+    assert value(registry, "database_up") == 1
     database.close()
     with database.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE participant")
-    assert value(registry, "defsurvey_database_up") == 0
-    assert value(registry, "defsurvey_leases") == 0
+    assert value(registry, "database_up") == 0
+    assert value(registry, "leases") == 0
     assert "metrics: backlog: no such table: participant" in caplog.text
 
 
@@ -160,11 +147,8 @@ def test_a_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(mem_get_info=lambda _: (30, 80), memory_allocated=lambda _: 40)
     monkeypatch.setitem(telemetry.sys.modules, "torch", cast(Any, SimpleNamespace(cuda=cuda)))
     (metric,) = telemetry._device_memory("cuda:1")
-    assert {sample.labels["kind"]: sample.value for sample in metric.samples} == {
-        "total": 80,
-        "used": 50,
-        "tensors": 40,
-    }
+    shown = {sample.labels["kind"]: sample.value for sample in metric.samples}
+    assert shown == {"total": 80, "used": 50, "tensors": 40}
     assert {sample.labels["device"] for sample in metric.samples} == {"cuda:1"}
     assert list(telemetry._device_memory("cpu")) == []
 
@@ -207,22 +191,8 @@ def test_every_metric_is_documented_and_nothing_else(
     assert documented == shown | {"defsurvey_device_memory_bytes"}  # the one that needs a GPU
 
 
-# What a worker's log says of a model's time.
-
-
-class Counting:
-    """An engine that counts."""
-
-    def __init__(self, counters: Counters) -> None:
-        self._counters = counters
-
-    def counters(self) -> Counters:
-        """What it was given."""
-        return self._counters
-
-
 def test_a_profile_names_rates_reuse_and_phases() -> None:
-    """Shares are of the time that was not idle."""
+    """For a worker's log; shares are of the time that was not idle."""
     counters = Counters(
         steps=10,
         rows=400,
@@ -235,25 +205,11 @@ def test_a_profile_names_rates_reuse_and_phases() -> None:
         peak_kv_bytes=2_500_000,
         seconds={"forward": 3.0, "select": 1.0, "idle": 6.0},
     )
-    assert list(profile("tiny", Counting(counters))) == [
+    assert list(profile("tiny", SimpleNamespace(counters=lambda: counters))) == [
         "profile of tiny: 4 replies, 80 tokens in 4.0 s (20.0 tokens/s)",
         "  10 steps of 40.0 rows; prompts: 300 tokens computed, 120 taken over",
         "  keys and values: at most 2 MB; 2 compactions, 1 requests begun again",
         "  forward       3.00 s  75.0%",
         "  select        1.00 s  25.0%",
         "  idle          6.00 s",
-    ]
-
-
-def test_a_model_served_one_request_at_a_time_has_no_steps() -> None:
-    """Nor keys and values of its own to speak of: replies, prompts and time are counted."""
-    counters = Counters(
-        prefilled_tokens=140, reply_tokens=40, finished=5, seconds={"build": 0.0, "forward": 2.0, "idle": 1.5}
-    )
-    assert list(profile("tiny", Counting(counters))) == [
-        "profile of tiny: 5 replies, 40 tokens in 2.0 s (20.0 tokens/s)",
-        "  one request at a time; prompts: 140 tokens computed",
-        "  build         0.00 s   0.0%",
-        "  forward       2.00 s 100.0%",
-        "  idle          1.50 s",
     ]
