@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 from defsurvey.reports.charts.drawing import Chart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One cell of a table."""
 
@@ -26,7 +26,7 @@ class Entry:
     words: bool = False  #: a sentence, not a figure
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """The head of a column."""
 
@@ -82,9 +82,9 @@ def fields_of(heads: Iterable[tuple[str, str]], entry: Callable[[Item, int], Ent
 def table(
     items: Iterable[Item],
     fields: Sequence[Field[Item]],
-    *,
     anchor: str,
     caption: str,
+    *,
     group: Callable[[Item], str] = lambda _: "",
     grouped_by: str = "",
     quiet: Callable[[Item], bool] = lambda _: False,
@@ -92,21 +92,20 @@ def table(
 ) -> Table:
     """A row for each item; the first field names it.
 
-    >>> of = table([("a", 1)], [Field("Name", lambda item: item[0]), Field("n", lambda item: str(item[1]))],
-    ...     anchor="t", caption="")
+    >>> of = table([("a", 1)], [Field("Name", lambda item: item[0]), Field("n", lambda item: str(item[1]))], "t", "")
     >>> of.rows[0].head.text, of.rows[0].entries[0].text
     ('a', '1')
     """
 
     def row(item: Item) -> TableRow:
         shown = (field.entry(item) for field in fields)
-        head, *entries = (each if isinstance(each, Entry) else Entry(text=each) for each in shown)
+        head, *entries = (each if isinstance(each, Entry) else Entry(each) for each in shown)
         return TableRow(head=head, entries=tuple(entries), group=group(item), quiet=quiet(item))
 
     return Table(
         anchor=anchor,
         caption=caption,
-        columns=tuple(Column(text=field.text, meaning=field.meaning, words=field.words) for field in fields),
+        columns=tuple(Column(field.text, field.meaning, field.words) for field in fields),
         rows=tuple(row(item) for item in items),
         grouped_by=grouped_by,
         notes=notes,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import cos, isfinite, pi, sin
 from typing import Any
 
@@ -33,17 +32,6 @@ class Loop:
     series: int  #: which colour, shape and dash, however many there are
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spokes:
-    """What surrounds the loops."""
-
-    name: str
-    title: str
-    description: str
-    axes: tuple[str, ...]  #: at least three, clockwise from the top
-    most: float  #: the share at the end of a spoke, above 0
-
-
 def rounded_reach(shares: Sequence[float]) -> float:
     """The end of a spoke that shows all of these: the next tenth, so that rings are readable.
 
@@ -54,35 +42,35 @@ def rounded_reach(shares: Sequence[float]) -> float:
     return min(max(int(largest * 10 + 0.999999) / 10, 0.1), 1.0)
 
 
-def radar(loops: Sequence[Loop], spokes: Spokes) -> Chart:
-    """Loops on spokes; a loop that lacks a share is drawn as points alone, since no line would be true."""
-    drawn = partial(_drawn, loops, spokes)
-    return Chart(name=spokes.name, title=spokes.title, description=spokes.description, make=drawn)
+def radar(loops: Sequence[Loop], name: str, title: str, description: str, axes: Sequence[str], most: float) -> Chart:
+    """Loops on spokes; a loop that lacks a share is drawn as points alone, since no line would be true.
 
+    ``axes``, at least three, go clockwise from the top; ``most`` is the share at the end of a spoke, above 0.
+    """
 
-def _drawn(loops: Sequence[Loop], spokes: Spokes) -> Any:
-    import altair as alt
+    def make() -> Any:
+        import altair as alt
 
-    limits = alt.Scale(domain=[-ROOM, ROOM], nice=False, zero=False)
-    places = {"x": alt.X("x:Q", scale=limits, axis=None), "y": alt.Y("y:Q", scale=limits, axis=None)}
-    series = range(max((loop.series for loop in loops), default=0) + 1)
-    colour, shape = looks(alt, "series", {str(place): place for place in series})
-    dashes = [DASHES[turn(place, len(DASHES))] for place in series]
-    domain = [str(place) for place in series]
-    dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=domain, range=dashes), legend=None)
-    whole = [loop for loop in loops if all(isfinite(value) for value in loop.values)]
-    closed = [_line(number, loop, spokes) for number, loop in enumerate(whole)]
-    points = [row for loop in loops for row in _points(loop, spokes)]
-    layers = [
-        *_web(alt, spokes, places),
-        layer(alt, [row for line in closed for row in line])
-        .mark_line(interpolate="linear-closed", strokeWidth=2, aria=False)
-        .encode(**places, color=colour, strokeDash=dash, detail="loop:N", order="at:Q"),
-        layer(alt, points)
-        .mark_point(size=42, filled=True, opacity=1)
-        .encode(**places, color=colour, shape=shape, description="says:N"),
-    ]
-    return alt.layer(*layers).properties(width=SIZE, height=SIZE)
+        limits = alt.Scale(domain=[-ROOM, ROOM], nice=False, zero=False)
+        places = {"x": alt.X("x:Q", scale=limits, axis=None), "y": alt.Y("y:Q", scale=limits, axis=None)}
+        series = [str(place) for place in range(max((loop.series for loop in loops), default=0) + 1)]
+        colour, shape = looks(alt, "series", {each: place for place, each in enumerate(series)})
+        dashes = [DASHES[turn(place, len(DASHES))] for place in range(len(series))]
+        dash = alt.StrokeDash("series:N", scale=alt.Scale(domain=series, range=dashes), legend=None)
+        whole = [loop for loop in loops if all(isfinite(value) for value in loop.values)]
+        # the number of a line keeps it apart from others that look like it
+        lines = [row | {"loop": number} for number, loop in enumerate(whole) for row in _points(loop, most)]
+        drawn = layer(alt, lines).mark_line(interpolate="linear-closed", strokeWidth=2, aria=False)
+        points = [row for loop in loops for row in _points(loop, most)]
+        marks = layer(alt, points).mark_point(size=42, filled=True, opacity=1)
+        layers = [
+            *_web(alt, axes, most, places),
+            drawn.encode(**places, color=colour, strokeDash=dash, detail="loop:N", order="at:Q"),
+            marks.encode(**places, color=colour, shape=shape, description="says:N"),
+        ]
+        return alt.layer(*layers).properties(width=SIZE, height=SIZE)
+
+    return Chart(name=name, title=title, description=description, make=make)
 
 
 def _place(axis: int, of: int, length: float) -> Row:
@@ -91,40 +79,27 @@ def _place(axis: int, of: int, length: float) -> Row:
     return {"x": length * cos(angle), "y": length * sin(angle)}
 
 
-def _line(number: int, loop: Loop, spokes: Spokes) -> list[Row]:
-    """Corners of one loop; its number keeps it apart from others that look like it."""
-    place = {"series": str(loop.series), "loop": number}
+def _points(loop: Loop, most: float) -> list[Row]:
     return [
-        _place(at, len(spokes.axes), value / spokes.most) | place | {"at": at} for at, value in enumerate(loop.values)
-    ]
-
-
-def _points(loop: Loop, spokes: Spokes) -> list[Row]:
-    return [
-        _place(at, len(spokes.axes), value / spokes.most) | {"series": str(loop.series), "says": says}
+        _place(at, len(loop.values), value / most) | {"series": str(loop.series), "at": at, "says": says}
         for at, (value, says) in enumerate(zip(loop.values, loop.says, strict=True))
         if isfinite(value)
     ]
 
 
-def _web(alt: Any, spokes: Spokes, places: dict[str, Any]) -> list[Any]:
+def _web(alt: Any, axes: Sequence[str], most: float, places: dict[str, Any]) -> list[Any]:
     """Rings, spokes, the names at their ends and the shares of the rings."""
-    count = len(spokes.axes)
-    rings = [
-        _place(at, count, ring / RINGS) | {"ring": ring, "at": at}
-        for ring in range(1, RINGS + 1)
-        for at in range(count)
-    ]
-    lines = [row | {"x2": 0.0, "y2": 0.0} for row in (_place(at, count, 1.0) for at in range(count))]
-    names = [_place(at, count, 1.13) | {"name": name} for at, name in enumerate(spokes.axes)]
-    shares = [{"x": 0.03, "y": ring / RINGS, "name": percent(spokes.most * ring / RINGS)} for ring in (2, RINGS)]
+    count = len(axes)
+    rings = [_place(at, count, n / RINGS) | {"ring": n, "at": at} for n in range(1, RINGS + 1) for at in range(count)]
+    spokes = [_place(at, count, 1.0) | {"x2": 0.0, "y2": 0.0} for at in range(count)]
+    names = [_place(at, count, 1.13) | {"name": name} for at, name in enumerate(axes)]
+    shares = [{"x": 0.03, "y": ring / RINGS, "name": percent(most * ring / RINGS)} for ring in (2, RINGS)]
+    circles = layer(alt, rings).mark_line(interpolate="linear-closed", color=LINE, strokeWidth=1, aria=False)
+    titles = layer(alt, names).mark_text(color=INK, fontSize=13, aria=False)
+    scale = layer(alt, shares).mark_text(color=SOFT, fontSize=11, align="left", dy=-5, aria=False)
     return [
-        layer(alt, rings)
-        .mark_line(interpolate="linear-closed", color=LINE, strokeWidth=1, aria=False)
-        .encode(**places, detail="ring:N", order="at:Q"),
-        layer(alt, lines).mark_rule(color=LINE, aria=False).encode(**places, x2="x2:Q", y2="y2:Q"),
-        layer(alt, names).mark_text(color=INK, fontSize=13, aria=False).encode(**places, text="name:N"),
-        layer(alt, shares)
-        .mark_text(color=SOFT, fontSize=11, align="left", dy=-5, aria=False)
-        .encode(**places, text="name:N"),
+        circles.encode(**places, detail="ring:N", order="at:Q"),
+        layer(alt, spokes).mark_rule(color=LINE, aria=False).encode(**places, x2="x2:Q", y2="y2:Q"),
+        titles.encode(**places, text="name:N"),
+        scale.encode(**places, text="name:N"),
     ]

@@ -6,9 +6,9 @@ from math import isfinite
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CultureAnalysis
+from defsurvey.reports.analysis import Analysis, Control, CultureAnalysis
 from defsurvey.reports.charts.drawing import Chart, room_for
-from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, reach, rows_chart
+from defsurvey.reports.charts.rows import NATS, Mark, Scale, reach, rows_chart
 from defsurvey.reports.figures.words import cell_figures, cell_mark
 from defsurvey.reports.number_format import counted, fixed, nats, percent
 from defsurvey.reports.page import Field, Section, Table, table
@@ -30,17 +30,15 @@ _FITTED = (
 
 def closeness(analysis: Analysis) -> Section:
     """Dot plots, order of closeness, controls."""
-    charts = dot_plots(analysis)
+    charts, ranked = dot_plots(analysis), [culture for culture in analysis.cultures if culture.ranking.order]
+    tables = [*map(ranking_table, ranked), *map(control_table, analysis.cultures)]
     return Section(
         anchor="closeness",
         contents="Closeness",
         title="How close the answers come to people's",
         charts=charts,
         chart_note=_CHART_NOTE if charts else "",
-        tables=(
-            *(ranking_table(culture) for culture in analysis.cultures if culture.ranking.order),
-            *(control_table(culture) for culture in analysis.cultures),
-        ),
+        tables=tuple(tables),
         side_by_side=True,
     )
 
@@ -61,19 +59,13 @@ def ranking_table(culture: CultureAnalysis) -> Table:
     def places(row: int) -> str:
         return _from_to(ranking.places[row].first, ranking.places[row].last)
 
+    alone = "models of one group are not told from the group's closest one"
+    at_equal_n = "at equal n, nats; without the bias of small samples"
     fields: list[Field[int]] = [
         Field("Model", lambda row: ranking.order[row][0], words=True),
         Field("Places", places, "that it may hold: it shares them with all it cannot be told from"),
-        Field(
-            "Group",
-            lambda row: str(ranking.places[row].group),
-            "models of one group are not told from the group's closest one",
-        ),
-        Field(
-            "Corrected KL",
-            lambda row: fixed(ranking.order[row][1]),
-            "at equal n, nats; without the bias of small samples",
-        ),
+        Field("Group", lambda row: str(ranking.places[row].group), alone),
+        Field("Corrected KL", lambda row: fixed(ranking.order[row][1]), at_equal_n),
         Field("Questions", shared, "that its place rests on: shared with another model, fewest to most"),
     ]
     note = (
@@ -83,42 +75,31 @@ def ranking_table(culture: CultureAnalysis) -> Table:
         "Two models are told apart where they would differ on other questions and with other participants too "
         "(sign-flip permutation of questions, jackknife of participants, the larger p; Holm over all pairs)."
     )
-    return table(
-        range(len(ranking.order)),
-        fields,
-        anchor=f"table-order-{culture.culture.code}",
-        caption=f"Order of closeness, {culture.name}",
-        notes=(
-            note,
-            *(
-                f"{name} is not ranked: only {percent(share)} of the questions behind the mean have 10 valid answers."
-                for name, share in ranking.unranked
-            ),
-        ),
-    )
+    notes = [
+        f"{name} is not ranked: only {percent(share)} of the questions behind the mean have 10 valid answers."
+        for name, share in ranking.unranked
+    ]
+    anchor, caption = f"table-order-{culture.culture.code}", f"Order of closeness, {culture.name}"
+    return table(range(len(ranking.order)), fields, anchor, caption, notes=(note, *notes))
 
 
 def control_table(culture: CultureAnalysis) -> Table:
     """Simple respondents, for one culture."""
-    expected = "expected, nats, of every question behind the mean"
-    return table(
-        culture.controls,
-        [
-            Field("Respondent", lambda control: control.name, words=True),
-            Field("n", lambda control: f"{control.n:,}", "respondents"),
-            Field("Smoothed KL", lambda control: fixed(control.mean), expected),
-        ],
-        anchor=f"table-respondents-{culture.culture.code}",
-        caption=f"Simple respondents, {culture.name}",
-        notes=("Expected scores: what such respondents would get on average.",),
-    )
+    fields: list[Field[Control]] = [
+        Field("Respondent", lambda control: control.name, words=True),
+        Field("n", lambda control: f"{control.n:,}", "respondents"),
+        Field("Smoothed KL", lambda control: fixed(control.mean), "expected, nats, of every question behind the mean"),
+    ]
+    anchor, caption = f"table-respondents-{culture.culture.code}", f"Simple respondents, {culture.name}"
+    notes = ("Expected scores: what such respondents would get on average.",)
+    return table(culture.controls, fields, anchor, caption, notes=notes)
 
 
 def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
     """One chart per culture: cells with intervals, simple respondents, the noise floor; one scale for all."""
     controls = [control for culture in analysis.cultures for control in culture.controls]
     figures = [value for cell in analysis.cells for value in cell_figures(cell)]
-    scale = Scale(title=NATS, high=reach(figures + [control.mean for control in controls]))
+    scale = Scale(NATS, high=reach(figures + [control.mean for control in controls]))
     names = [visible(cell.name) for cell in analysis.cells] + [control.name for control in controls]
     return tuple(
         _dot_plot(culture, place, scale, room_for(names))
@@ -130,7 +111,7 @@ def dot_plots(analysis: Analysis) -> tuple[Chart, ...]:
 def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -> Chart:
     known = [cell for cell in culture.cells if isfinite(cell.sound.headline)]
     cells = sorted(known, key=lambda cell: cell.sound.headline)
-    marks = [cell_mark(visible(cell.name), cell) for cell in cells]
+    marks = [cell_mark(cell.name, cell) for cell in cells]
     others = [
         Mark(row=control.name, value=control.mean, says=f"{control.name}: {nats(control.mean)}", quiet=True)
         for control in culture.controls
@@ -140,14 +121,6 @@ def _dot_plot(culture: CultureAnalysis, place: int, scale: Scale, room: float) -
     closest = [mark for mark, cell in zip(marks, cells, strict=True) if cell.name == culture.ranking.winner]
     told = closest or (marks if len(marks) <= FEW else [])
     said = [f"Closest: {mark.says}." if closest else f"{mark.says}." for mark in told]
-    return rows_chart(
-        marks + others,
-        Frame(
-            name=f"dots-{place}",
-            title=f"Distance from people: {culture.name}",
-            description=" ".join(["Smoothed KL divergence in nats, with 95% intervals.", *said]),
-            scale=scale,
-            first=place,
-            room=room,
-        ),
-    )
+    title = f"Distance from people: {culture.name}"
+    description = " ".join(["Smoothed KL divergence in nats, with 95% intervals.", *said])
+    return rows_chart(marks + others, f"dots-{place}", title, description, scale, first=place, room=room)

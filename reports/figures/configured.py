@@ -19,7 +19,7 @@ from defsurvey.reports.figures.words import MODEL, culture_table, interval_entry
 from defsurvey.reports.merge import run_of_cells
 from defsurvey.reports.metrics.aggregate import grouped_mean, mean_known
 from defsurvey.reports.metrics.comparisons import holm, rearrangements_for
-from defsurvey.reports.metrics.configurations import Axis, Extreme, axis_of, extremes, pickable
+from defsurvey.reports.metrics.configurations import Axis, Extreme, Level, axis_of, extremes, pickable
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NAMED, NONE, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of
@@ -249,29 +249,29 @@ def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
 
 
 def _extremes(analysis: Analysis, part: Configured) -> Table:
-    none = Entry(text=NONE, why="no participant has answered half of the questions")
+    none = Entry(NONE, why="no participant has answered half of the questions")
 
     def of(
         text: str, entry: Callable[[Picked], Entry | str], meaning: str = ""
     ) -> Field[tuple[ConfiguredCell, Picked | None]]:
         return Field(text, lambda row: none if row[1] is None else entry(row[1]), meaning)
 
+    fields: list[Field[tuple[ConfiguredCell, Picked | None]]] = [
+        Field("Model", lambda row: row[0].name + (f", {row[1].label}" if row[1] else ""), words=True),
+        of("Participant", lambda each: str(each.value.participant)),
+        of("Beams", lambda each: each.num_beams),
+        of("Sampling", lambda each: each.do_sample),
+        of("Memory", lambda each: each.memory, "capacity"),
+        Field("Region", lambda row: _region(analysis, row[0].culture, row[1].region) if row[1] else none),
+        of("Divergence", lambda each: fixed(each.value.value), "mean smoothed KL of its own answers, nats"),
+        of("95% interval", lambda each: _interval(each.value.interval), "questions resampled"),
+    ]
     return culture_table(
         analysis,
         [(cell, each) for cell in part.cells for each in cell.extremes or (None,)],
-        [
-            Field("Model", lambda row: row[0].name + (f", {row[1].label}" if row[1] else ""), words=True),
-            of("Participant", lambda each: str(each.value.participant)),
-            of("Beams", lambda each: each.num_beams),
-            of("Sampling", lambda each: each.do_sample),
-            of("Memory", lambda each: each.memory, "capacity"),
-            Field("Region", lambda row: _region(analysis, row[0].culture, row[1].region) if row[1] else none),
-            of("Divergence", lambda each: fixed(each.value.value), "mean smoothed KL of its own answers, nats"),
-            of("95% interval", lambda each: _interval(each.value.interval), "questions resampled"),
-        ],
-        anchor="appendix-f-extremes",
-        caption="The participants with the lowest and the highest divergence, picked after the fact",
-        of=lambda row: row[0].culture,
+        fields,
+        "appendix-f-extremes",
+        "The participants with the lowest and the highest divergence, picked after the fact",
         notes=("Only participants that answered at least half of the questions are picked from.",),
     )
 
@@ -294,19 +294,29 @@ def _axes_table(analysis: Analysis, part: Configured) -> Table:
         found, means = adjusted[cell.culture, cell.name, row.name], [level.mean for level in row.axis.levels]
         spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
         why = "one level, or too few participants" if isnan(found) else ""
-        return Entry(text=chance(found), beneath=spread, why=why)
+        return Entry(chance(found), beneath=spread, why=why)
 
+    fields: list[Field[ConfiguredCell]] = [
+        MODEL,
+        *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p),
+    ]
     return culture_table(
         analysis,
         part.cells,
-        [MODEL, *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p)],
-        anchor="appendix-f-axes",
-        caption="Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
+        fields,
+        "appendix-f-axes",
+        "Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
         notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
     )
 
 
 def _levels(analysis: Analysis, part: Configured) -> Table:
+    fields: list[Field[tuple[ConfiguredCell, str, Level]]] = [
+        Field("Level", lambda row: row[1], words=True),
+        Field("Participants", lambda row: str(row[2].participants)),
+        Field("Mean", lambda row: fixed(row[2].mean)),
+        Field("95% interval", lambda row: _interval(row[2].interval), "t interval over participants"),
+    ]
     return culture_table(
         analysis,
         [
@@ -315,15 +325,9 @@ def _levels(analysis: Analysis, part: Configured) -> Table:
             for row in cell.axes
             for label, level in zip(row.labels, row.axis.levels, strict=True)
         ],
-        [
-            Field("Level", lambda row: row[1], words=True),
-            Field("Participants", lambda row: str(row[2].participants)),
-            Field("Mean", lambda row: fixed(row[2].mean)),
-            Field("95% interval", lambda row: _interval(row[2].interval), "t interval over participants"),
-        ],
-        anchor="appendix-f-level-means",
-        caption="Mean divergence of the participants at each level (nats)",
-        of=lambda row: row[0].culture,
+        fields,
+        "appendix-f-level-means",
+        "Mean divergence of the participants at each level (nats)",
     )
 
 
@@ -333,20 +337,20 @@ def draw_section(analysis: Analysis, section: Section) -> Section:
     part, totals = analysis.figure(drawn), Counter[tuple[str, str]]()
     for code, axis, _, count in part.levels:
         totals[code, axis] += count
+    fields: list[Field[tuple[str, str, int, float]]] = [
+        Field("Level", lambda row: row[1], words=True),
+        Field("Draws", lambda row: f"{row[2]:,}"),
+        Field("Share of the axis", lambda row: Entry(percent(row[3]), bar=row[3])),
+    ]
     shown = culture_table(
         analysis,
         [
             (code, f"{axis}: {_region(analysis, code, label)}", n, n / totals[code, axis])
             for code, axis, label, n in part.levels
         ],
-        [
-            Field("Level", lambda row: row[1], words=True),
-            Field("Draws", lambda row: f"{row[2]:,}"),
-            Field("Share of the axis", lambda row: Entry(text=percent(row[3]), bar=row[3])),
-        ],
-        anchor="draws-levels",
-        caption="Levels drawn, by culture",
-        of=lambda row: row[0],
+        fields,
+        "draws-levels",
+        "Levels drawn, by culture",
     )
     when = "Drawn anew for every question." if part.per_question else "Drawn once per participant."
     shared = "Equal participants of different models share the draws of one seed and count once."

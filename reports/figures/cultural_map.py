@@ -97,13 +97,14 @@ def _scores(analysis: Analysis, projection: Projection, names: Mapping[str, str]
     heads = [(code, analysis.results.survey.dimensions[code].get("en", "")) for code in projection.dimensions]
 
     def score(row: MapRow, at: int) -> Entry:
-        return Entry(text=fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))
+        return Entry(fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))
 
+    fields: list[Field[MapRow]] = [Field("Subject", lambda row: row.subject, words=True), *fields_of(heads, score)]
     return table(
         [row for code in projection.cultures for row in projection.rows if row.culture == code],
-        [Field("Subject", lambda row: row.subject, words=True), *fields_of(heads, score)],
-        anchor="figure-7-score-table",
-        caption="Mean score of each dimension, 0 to 1",
+        fields,
+        "figure-7-score-table",
+        "Mean score of each dimension, 0 to 1",
         group=lambda row: names[row.culture],
         grouped_by="Culture",
         quiet=lambda row: row.human,
@@ -161,8 +162,8 @@ def _tables(projection: Projection, anchor: str, names: dict[str, str]) -> tuple
             ),
             Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
         ],
-        anchor=f"{anchor}-arrows",
-        caption=f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
+        f"{anchor}-arrows",
+        f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
         group=lambda each: names[each.to] if several else "",
         grouped_by="To" if several else "",
         notes=(_NOISE, *(f"{name} is left out: it has no score in some dimension." for name in projection.left_out)),
@@ -178,8 +179,8 @@ def _tables(projection: Projection, anchor: str, names: dict[str, str]) -> tuple
                 lambda place, n: signed(float(components.loadings[n, place[0]]), 2),
             ),
         ],
-        anchor=f"{anchor}-loadings",
-        caption="Loadings of the two components",
+        f"{anchor}-loadings",
+        "Loadings of the two components",
     )
     return ways, loadings
 
@@ -187,8 +188,8 @@ def _tables(projection: Projection, anchor: str, names: dict[str, str]) -> tuple
 def _cosines(each: MapArrow) -> Entry:
     """The interval of a cosine; a dash where the way is no longer than chance would make it."""
     if isnan(each.arrow.cosine_low):
-        return Entry(text=NONE, why="no longer than chance would make it, or too few participants to say")
-    return Entry(text=f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
+        return Entry(NONE, why="no longer than chance would make it, or too few participants to say")
+    return Entry(f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
 
 
 @section("appendix-c", "App. C · Meaning", "What a high and a low score mean", "Appendix C")
@@ -202,23 +203,19 @@ def score_section(analysis: Analysis, section: Section) -> Section:
     people = [row for row in part.sound.rows if row.human] if part else []
 
     def score(code: str, at: int) -> Entry:
-        return Entry(text=fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE)
+        return Entry(fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE)
 
     def meaning(text: str, which: str) -> Field[str]:
         of = {code: each[which] for code, each in known.items()}
-        return Field(text, lambda code: Entry(text=of.get(code, "the survey does not say"), words=True), words=True)
+        return Field(text, lambda code: Entry(of.get(code, "the survey does not say"), words=True), words=True)
 
-    shown = table(
-        analysis.dimensions,
-        [
-            Field("Dimension", lambda code: Entry(text=dimensions[code].get("en", code), beneath=code), words=True),
-            meaning("A high score", "high"),
-            meaning("A low score", "low"),
-            *fields_of([(names[row.culture], "mean score of its people, 0 to 1") for row in people], score),
-        ],
-        anchor="appendix-c-meanings",
-        caption="Value dimensions; mean scores of people, 0 to 1",
-    )
+    fields: list[Field[str]] = [
+        Field("Dimension", lambda code: Entry(dimensions[code].get("en", code), beneath=code), words=True),
+        meaning("A high score", "high"),
+        meaning("A low score", "low"),
+        *fields_of([(names[row.culture], "mean score of its people, 0 to 1") for row in people], score),
+    ]
+    shown = table(analysis.dimensions, fields, "appendix-c-meanings", "Value dimensions; mean scores of people, 0 to 1")
     return replace(section, tables=(shown,))
 
 

@@ -16,21 +16,9 @@ import numpy as np
 from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Floats
 from defsurvey.reports.charts.drawing import FLOOR, INK, Chart, Row, layer, looks, room_for, shortened, width_beside
-from defsurvey.reports.charts.rows import NATS, Frame, Mark, Scale, reach, row_axis, row_height, row_places, rows_chart
+from defsurvey.reports.charts.rows import NATS, Mark, Scale, reach, row_axis, row_height, row_places, rows_chart
+from defsurvey.reports.figures import words
 from defsurvey.reports.figures.shared import apart, excess, items_behind, main_cells, nameable
-from defsurvey.reports.figures.words import (
-    MODEL,
-    RULE,
-    culture_names,
-    culture_table,
-    divergence_mark,
-    infinite_field,
-    interval_entry,
-    mean_fields,
-    named_cultures,
-    per_dimension,
-    section,
-)
 from defsurvey.reports.metrics.aggregate import mean_known
 from defsurvey.reports.number_format import NAMED, counted, fixed, listed, nats, signed
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table
@@ -45,23 +33,14 @@ _NONE = NotRun("no question of this run speaks to a value dimension")
 
 def mean_plots(analysis: Analysis) -> tuple[Chart, ...]:
     """Figure 5: means of each model of the main condition, with intervals and floor."""
-    cells = main_cells(analysis)
+    cells, series = main_cells(analysis), len(analysis.cultures)
     bounds = [(*cell.sound.by_dimension.tolist(), *cell.sound_floor.by_dimension.tolist()) for cell in cells]
     bounds += [tuple(interval.high for interval in cell.intervals.by_dimension) for cell in cells]
-    scale = Scale(title=NATS, high=reach(value for each in bounds for value in each))
+    scale, rows = Scale(NATS, high=reach(value for each in bounds for value in each)), list(_labels(analysis).values())
+    says = "Mean smoothed KL divergence by value dimension, with 95% intervals."
     return tuple(
-        rows_chart(
-            _mean_marks(analysis, mine),
-            Frame(
-                name=f"dimensions-{place}",
-                title=visible(model),
-                description="Mean smoothed KL divergence by value dimension, with 95% intervals.",
-                scale=scale,
-                series=len(analysis.cultures),
-                rows=tuple(_labels(analysis).values()),
-            ),
-        )
-        for place, (model, mine) in enumerate(_by_model(cells).items())
+        rows_chart(_mean_marks(analysis, mine), f"dimensions-{at}", model, says, scale, series=series, rows=rows)
+        for at, (model, mine) in enumerate(_by_model(cells).items())
     )
 
 
@@ -84,9 +63,9 @@ def _labels(analysis: Analysis) -> dict[int, str]:
 
 
 def _mean_marks(analysis: Analysis, cells: Sequence[CellAnalysis]) -> list[Mark]:
-    names = culture_names(analysis)
+    names = words.culture_names(analysis)
     return [
-        divergence_mark(
+        words.divergence_mark(
             label,
             f"{names[cell.culture]}, {label}",
             float(cell.sound.by_dimension[place]),
@@ -119,10 +98,10 @@ def spread_plots(analysis: Analysis) -> tuple[Chart, ...]:
     """Figure 6: quartiles and the 5th to 95th percentile of the divergence of a dimension's items."""
     cells = main_cells(analysis)
     bounds = [(*_sound_quantiles(analysis, cell)[:, -1], *cell.sound_floor.by_dimension) for cell in cells]
-    scale = Scale(title=NATS, high=reach(float(value) for each in bounds for value in each))
+    scale = Scale(NATS, high=reach(float(value) for each in bounds for value in each))
     says = "Spread of the smoothed KL divergence of a dimension's items."
     return tuple(
-        Chart(name=f"spread-{at}", title=visible(model), description=says, make=partial(_drawn, analysis, mine, scale))
+        Chart(name=f"spread-{at}", title=model, description=says, make=partial(_drawn, analysis, mine, scale))
         for at, (model, mine) in enumerate(_by_model(cells).items())
     )
 
@@ -133,24 +112,23 @@ def _drawn(analysis: Analysis, cells: Sequence[CellAnalysis], scale: Scale) -> A
     labels, series = list(_labels(analysis).values()), len(analysis.cultures)
     base, place = layer(alt, _boxes(analysis, cells)), row_places(alt, shortened(labels), room_for(labels), series)
     colour, shape = looks(alt, "series", {str(at): at for at in range(series)})
+    floors, lines = base.mark_bar(color=FLOOR, aria=False), base.mark_rule(strokeWidth=1.5, aria=False)
+    boxes = base.mark_bar(size=8, opacity=0.75)
+    medians = base.mark_point(color=INK, filled=True, size=44, opacity=1, aria=False)
 
     def x(field: str) -> Any:
         return row_axis(alt, field, scale)
 
     return alt.layer(
-        base.mark_bar(color=FLOOR, aria=False).encode(x=x("floor"), **place),
-        base.mark_rule(strokeWidth=1.5, aria=False).encode(x=x("low"), x2="high:Q", color=colour, **place),
-        base.mark_bar(size=8, opacity=0.75).encode(
-            x=x("quarter"), x2="three:Q", color=colour, description="says:N", **place
-        ),
-        base.mark_point(color=INK, filled=True, size=44, opacity=1, aria=False).encode(
-            x=x("median"), shape=shape, **place
-        ),
+        floors.encode(x=x("floor"), **place),
+        lines.encode(x=x("low"), x2="high:Q", color=colour, **place),
+        boxes.encode(x=x("quarter"), x2="three:Q", color=colour, description="says:N", **place),
+        medians.encode(x=x("median"), shape=shape, **place),
     ).properties(width=width_beside(room_for(labels)), height=row_height(alt, series))
 
 
 def _boxes(analysis: Analysis, cells: Sequence[CellAnalysis]) -> list[Row]:
-    names, called = culture_names(analysis), _labels(analysis)
+    names, called = words.culture_names(analysis), _labels(analysis)
     cut, found = dict(zip(called, shortened(list(called.values())), strict=True)), []
     for cell in cells:
         spread, items = _sound_quantiles(analysis, cell), items_behind(analysis, cell)
@@ -174,13 +152,13 @@ def mean_table(analysis: Analysis, *, paper: bool = False) -> Table:
     def why(cell: CellAnalysis) -> str:
         return cell.paper_reason if paper else _no_mean(cell)
 
-    fields = [MODEL, *mean_fields(analysis, cells, lambda cell: cell, over, paper=paper, why=why)]
+    fields = [words.MODEL, *words.mean_fields(analysis, cells, lambda cell: cell, over, paper=paper, why=why)]
     if not paper:
         fields += [
             Field("95% interval", _intervals, "for other participants; beneath, for other questions too"),
             Field(
                 "Excess",
-                lambda cell: Entry(text=signed(cell.excess), why=_no_mean(cell)),
+                lambda cell: Entry(signed(cell.excess), why=_no_mean(cell)),
                 "mean less what equally many people would score",
             ),
         ]
@@ -188,13 +166,13 @@ def mean_table(analysis: Analysis, *, paper: bool = False) -> Table:
         meaning = "mean over all questions: every question weighs the same"
         fields.append(Field("By question", partial(_by_question, paper=paper), meaning))
     if paper:
-        fields.append(infinite_field(lambda cell: cell.paper_values.infinite_share))
-    return culture_table(
+        fields.append(words.infinite_field(lambda cell: cell.paper_values.infinite_share))
+    return words.culture_table(
         analysis,
         cells,
         fields,
-        anchor="table-plug-in" if paper else "table-smoothed",
-        caption=f"The paper's way: plug-in KL divergence from people{by} (nats)"
+        "table-plug-in" if paper else "table-smoothed",
+        f"The paper's way: plug-in KL divergence from people{by} (nats)"
         if paper
         else f"Smoothed KL divergence from people{by} (nats; lower is closer)",
         notes=(_OF_ITS_ROW if paper else _TWO_INTERVALS,),
@@ -217,17 +195,17 @@ def _no_mean(cell: CellAnalysis) -> str:
 
 def _by_question(cell: CellAnalysis, *, paper: bool) -> Entry:
     means, floor = (cell.paper, cell.paper_floor) if paper else (cell.sound, cell.sound_floor)
-    return Entry(text=fixed(means.question_mean), beneath=fixed(floor.question_mean))
+    return Entry(fixed(means.question_mean), beneath=fixed(floor.question_mean))
 
 
 def _intervals(cell: CellAnalysis) -> Entry:
     """Over participants, and beneath over participants and questions."""
     narrow, wide = cell.interval, cell.intervals.two_way
-    beneath = interval_entry(wide.low, wide.high, least=0.0).text if isfinite(wide.low) else ""
-    return replace(interval_entry(narrow.low, narrow.high, least=0.0, reason=narrow.reason), beneath=beneath)
+    beneath = words.interval_entry(wide.low, wide.high, least=0.0).text if isfinite(wide.low) else ""
+    return replace(words.interval_entry(narrow.low, narrow.high, least=0.0, reason=narrow.reason), beneath=beneath)
 
 
-@section("figure-5", "Fig. 5 · By dimension", "Mean divergence by dimension", "Fig. 5")
+@words.section("figure-5", "Fig. 5 · By dimension", "Mean divergence by dimension", "Fig. 5")
 def mean_section(analysis: Analysis, section: Section) -> Section:
     """Figure 5."""
     kinds = ["model", "culture", "dimension"] if analysis.dimensions else ["model", "culture"]
@@ -265,13 +243,13 @@ def _furthest(analysis: Analysis) -> str:
     of which only models were asked that were asked in no other is not compared; the title says which ones are, then.
     """
     cells = _in_all([cell for cell in main_cells(analysis) if cell.comparable])
-    by_culture = {code: [cell for cell in cells if cell.culture == code] for code in culture_names(analysis)}
+    by_culture = {code: [cell for cell in cells if cell.culture == code] for code in words.culture_names(analysis)}
     by_culture = {code: mine for code, mine in by_culture.items() if mine}
     found = furthest(analysis, list(by_culture.values())) if len(by_culture) > 1 else None
     if found is None:
         return ""
     place, count, dimensions = found
-    named = [named_cultures(analysis)[code] for code in by_culture]
+    named = [words.named_cultures(analysis)[code] for code in by_culture]
     compared = listed(named) if len(named) <= NAMED else f"{len(named)} cultures"
     begin = "Furthest" if len(named) == len(analysis.cultures) else f"Of {compared}, furthest"
     return f"{begin} from people of {named[place]} on {count} of {dimensions} dimensions"
@@ -305,7 +283,7 @@ def furthest(analysis: Analysis, by_culture: Sequence[Sequence[CellAnalysis]]) -
     return int(counts.argmax()), int(counts.max()), len(places)
 
 
-@section("figure-6", "Fig. 6 · Spread", "Spread of the divergence within a dimension", "Fig. 6")
+@words.section("figure-6", "Fig. 6 · Spread", "Spread of the divergence within a dimension", "Fig. 6")
 def spread_section(analysis: Analysis, section: Section) -> Section:
     """Figure 6."""
     if not analysis.dimensions:
@@ -348,25 +326,21 @@ def _quartiles(analysis: Analysis, *, paper: bool) -> Table:
         _, lower, middle, upper, _ = row[1][place].tolist()
         known = isfinite(middle)
         beneath = f"{fixed(lower)}–{fixed(upper)}" if known else ""
-        return Entry(text=fixed(middle), beneath=beneath, why="" if known else reason)
+        return Entry(fixed(middle), beneath=beneath, why="" if known else reason)
 
     def infinite(row: tuple[CellAnalysis, Floats]) -> str:
         return str(int(np.isinf(row[0].divergences.plug_in_kl[analysis.items.grouping.dimension >= 0]).sum()))
 
-    fields = [
-        Field("Model", lambda row: row[0].name, words=True),
-        *per_dimension(analysis, entry),
-    ]
+    fields = [Field("Model", lambda row: row[0].name, words=True), *words.per_dimension(analysis, entry)]
     if paper:
         meaning = "items of a dimension whose plug-in KL is infinite before the rule"
         fields.append(Field("Infinite", infinite, meaning))
     kind = "The paper's way: median of the plug-in" if paper else "Median of the smoothed"
-    return culture_table(
+    return words.culture_table(
         analysis,
         rows,
         fields,
-        of=lambda row: row[0].culture,
-        anchor="figure-6-quartiles-plug-in" if paper else "figure-6-quartiles",
-        caption=f"{kind} KL of a dimension's items, quartiles beneath (nats)",
-        notes=(RULE,) if paper else (),
+        "figure-6-quartiles-plug-in" if paper else "figure-6-quartiles",
+        f"{kind} KL of a dimension's items, quartiles beneath (nats)",
+        notes=(words.RULE,) if paper else (),
     )

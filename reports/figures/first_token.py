@@ -72,10 +72,7 @@ def mean_probabilities(items: ItemTable, rows: Iterable[ProbabilityRow]) -> Floa
 
 
 def _row(
-    analysis: Analysis,
-    place: int,
-    rows: list[ProbabilityRow],
-    interviews: Mapping[tuple[str, str, str], CellAnalysis],
+    analysis: Analysis, place: int, rows: list[ProbabilityRow], interviews: Mapping[tuple[str, str, str], CellAnalysis]
 ) -> FirstTokenRow:
     items, cell = analysis.items, analysis.results.run.cells[place]
     reference = next(each.reference for each in analysis.cultures if each.culture.code == cell.culture)
@@ -121,7 +118,7 @@ def first_token_section(analysis: Analysis, section: Section) -> Section:
     undrawn = "KL of the mean probabilities from people, smoothed by their n; no answers"
     fields: list[Field[FirstTokenRow]] = [
         Field("Model", lambda row: row.model, words=True),
-        Field("Language", lambda row: Entry(text=row.language, words=True), words=True),
+        Field("Language", lambda row: Entry(row.language, words=True), words=True),
         Field("First token", lambda row: fixed(row.value), undrawn),
         Field(
             "As answers", lambda row: fixed(row.drawn), "smoothed KL of as many answers drawn from the probabilities"
@@ -129,7 +126,7 @@ def first_token_section(analysis: Analysis, section: Section) -> Section:
         Field("Excess", lambda row: signed(row.drawn - row.floor), "of these over the noise floor"),
         Field(
             condition,
-            lambda row: Entry(text=fixed(row.interview), beneath=fixed(row.floor)),
+            lambda row: Entry(fixed(row.interview), beneath=fixed(row.floor)),
             "smoothed KL of its answers; beneath, the noise floor",
         ),
         Field(f"Excess, {condition}", lambda row: signed(row.interview - row.floor), "over the same noise floor"),
@@ -144,5 +141,5 @@ def first_token_section(analysis: Analysis, section: Section) -> Section:
         f"such distribution and are left out, and so is a question to which {condition} has no valid answer."
     )
     caption = "Divergence from people, nats, over the same questions"
-    shown = culture_table(analysis, rows, fields, anchor="first-token-table", caption=caption)
+    shown = culture_table(analysis, rows, fields, "first-token-table", caption)
     return replace(section, paragraphs=(how,), tables=(shown,))

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import comb, isnan
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun, why_not
-from defsurvey.reports.cells import Ranking, rank
-from defsurvey.reports.figures.shared import (
-    MeanRow,
-    apart,
-    conditions,
-    excess,
-    fewer,
-    items_behind,
-    main_cells,
-    main_condition,
-    mean_field,
-    mean_rows,
-    nameable,
-    spoken,
-    where_asked,
-)
-from defsurvey.reports.figures.words import (
-    FLOOR,
-    MODEL,
-    RULE,
-    culture_table,
-    dimension_fields,
-    infinite_field,
-    per_dimension,
-    section,
-)
+from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun, why_not
+from defsurvey.reports.cells import rank
+from defsurvey.reports.figures import shared, words
+from defsurvey.reports.figures.shared import MeanRow
 from defsurvey.reports.number_format import fixed, percent, signed
 from defsurvey.reports.page import Entry, Field, Section, Table, table
 
@@ -50,10 +27,10 @@ class Frameworks:
 
 def frameworks(analysis: Analysis) -> Frameworks:
     """Table 1: models by condition, every culture in its main language."""
-    names = conditions(analysis)
+    names = shared.conditions(analysis)
     if len(names) < 2:
         raise NotRun(f"one condition, {names[0]}: no framework to compare it with")
-    rows = mean_rows(analysis, names)
+    rows = shared.mean_rows(analysis, names)
     winners = dict(_winners(analysis, rows))
     closest = tuple((model, name) for model, first in winners.items() for name in first if name and len(first) == 1)
     return Frameworks(rows=rows, tested=tuple(winners), closest=closest)
@@ -66,29 +43,22 @@ def _winners(analysis: Analysis, rows: Sequence[MeanRow]) -> Iterator[tuple[str,
     were asked decides nothing. A condition that lacks a culture or a dimension of the model's others is no part of it.
     """
     for model in dict.fromkeys(row.model for row in rows):
-        own = [row for row in rows if row.model == model]
+        own, ranked = [row for row in rows if row.model == model], []
         whole = [row for row in own if not row.sound.lacks(each.sound for each in own)]
-        if len(whole) < 2:
-            continue
-        ranked = [
-            _ranked(analysis, culture, model, {row.condition for row in whole})
-            for culture in analysis.cultures
-            if culture.culture.code in whole[0].sound.cultures
-        ]
+        names = {row.condition for row in whole}
+        for culture in analysis.cultures if len(whole) > 1 else ():
+            code = culture.culture.code
+            if code in whole[0].sound.cultures:
+                mine = [cell for cell in shared.spoken(analysis) if (cell.cell.model, cell.culture) == (model, code)]
+                samples = {c.cell.condition.name: c.sample for c in mine if c.cell.condition.name in names}
+                ranked.append(rank(samples, analysis.items, culture.reference))
         if ranked and all(each.order for each in ranked):
             yield model, {each.winner for each in ranked}
 
 
-def _ranked(analysis: Analysis, culture: CultureAnalysis, model: str, names: Collection[str]) -> Ranking:
-    """Those conditions of one model in one culture, in its main language."""
-    mine = [cell for cell in spoken(analysis) if (cell.cell.model, cell.culture) == (model, culture.culture.code)]
-    samples = {cell.cell.condition.name: cell.sample for cell in mine if cell.cell.condition.name in names}
-    return rank(samples, analysis.items, culture.reference)
-
-
 def model_table(analysis: Analysis) -> tuple[MeanRow, ...]:
     """Table 2: every model in the main condition."""
-    return mean_rows(analysis, [main_condition(analysis.results.run.cells)])
+    return shared.mean_rows(analysis, [shared.main_condition(analysis.results.run.cells)])
 
 
 _NAMED = (
@@ -99,7 +69,7 @@ _NAMED = (
 )
 
 
-@section("table-1", "Table 1 · Frameworks", "Probing frameworks", "Table 1", printed="table1")
+@words.section("table-1", "Table 1 · Frameworks", "Probing frameworks", "Table 1", printed="table1")
 def framework_section(analysis: Analysis, section: Section) -> Section:
     """Table 1."""
     part = analysis.figure(frameworks)
@@ -126,10 +96,10 @@ def _best_framework(part: Frameworks) -> str:
     return f"Framework {most} comes closest for {whose}"
 
 
-@section("table-2", "Table 2 · Models", "By value dimension", "Table 2", printed="table2")
+@words.section("table-2", "Table 2 · Models", "By value dimension", "Table 2", printed="table2")
 def model_section(analysis: Analysis, section: Section) -> Section:
     """Table 2."""
-    rows, condition = analysis.figure(model_table), main_condition(analysis.results.run.cells)
+    rows, condition = analysis.figure(model_table), shared.main_condition(analysis.results.run.cells)
     several = ", mean of the cultures; each culture by itself stands with Fig. 5" if len(analysis.cultures) > 1 else ""
     return replace(
         section,
@@ -150,53 +120,42 @@ def _behind(analysis: Analysis) -> Table:
     def counts(cell: CellAnalysis, place: int) -> Entry:
         here = (grouping.dimension == place) & ~np.isnan(cell.divergences.plug_in_kl)
         answers = cell.n_valid[np.unique(question[here])].sum()
-        return Entry(text=f"{items_behind(analysis, cell)[place]:.0f}", beneath=f"{answers:,.0f}")
+        return Entry(f"{shared.items_behind(analysis, cell)[place]:.0f}", f"{answers:,.0f}")
 
-    return culture_table(
-        analysis,
-        main_cells(analysis),
-        [MODEL, *per_dimension(analysis, counts)],
-        anchor="table-2-behind",
-        caption="Items behind the mean of each dimension; beneath, valid answers to their questions",
-        notes=("A mean of one or two items says little of its dimension, and nothing of how its items vary.",),
-    )
+    fields, cells = [words.MODEL, *words.per_dimension(analysis, counts)], shared.main_cells(analysis)
+    caption = "Items behind the mean of each dimension; beneath, valid answers to their questions"
+    notes = ("A mean of one or two items says little of its dimension, and nothing of how its items vary.",)
+    return words.culture_table(analysis, cells, fields, "table-2-behind", caption, notes=notes)
 
 
-def _table(
-    rows: Sequence[MeanRow], fields: Sequence[Field[MeanRow]], *, anchor: str, caption: str, notes: tuple[str, ...]
-) -> Table:
+def _table(rows: Sequence[MeanRow], fields: Sequence[Field[MeanRow]], anchor: str, caption: str, *notes: str) -> Table:
     """A row per model; conditions in groups of their model where there are several."""
-    several = len({row.condition for row in rows}) > 1
-    head: Field[MeanRow] = Field("Model", lambda row: row.model, words=True)
-    return table(
-        rows,
-        [Field("Condition", lambda row: row.condition, words=True) if several else head, *fields],
-        anchor=anchor,
-        caption=caption,
-        group=lambda row: row.model if several else "",
-        grouped_by="Model" if several else "",
-        notes=notes,
-    )
+    if len({row.condition for row in rows}) == 1:
+        head: Field[MeanRow] = Field("Model", lambda row: row.model, words=True)
+        return table(rows, [head, *fields], anchor, caption, notes=notes)
+    head = Field("Condition", lambda row: row.condition, words=True)
+    return table(rows, [head, *fields], anchor, caption, group=lambda row: row.model, grouped_by="Model", notes=notes)
 
 
 def _sound(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
     lacking = why_not(analysis.results.run.protocol.reply)
 
-    def excess(row: MeanRow) -> str:
+    def over_floor(row: MeanRow) -> str:
         return signed(row.sound.mean - row.floor.mean)
 
+    def diversity(row: MeanRow) -> Entry:
+        return Entry(fixed(row.relative_diversity), why=lacking)
+
+    distinct = "distinct full replies to all questions in all cultures (Eq. 6), over the most there can be"
+    values, floors = (lambda row: row.sound.by_dimension), (lambda row: row.floor.by_dimension)
     fields: list[Field[MeanRow]] = [
-        *where_asked(analysis, rows),
-        *dimension_fields(analysis, rows, lambda row: row.sound.by_dimension, lambda row: row.floor.by_dimension),
-        mean_field("Mean", rows, "over dimensions: every dimension weighs the same"),
-        Field("Excess", excess, "mean less what equally many people would score"),
-        Field(
-            "D / max",
-            lambda row: Entry(text=fixed(row.relative_diversity), why=lacking),
-            "distinct full replies to all questions in all cultures (Eq. 6), over the most there can be",
-        ),
+        *shared.where_asked(analysis, rows),
+        *words.dimension_fields(analysis, rows, values, floors),
+        shared.mean_field("Mean", rows, "over dimensions: every dimension weighs the same"),
+        Field("Excess", over_floor, "mean less what equally many people would score"),
+        Field("D / max", diversity, distinct),
     ]
-    return _table(rows, fields, anchor=anchor, caption=caption, notes=(FLOOR, *fewer(rows)))
+    return _table(rows, fields, anchor, caption, words.FLOOR, *shared.fewer(rows))
 
 
 def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: str) -> Table:
@@ -206,18 +165,17 @@ def _paper(analysis: Analysis, rows: Sequence[MeanRow], anchor: str, caption: st
         lost = row.sound.cultures and not row.paper.cultures
         return "no finite value for the paper's rule to add to" if lost else ""
 
+    def diversity(row: MeanRow) -> Entry:
+        return Entry(percent(row.diversity), why=lacking)
+
     fields: list[Field[MeanRow]] = [
-        *where_asked(analysis, rows, paper=True),
-        Field(
-            "Diversity",
-            lambda row: Entry(text=percent(row.diversity), why=lacking),
-            "D of Eq. 6: distinct full replies to all questions in all cultures",
-        ),
-        *dimension_fields(analysis, rows, lambda row: row.paper.by_dimension, why=none_finite),
-        mean_field("Mean", rows, "over dimensions", paper=True),
-        infinite_field(lambda row: row.infinite_share),
+        *shared.where_asked(analysis, rows, paper=True),
+        Field("Diversity", diversity, "D of Eq. 6: distinct full replies to all questions in all cultures"),
+        *words.dimension_fields(analysis, rows, lambda row: row.paper.by_dimension, why=none_finite),
+        shared.mean_field("Mean", rows, "over dimensions", paper=True),
+        words.infinite_field(lambda row: row.infinite_share),
     ]
-    return _table(rows, fields, anchor=anchor, caption=caption, notes=(RULE, *fewer(rows, paper=True)))
+    return _table(rows, fields, anchor, caption, words.RULE, *shared.fewer(rows, paper=True))
 
 
 def closest_dimension(analysis: Analysis) -> str:
@@ -231,19 +189,15 @@ def closest_dimension(analysis: Analysis) -> str:
     if not rows or not analysis.dimensions:
         return ""
     behind = {(row.model, culture) for row in rows for culture in row.sound.cultures}
-    means, errors = excess([cell for cell in main_cells(analysis) if (cell.cell.model, cell.culture) in behind])
-    dimensions = analysis.results.survey.dimensions
-    known = sorted(
-        (value, error, code)
-        for value, error, code, named in zip(
-            means.tolist(), errors.tolist(), dimensions, nameable([row.items for row in rows]), strict=True
-        )
-        if named and not isnan(value)
-    )
+    cells = [cell for cell in shared.main_cells(analysis) if (cell.cell.model, cell.culture) in behind]
+    means, errors = shared.excess(cells)
+    dimensions, named = analysis.results.survey.dimensions, shared.nameable([row.items for row in rows])
+    of = zip(means.tolist(), errors.tolist(), dimensions, named, strict=True)
+    known = sorted((value, error, code) for value, error, code, may in of if may and not isnan(value))
     if len(known) < 2:
         return ""
     (low, low_error, least), (high, high_error, most) = known[0], known[-1]
-    if not apart(high - low, (low_error, high_error), comb(len(known), 2)):
+    if not shared.apart(high - low, (low_error, high_error), comb(len(known), 2)):
         return ""
     first, last = (_within(dimensions[code].get("en", code)) for code in (least, most))
     return f"Closest on {first}, furthest on {last}"

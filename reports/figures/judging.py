@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import isfinite
 from statistics import fmean
 
@@ -11,30 +11,16 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, NotRun, why_not
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.radar import Loop, Spokes, radar, rounded_reach
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.charts.radar import Loop, radar, rounded_reach
+from defsurvey.reports.charts.rows import Mark, Scale, rows_chart
 from defsurvey.reports.figures.shared import OfCell, main_cells, usable_verdicts
 from defsurvey.reports.figures.words import MODEL, culture_charts, culture_names, culture_table, section
-from defsurvey.reports.metrics.judges import (
-    FAIL,
-    NAMES,
-    ON_EXPLANATIONS,
-    VERDICTS,
-    Agreement,
-    Audit,
-    CellRates,
-    JudgeNotes,
-    Verdicts,
-    agreement,
-    cell_rates,
-    mcnemar,
-)
+from defsurvey.reports.metrics import judges
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, percent
-from defsurvey.reports.page import Entry, Field, Section, Table, table
-from defsurvey.reports.untrusted import visible
+from defsurvey.reports.page import Entry, Field, Section, Table, fields_of, table
 from defsurvey.storage.runs.judgement import DIMENSIONS, Rubric, rubric_in
-from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
+from defsurvey.storage.runs.verdicts import JudgeArrays, RunJudgements
 
 #: Fewest clear verdicts on a dimension that the heading speaks of.
 ENOUGH = 30
@@ -44,7 +30,7 @@ ENOUGH = 30
 class JudgedRow(OfCell):
     """One model in one culture."""
 
-    rates: CellRates
+    rates: judges.CellRates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,101 +39,78 @@ class Judged:
 
     judge: str  #: name and version
     rows: tuple[JudgedRow, ...]
-    audits: tuple[Audit, ...] = ()
+    audits: tuple[judges.Audit, ...] = ()
     partial: bool = False  #: whether it did not come to its end
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Insensitivity:
-    """Figures 9 and 19, judge by judge."""
-
-    judges: tuple[Judged, ...]
-    silent: tuple[str, ...] = ()  #: why judges, these or others, did not come to their end
-
-
-def insensitivity(analysis: Analysis) -> Insensitivity:
+def insensitivity(analysis: Analysis) -> tuple[Judged, ...]:
     """Failure rates of every model of the main condition, by every judge that was asked."""
     notes = analysis.notes
-    judges = tuple(
+    found = tuple(
         Judged(
             judge=given.judge,
-            rows=tuple(JudgedRow(cell=cell, rates=cell_rates(given, cell.place)) for cell in main_cells(analysis)),
+            rows=tuple(
+                JudgedRow(cell=cell, rates=judges.cell_rates(given, cell.place)) for cell in main_cells(analysis)
+            ),
             audits=notes.audits.get(given.judge, ()),
             partial=given.judge in notes.partial,
         )
         for given in usable_verdicts(analysis)
     )
-    if not judges:
+    if not found:
         raise NotRun(": ".join(["no judge", "; ".join(notes.silent)]) if notes.silent else "no judge")
-    return Insensitivity(judges=judges, silent=notes.silent)
+    return found
 
 
-def judged_by(found: RunJudgements) -> tuple[tuple[Verdicts, ...], JudgeNotes]:
+def judged_by(found: RunJudgements) -> tuple[tuple[judges.Verdicts, ...], judges.JudgeNotes]:
     """What is stored of judges, as the analysis takes it: verdicts, and what is to be said beside them."""
+    names = [field.name for field in fields(judges.Verdicts)]
+    verdicts = (judges.Verdicts(**{name: getattr(judge, name) for name in names}) for judge in found.judges)
     audits = {judge.judge: _audits(judge) for judge in found.judges}
-    verdicts = (
-        Verdicts(
-            judge=judge.judge,
-            cell=judge.cell,
-            answer=judge.answer,
-            dimension=judge.dimension,
-            verdict=judge.verdict,
-            weight=judge.weight,
-        )
-        for judge in found.judges
-    )
-    return tuple(verdicts), JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
+    return tuple(verdicts), judges.JudgeNotes(audits=audits, silent=found.told, partial=found.partial)
 
 
-def _audits(judge: JudgeArrays) -> tuple[Audit, ...]:
+def _audits(judge: JudgeArrays) -> tuple[judges.Audit, ...]:
     """The judge beside itself and every person: on all dimensions together, and on each that both spoke of."""
     found = []
     for pairs in judge.pairs:
-        found.append(_audit(pairs, "", pairs.first, pairs.second))
-        for place, dimension in enumerate(DIMENSIONS):
-            of = pairs.dimension == place
-            if of.any():
-                found.append(_audit(pairs, dimension, pairs.first[of], pairs.second[of]))
+        everything = np.ones(len(pairs.dimension), dtype=bool)
+        of = {"": everything} | {code: pairs.dimension == place for place, code in enumerate(DIMENSIONS)}
+        for dimension, here in of.items():
+            if here.any() or not dimension:
+                first, second = pairs.first[here], pairs.second[here]
+                agreed, stricter = (
+                    judges.agreement(first, second, len(judges.VERDICTS)),
+                    judges.mcnemar(first == judges.FAIL, second == judges.FAIL),
+                )
+                audit = judges.Audit(other=pairs.other, dimension=dimension, agreement=agreed, stricter=stricter)
+                found.append(audit)
     return tuple(found)
-
-
-def _audit(pairs: Pairs, dimension: str, first: np.ndarray, second: np.ndarray) -> Audit:
-    return Audit(
-        other=pairs.other,
-        dimension=dimension,
-        agreement=agreement(first, second, len(VERDICTS)),
-        stricter=mcnemar(first == FAIL, second == FAIL),
-    )
 
 
 def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:
     """One table of a judge's audits; none where it was never audited."""
 
-    def agreed(text: str, show: Callable[[Agreement], str], meaning: str) -> Field[Audit]:
-        return Field(text, lambda audit: Entry(text=show(audit.agreement), why=audit.agreement.reason), meaning)
+    def agreed(text: str, show: Callable[[judges.Agreement], str], meaning: str) -> Field[judges.Audit]:
+        return Field(text, lambda audit: Entry(show(audit.agreement), why=audit.agreement.reason), meaning)
 
-    fields: list[Field[Audit]] = [
-        Field("Dimension", lambda audit: NAMES.get(audit.dimension, "all dimensions"), words=True),
+    def fails(audit: judges.Audit) -> str:
+        return f"{audit.stricter.first_only} : {audit.stricter.second_only}"
+
+    gwet = "Gwet's; it does not sink where nearly all verdicts are alike"
+    columns: list[Field[judges.Audit]] = [
+        Field("Dimension", lambda audit: judges.NAMES.get(audit.dimension, "all dimensions"), words=True),
         Field("Verdicts", lambda audit: f"{audit.agreement.n:,}", "given by both"),
         agreed("Alike", lambda found: percent(found.observed) if found.n else NONE, "share of equal verdicts"),
         agreed("Kappa", lambda found: fixed(found.kappa, 2), "Cohen's: 0 as by chance, 1 always alike"),
-        agreed(
-            "AC1", lambda found: fixed(found.ac1, 2), "Gwet's; it does not sink where nearly all verdicts are alike"
-        ),
-        Field(
-            "Fails",
-            lambda audit: f"{audit.stricter.first_only} : {audit.stricter.second_only}",
-            "by the judge alone : by the other alone",
-        ),
+        agreed("AC1", lambda found: fixed(found.ac1, 2), gwet),
+        Field("Fails", fails, "by the judge alone : by the other alone"),
         Field("p", lambda audit: chance(audit.stricter.exact_p), "McNemar, exact: is one of them stricter?"),
     ]
+    anchor, caption = f"figure-9-audit-{number}", f"{judged.judge} against itself and against people"
+    beside = "itself, asked again"
     made = table(
-        judged.audits,
-        fields,
-        anchor=f"figure-9-audit-{number}",
-        caption=f"{judged.judge} against itself and against people",
-        group=lambda audit: audit.other or "itself, asked again",
-        grouped_by="Beside",
+        judged.audits, columns, anchor, caption, group=lambda audit: audit.other or beside, grouped_by="Beside"
     )
     return (made,) if judged.audits else ()
 
@@ -155,30 +118,31 @@ def audit_tables(judged: Judged, number: int) -> tuple[Table, ...]:
 @section("figure-9", "Fig. 9, 19 · Judged", "Answers that fail a judge", "Fig. 9 and Fig. 19")
 def judge_section(analysis: Analysis, section: Section) -> Section:
     """Figures 9 and 19."""
-    part = analysis.figure(insensitivity)
-    judges = list(enumerate(part.judges))
-    rates = (
-        f"Judged by {'; '.join(judged.judge for judged in part.judges)}. A rate is of the answers judged clearly, pass "
+    numbered, said = list(enumerate(part := analysis.figure(insensitivity))), list[str]()
+    said.append(
+        f"Judged by {'; '.join(judged.judge for judged in part)}. A rate is of the answers judged clearly, pass "
         "or fail and not unsure, strata weighted; with 95% Wilson intervals."
     )
+    if any(rubric_in(judged.judge) is not Rubric.OWN for judged in part):
+        said.append(_NOT_OUR_RUBRIC)
+    if analysis.notes.silent:
+        rest = " Rates rest on what was judged until then." if any(judged.partial for judged in part) else ""
+        said.append(f"Judging did not come to its end: {'; '.join(analysis.notes.silent)}.{rest}")
     note = (
         "By dimension: the mean of the models' rates. Then answers with at least one failure, model by model. Radars: "
         "failures by dimension, one for every model, all on one scale; "
-        f"{', '.join(f'{code}: {NAMES[code]}' for code in DIMENSIONS)}."
+        f"{', '.join(f'{code}: {judges.NAMES[code]}' for code in DIMENSIONS)}."
     )
-    drawn = (draw(analysis, judged, number) for number, judged in judges for draw in (_dimensions, _charts, _radars))
+    drawn = (draw(analysis, judged, number) for number, judged in numbered for draw in (_dimensions, _charts, _radars))
+    tables = ((_table(analysis, judged, number), *audit_tables(judged, number)) for number, judged in numbered)
     return replace(
         section,
-        title=_worst(part.judges[0], named=len(part.judges) > 1) or section.title,
-        paragraphs=(rates, *_rubrics(part), *_unfinished(part)),
+        title=_worst(part[0], named=len(part) > 1) or section.title,
+        paragraphs=tuple(said),
         legend=tuple(culture_names(analysis).values()),
         charts=tuple(chart for charts in drawn for chart in charts),
         chart_note=note,
-        tables=tuple(
-            each
-            for number, judged in judges
-            for each in (_table(analysis, judged, number), *audit_tables(judged, number))
-        ),
+        tables=tuple(each for of_judge in tables for each in of_judge),
     )
 
 
@@ -189,24 +153,12 @@ _NOT_OUR_RUBRIC = (
 )
 
 
-def _rubrics(part: Insensitivity) -> tuple[str, ...]:
-    """What a rubric that is not our own asks for."""
-    return () if all(rubric_in(each.judge) is Rubric.OWN for each in part.judges) else (_NOT_OUR_RUBRIC,)
-
-
-def _unfinished(part: Insensitivity) -> tuple[str, ...]:
-    """Why judges did not come to their end, whose rates may rest on a few answers."""
-    if not part.silent:
-        return ()
-    rest = " Rates rest on what was judged until then." if any(judged.partial for judged in part.judges) else ""
-    return (f"Judging did not come to its end: {'; '.join(part.silent)}.{rest}",)
-
-
 def _worst(judged: Judged, *, named: bool) -> str:
     """On what answers fail most often; several judges may differ, so that the one who says it is named.
 
     Nothing is claimed of a judge that did not come to its end, since it may have seen next to nothing of a model, nor
-    where it gave few clear verdicts, or speaks of one dimension alone.
+    where it gave few clear verdicts, or speaks of one dimension alone. Where none of a sample fails, the interval of
+    whom least is known of says how many may still fail among all answers.
     """
     means = []
     for place, code in enumerate(DIMENSIONS):
@@ -216,15 +168,12 @@ def _worst(judged: Judged, *, named: bool) -> str:
     if judged.partial or len(means) < 2:
         return ""
     share, name = max(means)
-    said = f"answers fail most often on {NAMES[name]}: {percent(share)}" if share > 0 else _none_fails(judged)
+    said = f"answers fail most often on {judges.NAMES[name]}: {percent(share)}"
+    if share == 0:
+        highs = [row.rates.any_fail.high for row in judged.rows if isfinite(row.rates.any_fail.high)]
+        of = "its 95% interval reaches" if len(highs) == 1 else "the widest 95% interval of a model reaches"
+        said = f"no judged answer fails; {of} {percent(max(highs))}"
     return f"Judged by {judged.judge}, {said}" if named else said[0].upper() + said[1:]
-
-
-def _none_fails(judged: Judged) -> str:
-    """Of a sample: how many may still fail among all answers, by the interval of whom least is known of."""
-    highs = [row.rates.any_fail.high for row in judged.rows if isfinite(row.rates.any_fail.high)]
-    of = "its 95% interval reaches" if len(highs) == 1 else "the widest 95% interval of a model reaches"
-    return f"no judged answer fails; {of} {percent(max(highs))}"
 
 
 def _dimensions(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
@@ -236,35 +185,24 @@ def _dimensions(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart,
             known = [share for share in mine if isfinite(share)]
             if known:
                 share = sum(known) / len(known)
-                says = f"{NAMES[code]}, {culture.name}: {percent(share)}, mean of {counted(len(known), 'model')}"
-                marks.append(Mark(row=NAMES[code], value=share, says=visible(says), series=place))
-    frame = Frame(
-        name=f"judged-dimensions-{number}",
-        title=visible(f"By dimension, by {judged.judge}"),
-        description="Share of judged answers that fail, by dimension and culture, mean of models.",
-        scale=Scale(title="share of judged answers that fail, mean of models", percent=True),
-        series=len(analysis.cultures),
-    )
-    return (rows_chart(marks, frame),) if marks else ()
+                says = f"{judges.NAMES[code]}, {culture.name}: {percent(share)}, mean of {counted(len(known), 'model')}"
+                marks.append(Mark(row=judges.NAMES[code], value=share, says=says, series=place))
+    name, title = f"judged-dimensions-{number}", f"By dimension, by {judged.judge}"
+    says = "Share of judged answers that fail, by dimension and culture, mean of models."
+    scale = Scale("share of judged answers that fail, mean of models", percent=True)
+    return (rows_chart(marks, name, title, says, scale, series=len(analysis.cultures)),) if marks else ()
 
 
 def _charts(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
-    def mark(row: JudgedRow) -> Mark:
-        rate, name = row.rates.any_fail, visible(row.name)
-        return Mark(row=name, value=rate.share, low=rate.low, high=rate.high, says=f"{name}: {_of_clear(rate)}")
-
-    known = [row for row in judged.rows if isfinite(row.rates.any_fail.share)]
-    return culture_charts(
-        analysis,
-        lambda code: [mark(row) for row in known if row.culture == code],
-        lambda place, culture: Frame(
-            name=f"judged-{number}-{place}",
-            title=visible(f"{culture.name}, by {judged.judge}"),
-            description="Share of judged answers with at least one failure.",
-            scale=Scale(title="share of answers with a failure", percent=True),
-            first=place,
-        ),
-    )
+    marks = []
+    for row in judged.rows:
+        rate = row.rates.any_fail
+        if isfinite(rate.share):
+            says = f"{row.name}: {_of_clear(rate)}"
+            marks.append((row.culture, Mark(row=row.name, value=rate.share, low=rate.low, high=rate.high, says=says)))
+    title, says = (lambda name: f"{name}, by {judged.judge}"), "Share of judged answers with at least one failure."
+    scale = Scale("share of answers with a failure", percent=True)
+    return culture_charts(analysis, marks, f"judged-{number}", title, says, scale)
 
 
 def _radars(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...]:
@@ -272,29 +210,17 @@ def _radars(analysis: Analysis, judged: Judged, number: int) -> tuple[Chart, ...
     names = culture_names(analysis)
     by_model: dict[str, list[Loop]] = {}
     for row in judged.rows:
-        if any(isfinite(rate.share) for rate in row.rates.fail):
-            says = f"{visible(row.name)}, {names[row.culture]}"
-            loop = Loop(
-                values=tuple(rate.share for rate in row.rates.fail),
-                says=tuple(
-                    f"{says}, {NAMES[code]}: {_of_clear(rate)}"
-                    for code, rate in zip(DIMENSIONS, row.rates.fail, strict=True)
-                ),
-                series=list(names).index(row.culture),
-            )
+        rates = dict(zip(DIMENSIONS, row.rates.fail, strict=True))
+        if any(isfinite(rate.share) for rate in rates.values()):
+            of = f"{row.name}, {names[row.culture]}"
+            told = tuple(f"{of}, {judges.NAMES[code]}: {_of_clear(rate)}" for code, rate in rates.items())
+            values = tuple(rate.share for rate in rates.values())
+            loop = Loop(values=values, says=told, series=list(names).index(row.culture))
             by_model.setdefault(row.model, []).append(loop)
     most = rounded_reach([rate.share for row in judged.rows for rate in row.rates.fail])
+    says = "Share of judged answers that fail, by dimension and culture."
     return tuple(
-        radar(
-            loops,
-            Spokes(
-                name=f"radar-{number}-{place}",
-                title=visible(f"{model}, by {judged.judge}"),
-                description="Share of judged answers that fail, by dimension and culture.",
-                axes=DIMENSIONS,
-                most=most,
-            ),
-        )
+        radar(loops, f"radar-{number}-{place}", f"{model}, by {judged.judge}", says, DIMENSIONS, most)
         for place, (model, loops) in enumerate(by_model.items())
     )
 
@@ -306,28 +232,25 @@ def _of_clear(rate: Rate) -> str:
 def _table(analysis: Analysis, judged: Judged, number: int) -> Table:
     lacking = why_not(analysis.results.run.protocol.reply)
 
-    def failing(place: int, code: str) -> Field[JudgedRow]:
-        why = lacking if code in ON_EXPLANATIONS else ""
-        return Field(code, lambda row: _rate(row.rates.fail[place], why), NAMES[code])
+    def failing(row: JudgedRow, place: int) -> Entry:
+        return _rate(row.rates.fail[place], lacking if DIMENSIONS[place] in judges.ON_EXPLANATIONS else "")
 
     clear = "answers judged clearly on any dimension"
-    return culture_table(
-        analysis,
-        judged.rows,
-        [
-            MODEL,
-            *(failing(place, code) for place, code in enumerate(DIMENSIONS)),
-            Field("Any", lambda row: _rate(row.rates.any_fail), f"at least one failure, of the {clear}"),
-            Field("Judged", lambda row: f"{row.rates.answers:,}", "answers"),
-            Field("Clear", lambda row: f"{row.rates.any_fail.n:,}", clear),
-        ],
-        anchor=f"figure-9-rates-{number}",
-        caption=f"Failure rates by {judged.judge}",
-        notes=(f"No {' and no '.join(NAMES[code] for code in ON_EXPLANATIONS)}: {lacking}.",) if lacking else (),
+    columns: list[Field[JudgedRow]] = [
+        MODEL,
+        *fields_of([(code, judges.NAMES[code]) for code in DIMENSIONS], failing),
+        Field("Any", lambda row: _rate(row.rates.any_fail), f"at least one failure, of the {clear}"),
+        Field("Judged", lambda row: f"{row.rates.answers:,}", "answers"),
+        Field("Clear", lambda row: f"{row.rates.any_fail.n:,}", clear),
+    ]
+    anchor, caption = f"figure-9-rates-{number}", f"Failure rates by {judged.judge}"
+    notes = (
+        (f"No {' and no '.join(judges.NAMES[code] for code in judges.ON_EXPLANATIONS)}: {lacking}.",) if lacking else ()
     )
+    return culture_table(analysis, judged.rows, columns, anchor, caption, notes=notes)
 
 
 def _rate(rate: Rate, lacking: str = "") -> Entry:
     if rate.reason:
-        return Entry(text=NONE, why=lacking or rate.reason)
-    return Entry(text=percent(rate.share), beneath=f"{percent(rate.low)} to {percent(rate.high)}", shade=rate.share)
+        return Entry(NONE, why=lacking or rate.reason)
+    return Entry(percent(rate.share), f"{percent(rate.low)} to {percent(rate.high)}", rate.share)

@@ -13,14 +13,13 @@ from defsurvey.reports.analysis import FAILED, Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cards import SAMPLES, option_label, sample_cards, worded
 from defsurvey.reports.cells import Floats, Ints
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, rows_chart
+from defsurvey.reports.charts.rows import Mark, Scale, rows_chart
 from defsurvey.reports.circumstances import language_name, languages_asked
 from defsurvey.reports.figures.shared import OfCell, main_cells
 from defsurvey.reports.figures.words import count_entry, culture_names, named_cultures, per_dimension, section
 from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
-from defsurvey.reports.untrusted import visible
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.surveys.survey import Question, Survey
 
@@ -131,10 +130,10 @@ def _excluded(survey: Survey) -> Table:
     """Questions that experts left out of the survey, with their reasons."""
     fields: list[Field[tuple[str, str]]] = [
         Field("Question", lambda each: each[0], words=True),
-        Field("Reason", lambda each: Entry(text=each[1], words=True), words=True),
+        Field("Reason", lambda each: Entry(each[1], words=True), words=True),
     ]
     caption = "Questions left out of the survey by experts"
-    return table(survey.excluded.items(), fields, anchor="figure-3-excluded", caption=caption)
+    return table(survey.excluded.items(), fields, "figure-3-excluded", caption)
 
 
 def _topics(analysis: Analysis, topics: Sequence[TopicRow]) -> Table:
@@ -143,17 +142,13 @@ def _topics(analysis: Analysis, topics: Sequence[TopicRow]) -> Table:
     def count(topic: TopicRow, place: int) -> Entry:
         return count_entry(int(topic.by_dimension[place]), most, str(topic.by_dimension[place]))
 
-    return table(
-        topics,
-        [
-            Field("Topic", lambda topic: topic.topic or "no topic", words=True),
-            Field("Questions", lambda topic: str(topic.questions)),
-            *per_dimension(analysis, count),
-        ],
-        anchor="figure-3-topics",
-        caption="Items by topic and value dimension",
-        notes=("An item is a question, or one option of a list; a question may speak to no dimension.",),
-    )
+    fields: list[Field[TopicRow]] = [
+        Field("Topic", lambda topic: topic.topic or "no topic", words=True),
+        Field("Questions", lambda topic: str(topic.questions)),
+        *per_dimension(analysis, count),
+    ]
+    notes = ("An item is a question, or one option of a list; a question may speak to no dimension.",)
+    return table(topics, fields, "figure-3-topics", "Items by topic and value dimension", notes=notes)
 
 
 def _kinds(analysis: Analysis) -> Table:
@@ -163,12 +158,9 @@ def _kinds(analysis: Analysis) -> Table:
     for culture in analysis.cultures:
         known = np.unique(question[~np.isnan(culture.reference.n)])
         rows.append((f"with a reference for {culture.named}", len(known)))
-    return table(
-        rows,
-        [Field("Kind", lambda row: row[0], words=True), Field("Questions", lambda row: str(row[1]))],
-        anchor="figure-3-kinds",
-        caption="Questions by type and by reference",
-    )
+    kind: Field[tuple[str, int]] = Field("Kind", lambda row: row[0], words=True)
+    fields = [kind, Field("Questions", lambda row: str(row[1]))]
+    return table(rows, fields, "figure-3-kinds", "Questions by type and by reference")
 
 
 @section("figure-4", "Fig. 4 · One question", "One question, one model, many answers", "Fig. 4")
@@ -194,41 +186,31 @@ def near_section(analysis: Analysis, section: Section) -> Section:
 
 
 def _options(analysis: Analysis, part: NearQuestion, question: Question) -> Chart:
-    shares, marks = part.counts / part.counts.sum(), []
-    for number, both in enumerate(zip(part.people.tolist(), shares.tolist(), strict=True)):
-        label = visible(option_label(question, number))
-        for series, (name, value) in enumerate(zip(("People", visible(part.name)), both, strict=True)):
+    marks = []
+    for number, both in enumerate(zip(part.people.tolist(), (part.counts / part.counts.sum()).tolist(), strict=True)):
+        label = option_label(question, number)
+        for series, (name, value) in enumerate(zip(("People", part.name), both, strict=True)):
             if not isnan(value):
                 marks.append(Mark(row=label, value=value, series=series, says=f"{name}, {label}: {percent(value)}"))
-    return rows_chart(
-        marks,
-        Frame(
-            name="near-0",
-            title=visible(f"{question.id}, {culture_names(analysis)[part.culture]}"),
-            description="Share of each option among people and among the model's answers.",
-            scale=Scale(title="share of answers", percent=True),
-            series=2,
-        ),
-    )
+    title = f"{question.id}, {culture_names(analysis)[part.culture]}"
+    says = "Share of each option among people and among the model's answers."
+    return rows_chart(marks, "near-0", title, says, Scale("share of answers", percent=True), series=2)
 
 
 def _counts(part: NearQuestion, question: Question, culture: str) -> Table:
     counts, people, total = part.counts.tolist(), part.people.tolist(), float(part.counts.sum())
 
     def of_people(number: int) -> Entry:
-        return Entry(text=percent(people[number]), why="no reference" if isnan(people[number]) else "")
+        return Entry(percent(people[number]), why="no reference" if isnan(people[number]) else "")
 
-    return table(
-        range(len(counts)),
-        [
-            Field("Option", lambda number: option_label(question, number), words=True),
-            Field("People", of_people),
-            Field("Model", lambda number: percent(counts[number] / total)),
-            Field("Answers", lambda number: f"{counts[number]:.0f}", "of the model"),
-        ],
-        anchor="figure-4-options",
-        caption=f"{question.id}: {part.name} beside people of {culture}",
-    )
+    fields: list[Field[int]] = [
+        Field("Option", lambda number: option_label(question, number), words=True),
+        Field("People", of_people),
+        Field("Model", lambda number: percent(counts[number] / total)),
+        Field("Answers", lambda number: f"{counts[number]:.0f}", "of the model"),
+    ]
+    caption = f"{question.id}: {part.name} beside people of {culture}"
+    return table(range(len(counts)), fields, "figure-4-options", caption)
 
 
 #: Most samples that stand in Appendix E too; of more, each stands with its question.
@@ -238,23 +220,14 @@ _ALL = 40
 @section("appendix-e", "App. E · Cases", "Answers as they were given", "Appendix E")
 def case_section(analysis: Analysis, section: Section) -> Section:
     """Appendix E: the stored samples, the first in the open and every other by state."""
-    by_state = analysis.figure(cases)
+    by_state, folds = analysis.figure(cases), []
     # the first of every state in turn, until there are enough
     turns = [places[turn] for turn in range(SAMPLES) for places in by_state.values() if turn < len(places)]
     first = sorted(turns[:SAMPLES])
-    rest = {state: [place for place in places if place not in first] for state, places in by_state.items()}
+    for state, places in by_state.items() if len(analysis.results.samples) <= _ALL else ():
+        rest = [place for place in places if place not in first]
+        if rest:
+            title = f"{state.value.capitalize()}: {len(rest)} more"
+            folds.append(Fold(anchor=f"appendix-e-{state.value}", title=title, samples=sample_cards(analysis, rest)))
     how = "Drawn by seed, not picked. Options stand in the order shown; a filled mark is the choice that was read."
-    return replace(
-        section,
-        paragraphs=(how,),
-        samples=sample_cards(analysis, first),
-        folds=tuple(
-            Fold(
-                anchor=f"appendix-e-{state.value}",
-                title=f"{state.value.capitalize()}: {len(places)} more",
-                samples=sample_cards(analysis, places),
-            )
-            for state, places in rest.items()
-            if places and len(analysis.results.samples) <= _ALL
-        ),
-    )
+    return replace(section, paragraphs=(how,), samples=sample_cards(analysis, first), folds=tuple(folds))

@@ -11,22 +11,13 @@ from scipy.stats import rankdata
 
 from defsurvey.reports.analysis import Analysis, NotRun
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, Scale
+from defsurvey.reports.charts.rows import Mark, Scale
+from defsurvey.reports.figures import words
 from defsurvey.reports.figures.shared import ENOUGH, LEVEL, MatchingRow, main_cells_of, matching_figure, matching_shares
-from defsurvey.reports.figures.words import (
-    MODEL,
-    culture_charts,
-    culture_names,
-    culture_table,
-    named_cultures,
-    per_dimension,
-    section,
-)
 from defsurvey.reports.metrics.bias import Matching
 from defsurvey.reports.metrics.comparisons import holm, spearman
 from defsurvey.reports.number_format import NAMED, chance, counted, fixed, listed, percent
 from defsurvey.reports.page import Entry, Field, Section, Table, table
-from defsurvey.reports.untrusted import visible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,21 +36,19 @@ def rank_agreement(analysis: Analysis) -> tuple[RankAgreement, ...]:
     """The rank by matching against the order of closeness, per culture with at least three ranked models."""
     found, matched = [], matching_shares(analysis)
     for culture in analysis.cultures:
-        code = culture.culture.code
-        shares, ranked = matched.get(code, {}), dict(culture.ranking.order)
+        shares, ranked = matched.get(culture.culture.code, {}), dict(culture.ranking.order)
         names = [cell.name for cell in main_cells_of(analysis, culture) if cell.name in ranked]
         names = sorted((name for name in names if not isnan(shares[name])), key=lambda name: (ranked[name], name))
         if len(names) < 3:
             continue
         divergence, match = np.array([ranked[name] for name in names]), np.array([shares[name] for name in names])
         rho, p = spearman(divergence, -match)
-        by_divergence, by_matching = tuple(rankdata(divergence).tolist()), tuple(rankdata(-match).tolist())
         found.append(
             RankAgreement(
-                culture=code,
+                culture=culture.culture.code,
                 models=tuple(names),
-                divergence_rank=by_divergence,
-                matching_rank=by_matching,
+                divergence_rank=tuple(rankdata(divergence).tolist()),
+                matching_rank=tuple(rankdata(-match).tolist()),
                 rho=rho,
                 p=p,
             )
@@ -74,7 +63,7 @@ _NONE = "no valid answer meets a reference distribution"
 TESTABLE = 5
 
 
-@section("figure-8", "Fig. 8 · Matching", "Commonest answers that match people's", "Fig. 8")
+@words.section("figure-8", "Fig. 8 · Matching", "Commonest answers that match people's", "Fig. 8")
 def matching_section(analysis: Analysis, section: Section) -> Section:
     """Figure 8."""
     rows = [row for row in analysis.figure(matching_figure) if isfinite(row.matching.share)]
@@ -92,11 +81,9 @@ def matching_section(analysis: Analysis, section: Section) -> Section:
 def _matched(analysis: Analysis, rows: Sequence[MatchingRow]) -> str:
     """On how many items those match who have items and answers enough, by culture; empty where nobody has."""
     enough = [row for row in rows if row.comparable and row.matching.items >= ENOUGH]
-    known = {
-        name: found
-        for code, name in named_cultures(analysis).items()
-        if (found := [row.matching for row in enough if row.culture == code])
-    }
+    names, known = words.named_cultures(analysis), dict[str, list[Matching]]()
+    for row in sorted(enough, key=lambda row: list(names).index(row.culture)):
+        known.setdefault(names[row.culture], []).append(row.matching)
     if not known:
         return ""
     said = "; on ".join(f"{_on(found)} in {name}" for name, found in known.items())
@@ -119,49 +106,38 @@ def _on(found: Sequence[Matching]) -> str:
 def _charts(analysis: Analysis, rows: Sequence[MatchingRow]) -> tuple[Chart, ...]:
     def mark(row: MatchingRow) -> Mark:
         found = row.matching
-        says = f"{visible(row.name)}: {percent(found.share)} of {counted(found.items, 'item')}; "
+        says = f"{row.name}: {percent(found.share)} of {counted(found.items, 'item')}; "
         says += f"uniform answers {percent(found.expected)}"
-        return Mark(row=visible(row.name), value=found.share, expected=found.expected, says=says)
+        return Mark(row=row.name, value=found.share, expected=found.expected, says=says)
 
-    ordered = sorted(rows, key=lambda row: -row.matching.share)
-    return culture_charts(
-        analysis,
-        lambda code: [mark(row) for row in ordered if row.culture == code],
-        lambda place, culture: Frame(
-            name=f"matching-{place}",
-            title=f"Matching items: {culture.name}",
-            description="Share of items on which the model's commonest answer is people's.",
-            scale=Scale(title="share of items that match", percent=True),
-            first=place,
-        ),
-    )
+    marks = [(row.culture, mark(row)) for row in sorted(rows, key=lambda row: -row.matching.share)]
+    says = "Share of items on which the model's commonest answer is people's."
+    scale = Scale("share of items that match", percent=True)
+    return words.culture_charts(analysis, marks, "matching", "Matching items: {}".format, says, scale)
 
 
 def _table(analysis: Analysis) -> Table:
+    def share(found: float, uniform: float, why: str, *, shaded: bool) -> Entry:
+        known = not isnan(found)
+        shade = found if known and shaded else None
+        return Entry(percent(found), percent(uniform), shade, why="" if known else why)
+
     def at(row: MatchingRow, place: int) -> Entry:
-        share, why = float(row.by_dimension[place]), f"{_NONE} in this dimension"
-        return _share(share, row.uniform_by_dimension[place], why=why, shade=None if isnan(share) else share)
+        found, uniform = float(row.by_dimension[place]), float(row.uniform_by_dimension[place])
+        return share(found, uniform, f"{_NONE} in this dimension", shaded=True)
 
     def overall(row: MatchingRow) -> Entry:
-        return _share(row.matching.share, row.matching.expected, why=_NONE)
+        return share(row.matching.share, row.matching.expected, _NONE, shaded=False)
 
-    return culture_table(
-        analysis,
-        analysis.figure(matching_figure),
-        [
-            MODEL,
-            *per_dimension(analysis, at),
-            Field("All", overall, "all items, also those that speak to no dimension"),
-            Field("Items", lambda row: str(row.matching.items)),
-            Field("Few people", lambda row: str(row.matching.low_n), "items whose reference rests on too few people"),
-        ],
-        anchor="figure-8-dimensions",
-        caption="Share of matching items by dimension; beneath, of as many uniform answers",
-    )
-
-
-def _share(share: float, uniform: float, *, why: str, shade: float | None = None) -> Entry:
-    return Entry(text=percent(share), beneath=percent(uniform), why=why if isnan(share) else "", shade=shade)
+    fields: list[Field[MatchingRow]] = [
+        words.MODEL,
+        *words.per_dimension(analysis, at),
+        Field("All", overall, "all items, also those that speak to no dimension"),
+        Field("Items", lambda row: str(row.matching.items)),
+        Field("Few people", lambda row: str(row.matching.low_n), "items whose reference rests on too few people"),
+    ]
+    caption = "Share of matching items by dimension; beneath, of as many uniform answers"
+    return words.culture_table(analysis, analysis.figure(matching_figure), fields, "figure-8-dimensions", caption)
 
 
 #: What a correlation of two figures of one sample is worth.
@@ -171,45 +147,32 @@ _SAME = (
 )
 
 
-@section("ranks", "Sec. 5.2.4 · Ranks", "Rank by matching against rank by divergence", "Section 5.2.4")
+@words.section("ranks", "Sec. 5.2.4 · Ranks", "Rank by matching against rank by divergence", "Section 5.2.4")
 def rank_section(analysis: Analysis, section: Section) -> Section:
     """The rank by matching against the rank by divergence."""
-    part, names = analysis.figure(rank_agreement), culture_names(analysis)
+    part, names, tables = analysis.figure(rank_agreement), words.culture_names(analysis), []
     fields: list[Field[tuple[str, float, float]]] = [
         Field("Model", lambda ranks: ranks[0], words=True),
         Field("By divergence", lambda ranks: f"{ranks[1]:g}", "of the questions behind the mean, at equal n"),
         Field("By matching", lambda ranks: f"{ranks[2]:g}", "of all items"),
     ]
-    return replace(
-        section,
-        title=_followed(analysis, part) or section.title,
-        tables=tuple(
-            table(
-                zip(each.models, each.divergence_rank, each.matching_rank, strict=True),
-                fields,
-                anchor=f"ranks-{each.culture}",
-                caption=f"Ranks, {names[each.culture]}",
-                notes=(f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.", _SAME),
-            )
-            for each in part
-        ),
-        side_by_side=True,
-    )
+    for each in part:
+        ranks = zip(each.models, each.divergence_rank, each.matching_rank, strict=True)
+        notes = (f"Spearman's correlation {fixed(each.rho, 2)}, p {chance(each.p)} by permutation.", _SAME)
+        tables.append(table(ranks, fields, f"ranks-{each.culture}", f"Ranks, {names[each.culture]}", notes=notes))
+    return replace(section, title=_followed(analysis, part) or section.title, tables=tuple(tables), side_by_side=True)
 
 
 def _followed(analysis: Analysis, part: Sequence[RankAgreement]) -> str:
     """Where one rank follows the other or runs against it beyond chance; empty where nothing could be told."""
+    names, clauses = words.named_cultures(analysis), []
     adjusted = holm([each.p if len(each.models) >= TESTABLE else np.nan for each in part])
     tested = [(each, p) for each, p in zip(part, adjusted.tolist(), strict=True) if not isnan(p)]
-    clauses = []
     for verb, sign in (("follows", 1), ("runs against", -1)):
-        where = [
-            f"{named_cultures(analysis)[each.culture]} ({fixed(each.rho, 2)})"
-            for each, p in tested
-            if p < LEVEL and sign * each.rho > 0
-        ]
-        if where:
-            clauses.append(f"{verb} rank by divergence in {listed(where)}")
+        told = [each for each, p in tested if p < LEVEL and sign * each.rho > 0]
+        if told:
+            where = listed([f"{names[each.culture]} ({fixed(each.rho, 2)})" for each in told])
+            clauses.append(f"{verb} rank by divergence in {where}")
     if not clauses and tested:
         clauses = ["follows rank by divergence no more than chance would"]
     return f"Rank by matching {', and '.join(clauses)}" if clauses else ""

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Floats, ReferenceTable, reference_table
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, Scale, reach
+from defsurvey.reports.charts.rows import Mark, Scale, reach
+from defsurvey.reports.figures import words
 from defsurvey.reports.figures.shared import ENOUGH, LEVEL, MatchingRow, OfCell, matching_figure
-from defsurvey.reports.figures.words import (
-    MODEL,
-    count_entry,
-    culture_charts,
-    culture_names,
-    culture_table,
-    largest,
-    named_cultures,
-    section,
-)
 from defsurvey.reports.metrics.bias import (
     AGES,
     GENDERS,
@@ -34,8 +27,7 @@ from defsurvey.reports.metrics.bias import (
 )
 from defsurvey.reports.metrics.quality import wilson_rate
 from defsurvey.reports.number_format import NAMED, fixed, percent
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
-from defsurvey.reports.untrusted import visible
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, fields_of, table
 from defsurvey.storage.surveys.survey import Group
 
 #: The groups of a profile, in the order of every group axis.
@@ -85,22 +77,13 @@ def profiles(analysis: Analysis) -> Profiles:
         raise NotRun("no reference of this survey tells the sexes or ages apart")
     references = {culture.culture.code: culture.reference for culture in analysis.cultures}
 
-    def rows(raw: bool) -> tuple[ProfileRow, ...]:
-        found = []
-        for row in analysis.figure(matching_figure):
-            tables = groups[row.culture]
-            measured = profile(
-                row.cell.counts,
-                references[row.culture].shares,
-                np.stack([table.shares for table in tables]),
-                np.stack([table.asked for table in tables]),
-                np.stack([table.low_n for table in tables]),
-                raw_counts=raw,
-            )
-            found.append(_profile_row(analysis, row, measured))
-        return tuple(found)
+    def measured(row: MatchingRow, raw: bool) -> ProfileRow:
+        of = [np.stack([getattr(t, name) for t in groups[row.culture]]) for name in ("shares", "asked", "low_n")]
+        found = profile(row.cell.counts, references[row.culture].shares, *of, raw_counts=raw)
+        return _profile_row(analysis, row, found)
 
-    return Profiles(coverage=coverage, sound=rows(False), paper=rows(True))
+    sound, paper = (tuple(measured(row, raw) for row in analysis.figure(matching_figure)) for raw in (False, True))
+    return Profiles(coverage=coverage, sound=sound, paper=paper)
 
 
 def _profile_row(analysis: Analysis, row: MatchingRow, found: Profile) -> ProfileRow:
@@ -138,11 +121,13 @@ _EXPLAINED = (
     "An answer is most typical of the group that gives it with the largest share; ties are split. The paper counts "
     "people instead, which favours whatever group is larger: that is folded below."
 )
+_TYPICAL = "Share of mismatching items whose answer is most typical of"
+_MISMATCHING = "Mismatching answers: {}".format
 AGE_LABELS = tuple(age.replace("<=", "to ").replace("-", "–") for age in AGES)
 
 
 def _paragraphs(analysis: Analysis, part: Profiles) -> tuple[str, ...]:
-    names = culture_names(analysis)
+    names = words.culture_names(analysis)
     said = [_EXPLAINED]
     for each in part.coverage:
         text = f"{names[each.culture]}: of {each.items} items both sexes are known for {each.genders}, all ages for"
@@ -153,7 +138,7 @@ def _paragraphs(analysis: Analysis, part: Profiles) -> tuple[str, ...]:
     return tuple(said)
 
 
-@section("figure-11", "Fig. 11 · Gender", "Whose answers: women and men", "Fig. 11")
+@words.section("figure-11", "Fig. 11 · Gender", "Whose answers: women and men", "Fig. 11")
 def gender_section(analysis: Analysis, section: Section) -> Section:
     """Figure 11."""
     part = analysis.figure(profiles)
@@ -188,17 +173,20 @@ def _skewed(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
 
     The furthest of several is held to the interval at the level that Bonferroni asks of so many.
     """
-    enough = [row.mismatching for row in rows if row.mismatching.gender_items >= ENOUGH]
+    enough = [row for row in rows if row.mismatching.gender_items >= ENOUGH]
     if not enough:
         return "Whose answers: too few mismatching items with a known sex to say"
-    told = [m for m in enough if _uncertain(float(m.gender.max()), m.gender_items, len(enough))[0] > 0.5]
-    found = max(told or enough, key=lambda m: (m.gender.max(), m.gender_items))
-    skewed = next(row for row in rows if row.mismatching is found)
-    share, who = float(found.gender.max()), ("men", "women")[int(found.gender.argmax())]
+
+    def lean(row: ProfileRow) -> tuple[float, int]:
+        return float(row.mismatching.gender.max()), row.mismatching.gender_items
+
+    told = [row for row in enough if _uncertain(*lean(row), len(enough))[0] > 0.5]
+    skewed = max(told or enough, key=lean)
+    (share, items), who = lean(skewed), ("men", "women")[int(skewed.mismatching.gender.argmax())]
     return (
         f"{'Furthest from even' if told else 'No lean to a sex is told; furthest from even'}: {skewed.name}, "
-        f"{percent(share)} of whose {found.gender_items} mismatching answers in "
-        f"{named_cultures(analysis)[skewed.culture]} are most typical of {who} ({_between(share, found.gender_items)})"
+        f"{percent(share)} of whose {items} mismatching answers in {words.named_cultures(analysis)[skewed.culture]} "
+        f"are most typical of {who} ({_between(share, items)})"
     )
 
 
@@ -206,21 +194,12 @@ def _gender_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Char
     def mark(row: ProfileRow) -> Mark:
         men, items = float(row.mismatching.gender[0]), row.mismatching.gender_items
         low, high = _uncertain(men, items)
-        says = f"{visible(row.name)}: {percent(men)} typical of men, {items} items"
-        return Mark(row=visible(row.name), value=men, low=low, high=high, says=says)
+        says = f"{row.name}: {percent(men)} typical of men, {items} items"
+        return Mark(row=row.name, value=men, low=low, high=high, says=says)
 
-    return culture_charts(
-        analysis,
-        lambda code: [mark(row) for row in rows if row.culture == code],
-        lambda place, culture: Frame(
-            name=f"gender-{place}",
-            title=f"Mismatching answers: {culture.name}",
-            description="Share of mismatching items whose answer is most typical of men.",
-            scale=Scale(title="share most typical of men; left: of women", percent=True),
-            first=place,
-            rules=(0.5,),
-        ),
-    )
+    marks = [(row.culture, mark(row)) for row in rows]
+    scale = Scale("share most typical of men; left: of women", percent=True)
+    return words.culture_charts(analysis, marks, "gender", _MISMATCHING, f"{_TYPICAL} men.", scale, rules=(0.5,))
 
 
 def _uncertain(share: float, items: int, compared: int = 1) -> tuple[float, float]:
@@ -230,11 +209,10 @@ def _uncertain(share: float, items: int, compared: int = 1) -> tuple[float, floa
 
 
 def _between(share: float, items: int) -> str:
-    low, high = _uncertain(share, items)
-    return f"95% interval {percent(low)} to {percent(high)}"
+    return "95% interval {} to {}".format(*map(percent, _uncertain(share, items)))
 
 
-@section("figure-12", "Fig. 12 · Age", "Whose answers: age groups", "Fig. 12")
+@words.section("figure-12", "Fig. 12 · Age", "Whose answers: age groups", "Fig. 12")
 def age_section(analysis: Analysis, section: Section) -> Section:
     """Figure 12."""
     part = analysis.figure(profiles)
@@ -251,7 +229,7 @@ def _ages(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
     if not enough:
         return "Whose answers: too few mismatching items with known ages to say"
     clauses, commonest = [], []
-    for code, name in named_cultures(analysis).items():
+    for code, name in words.named_cultures(analysis).items():
         mine = [row.mismatching for row in enough if row.culture == code]
         if mine:
             means = np.average([each.age for each in mine], axis=0, weights=[each.age_items for each in mine])
@@ -270,64 +248,45 @@ def _ages(analysis: Analysis, rows: Sequence[ProfileRow]) -> str:
 
 
 def _age_charts(analysis: Analysis, rows: Sequence[ProfileRow]) -> tuple[Chart, ...]:
-    def marks(row: ProfileRow) -> list[Mark]:
-        found = []
+    drawn = []
+    for row in rows:
         for age, value in enumerate(row.mismatching.age.tolist()):
             low, high = _uncertain(value, row.mismatching.age_items)
-            says = f"{visible(row.name)}, {AGE_LABELS[age]}: {percent(value)}"
-            found.append(Mark(row=visible(row.name), value=value, low=low, high=high, series=age, says=says))
-        return found
-
-    drawn = [(row.culture, mark) for row in rows for mark in marks(row)]
+            says = f"{row.name}, {AGE_LABELS[age]}: {percent(value)}"
+            mark = Mark(row=row.name, value=value, low=low, high=high, series=age, says=says)
+            drawn.append((row.culture, mark))
     most = min(reach(mark.high for _, mark in drawn), 1.0)
-    return culture_charts(
-        analysis,
-        lambda code: [mark for culture, mark in drawn if culture == code],
-        lambda place, culture: Frame(
-            name=f"age-{place}",
-            title=f"Mismatching answers: {culture.name}",
-            description="Share of mismatching items whose answer is most typical of each age group.",
-            scale=Scale(title="share most typical of the age group", high=most, percent=True),
-            series=len(AGES),
-            rules=(1 / 3,),
-        ),
-    )
+    scale = Scale("share most typical of the age group", high=most, percent=True)
+    more: dict[str, Any] = {"series": len(AGES), "first": 0, "rules": (1 / 3,)}
+    return words.culture_charts(analysis, drawn, "age", _MISMATCHING, f"{_TYPICAL} each age group.", scale, **more)
 
 
 def _profile_table(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, *, gender: bool) -> Table:
-    groups = GENDERS if gender else AGE_LABELS
+    groups, first = (GENDERS, 0) if gender else (AGE_LABELS, len(GENDERS))
 
     def shares(row: ProfileRow, matching: bool) -> tuple[Floats, int, int]:
         """The shares of sexes or ages, of how many items, of how many in all."""
         found = row.matching if matching else row.mismatching
         return (found.gender, found.gender_items, found.items) if gender else (found.age, found.age_items, found.items)
 
-    def share(matching: bool, place: int) -> Callable[[ProfileRow], str]:
-        return lambda row: percent(float(shares(row, matching)[0][place]))
-
-    def items(matching: bool) -> Callable[[ProfileRow], str]:
-        return lambda row: "{1} of {2}".format(*shares(row, matching))
-
-    def lift(place: int) -> Callable[[ProfileRow], str]:
-        return lambda row: fixed(float(row.lift[place]), 2)
-
-    fields: list[Field[ProfileRow]] = [MODEL]
+    fields: list[Field[ProfileRow]] = [words.MODEL]
     for matching, name in ((False, "Mismatch"), (True, "Match")):
-        fields += [Field(f"{name}, {group}", share(matching, place)) for place, group in enumerate(groups)]
-        meaning = f"{name.lower()}ing items with such a reference"
-        fields.append(Field(f"Items, {name.lower()}", items(matching), meaning))
+        share = partial(lambda row, at, matching: percent(float(shares(row, matching)[0][at])), matching=matching)
+        fields += fields_of([(f"{name}, {group}", "") for group in groups], share)
+        items = partial(lambda row, matching: "{1} of {2}".format(*shares(row, matching)), matching=matching)
+        fields.append(Field(f"Items, {name.lower()}", items, f"{name.lower()}ing items with such a reference"))
     over = "share in the group over share of all, mismatches"
-    first = 0 if gender else len(GENDERS)
-    fields += [Field(f"Lift, {group}", lift(place), over) for place, group in enumerate(groups, start=first)]
+    lifts = [(f"Lift, {group}", over) for group in groups]
+    fields += fields_of(lifts, lambda row, at: fixed(float(row.lift[first + at]), 2))
     caption = f"Shares of items by {'sex' if gender else 'age'} whose answer it is most typical of"
-    return culture_table(analysis, rows, fields, anchor=anchor, caption=caption)
+    return words.culture_table(analysis, rows, fields, anchor, caption)
 
 
-@section("appendix-g", "App. G · Mismatches", "Mismatching items by dimension, sex and age", "Appendix G")
+@words.section("appendix-g", "App. G · Mismatches", "Mismatching items by dimension, sex and age", "Appendix G")
 def heatmap_section(analysis: Analysis, section: Section) -> Section:
     """Appendix G."""
     part, folds = analysis.figure(profiles), []
-    for code, name in culture_names(analysis).items():
+    for code, name in words.culture_names(analysis).items():
         sound, paper = ([row for row in rows if row.culture == code] for rows in (part.sound, part.paper))
         if any(row.tensor.any() for row in sound):
             differ = any(not np.array_equal(a.tensor, b.tensor) for a, b in zip(sound, paper, strict=True))
@@ -347,27 +306,15 @@ def heatmap_section(analysis: Analysis, section: Section) -> Section:
 
 
 def _heatmap(analysis: Analysis, rows: Sequence[ProfileRow], anchor: str, caption: str) -> Table:
-    most = largest(row.tensor for row in rows)
-    places = {
-        place: code for place, code in enumerate(analysis.results.survey.dimensions) if code in analysis.dimensions
-    }
+    most, dimensions = words.largest(row.tensor for row in rows), analysis.results.survey.dimensions
+    items = [(row, at, code) for row in rows for at, code in enumerate(dimensions) if code in analysis.dimensions]
 
-    def at(group: int) -> Callable[[tuple[ProfileRow, int]], Entry]:
-        def entry(item: tuple[ProfileRow, int]) -> Entry:
-            value = float(item[0].tensor[item[1]].ravel()[group])
-            return count_entry(value, most, f"{value:.1f}".removesuffix(".0"))
+    def count(item: tuple[ProfileRow, int, str], group: int) -> Entry:
+        value = float(item[0].tensor[item[1]].ravel()[group])
+        return words.count_entry(value, most, f"{value:.1f}".removesuffix(".0"))
 
-        return entry
-
-    groups = [f"{sex}, {age}" for sex in GENDERS for age in AGE_LABELS]
-    return table(
-        [(row, place) for row in rows for place in places],
-        [
-            Field("Dimension", lambda item: places[item[1]], words=True),
-            *(Field(group, at(number)) for number, group in enumerate(groups)),
-        ],
-        anchor=f"appendix-g-{anchor}",
-        caption=caption,
-        group=lambda item: item[0].name,
-        grouped_by="Model",
-    )
+    heads = [(f"{sex}, {age}", "") for sex in GENDERS for age in AGE_LABELS]
+    dimension: Field[tuple[ProfileRow, int, str]] = Field("Dimension", lambda item: item[2], words=True)
+    fields = [dimension, *fields_of(heads, count)]
+    anchor = f"appendix-g-{anchor}"
+    return table(items, fields, anchor, caption, group=lambda item: item[0].name, grouped_by="Model")

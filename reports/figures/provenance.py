@@ -211,11 +211,11 @@ def throughput_section(analysis: Analysis) -> Section:
 
     def rate(row: ThroughputRow) -> Entry:
         text = f"{row.tokens_per_second:,.1f}".replace("nan", NONE)
-        return Entry(text=text, why="" if row.tokens else _NOT_COUNTED)
+        return Entry(text, why="" if row.tokens else _NOT_COUNTED)
 
     fields: list[Field[ThroughputRow]] = [
         Field("Model", lambda row: row.model, words=True),
-        Field("Engine", lambda row: Entry(text=row.engine, words=True), words=True),
+        Field("Engine", lambda row: Entry(row.engine, words=True), words=True),
         Field("Answers", lambda row: f"{row.answers:,}"),
         Field("Seconds", lambda row: f"{row.seconds:,.0f}".replace("nan", NONE), "summed over answers"),
         Field("Seconds per answer", lambda row: f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
@@ -235,7 +235,7 @@ def throughput_section(analysis: Analysis) -> Section:
         contents="Throughput",
         title=_cost_of_all(rows),
         paragraphs=(how,),
-        tables=(table(rows, fields, anchor="table-throughput", caption=caption, notes=_notes(rows)),),
+        tables=(table(rows, fields, "table-throughput", caption, notes=_notes(rows)),),
     )
 
 
@@ -260,15 +260,15 @@ def dollars(amount: float) -> str:
 
 def _tokens(row: ThroughputRow, count: Callable[[TokenCount], int]) -> Entry:
     if row.tokens is None:
-        return Entry(text=NONE, why=_NOT_COUNTED)
+        return Entry(NONE, why=_NOT_COUNTED)
     part = f"with {row.tokens.answers:,} answers" if row.tokens.answers < row.answers else ""
-    return Entry(text=f"{count(row.tokens):,}", beneath=part)
+    return Entry(f"{count(row.tokens):,}", beneath=part)
 
 
 def _cost(row: ThroughputRow) -> Entry:
     if row.price is None:
-        return Entry(text="no price", why="its card has no price")
-    return Entry(text=dollars(row.cost), why=_NOT_COUNTED if row.tokens is None else "")
+        return Entry("no price", why="its card has no price")
+    return Entry(dollars(row.cost), why=_NOT_COUNTED if row.tokens is None else "")
 
 
 def _notes(rows: Sequence[ThroughputRow]) -> tuple[str, ...]:

@@ -72,13 +72,13 @@ def _quality(analysis: Analysis) -> Table:
         "ended so, nothing tells how much they do, and a participant counts as one answer."
     )
     caption = "How the planned answers ended, with 95% intervals"
-    return culture_table(analysis, analysis.cells, fields, anchor="table-quality", caption=caption, notes=(note,))
+    return culture_table(analysis, analysis.cells, fields, "table-quality", caption, notes=(note,))
 
 
 def _rate(rate: Rate) -> Entry:
     if rate.reason:
-        return Entry(text=NONE, why=rate.reason)
-    return Entry(text=percent(rate.share), beneath=f"{percent(rate.low)} to {percent(rate.high)}")
+        return Entry(NONE, why=rate.reason)
+    return Entry(percent(rate.share), beneath=f"{percent(rate.low)} to {percent(rate.high)}")
 
 
 def _diversity(analysis: Analysis) -> Table:
@@ -89,11 +89,11 @@ def _diversity(analysis: Analysis) -> Table:
         MODEL,
         Field(
             "D",
-            lambda cell: Entry(text=fixed(cell.diversity.d), why=cell.diversity.reason),
+            lambda cell: Entry(fixed(cell.diversity.d), why=cell.diversity.reason),
             "distinct full replies, Eq. 6 of the paper",
         ),
         Field("Maximum", lambda cell: fixed(cell.diversity.maximum), "of D at this number of replies"),
-        Field("D / max", lambda cell: Entry(text=fixed(cell.diversity.relative), why=cell.diversity.reason)),
+        Field("D / max", lambda cell: Entry(fixed(cell.diversity.relative), why=cell.diversity.reason)),
         Field("Distinct answers", distinct, "mean over questions"),
         Field(
             "Effective options",
@@ -109,7 +109,7 @@ def _diversity(analysis: Analysis) -> Table:
         "column for people rests on thousands."
     )
     caption = "Diversity of replies and of choices"
-    return culture_table(analysis, analysis.cells, fields, anchor="table-diversity", caption=caption, notes=(note,))
+    return culture_table(analysis, analysis.cells, fields, "table-diversity", caption, notes=(note,))
 
 
 Test = TypeVar("Test", Recalled, Guessed)
@@ -210,7 +210,7 @@ def _checks(part: Contamination, analysis: Analysis) -> tuple[Table, Table]:
     """What was recalled of options and of percentages, each beside its control."""
 
     def figure(text: str, show: Callable[[Any], str], meaning: str) -> Field[Any]:
-        return Field(text, lambda row: Entry(text=show(row.test), why=row.test.reason), meaning)
+        return Field(text, lambda row: Entry(show(row.test), why=row.test.reason), meaning)
 
     def share(text: str, count: Callable[[Any], int], meaning: str) -> Field[Any]:
         return Field(text, lambda row: f"{count(row.test)} of {len(row.questions)}", meaning)
@@ -251,8 +251,8 @@ def _checks(part: Contamination, analysis: Analysis) -> tuple[Table, Table]:
             share("Exact", lambda t: t.close.sum(), exact),
             Field("Read", lambda row: f"{len(row.questions)} of {row.asked}", read),
         ],
-        anchor="table-percentages-recalled",
-        caption="Published percentages given from the wording alone",
+        "table-percentages-recalled",
+        "Published percentages given from the wording alone",
     )
     return options, percentages
 
@@ -292,19 +292,13 @@ def _by_question(
     rows: list[tuple[str, str, list[float]]], heads: tuple[str, str], *, digits: int, anchor: str, caption: str
 ) -> Table:
     """A row per model and question: a figure, the same by chance, and p."""
-    return table(
-        rows,
-        [
-            Field("Question", lambda row: row[1], words=True),
-            Field(heads[0], lambda row: fixed(float(row[2][0]), digits)),
-            Field(heads[1], lambda row: fixed(float(row[2][1]), digits)),
-            Field("p", lambda row: chance(float(row[2][2])), "not adjusted"),
-        ],
-        anchor=anchor,
-        caption=caption,
-        group=lambda row: row[0],
-        grouped_by="Model",
-    )
+    fields: list[Field[tuple[str, str, list[float]]]] = [
+        Field("Question", lambda row: row[1], words=True),
+        Field(heads[0], lambda row: fixed(float(row[2][0]), digits)),
+        Field(heads[1], lambda row: fixed(float(row[2][1]), digits)),
+        Field("p", lambda row: chance(float(row[2][2])), "not adjusted"),
+    ]
+    return table(rows, fields, anchor, caption, group=lambda row: row[0], grouped_by="Model")
 
 
 def tiles(analysis: Analysis) -> tuple[Tile, ...]:

@@ -85,7 +85,7 @@ def question_section(analysis: Analysis, section: Section) -> Section:
         MODEL,
         Field(
             "Not told apart",
-            lambda cell: Entry(text=percent(cell.share_alike), bar=cell.share_alike if cell.questions else None),
+            lambda cell: Entry(percent(cell.share_alike), bar=cell.share_alike if cell.questions else None),
             "share of the questions tested, adjusted p at least 0.05",
         ),
         Field("Questions", lambda cell: f"{cell.alike} of {cell.questions}", "not told apart, of those tested"),
@@ -101,7 +101,7 @@ def question_section(analysis: Analysis, section: Section) -> Section:
         section,
         title=_alike(analysis) or section.title,
         paragraphs=(how, below),
-        tables=(culture_table(analysis, cells, fields, anchor="table-distinguished", caption=caption),),
+        tables=(culture_table(analysis, cells, fields, "table-distinguished", caption),),
         questions=question_cards(analysis),
     )
 
@@ -126,12 +126,12 @@ _TYPES = {
     QuestionType.MULTIPLE: "several of a list",
 }
 _BENEATH = "; beneath: what as many people would score"
-_ORDERED = Column(text="W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}")
+_ORDERED = Column("W₁", meaning=f"Wasserstein distance, 0 to 1{_BENEATH}")
 _DISTANCES = {
-    QuestionType.SINGLE: Column(text="JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
+    QuestionType.SINGLE: Column("JS", meaning=f"Jensen-Shannon distance, base 2{_BENEATH}"),
     QuestionType.ORDINAL: _ORDERED,
     QuestionType.SCALE: _ORDERED,
-    QuestionType.MULTIPLE: Column(text="TV", meaning=f"total variation, mean over options{_BENEATH}"),
+    QuestionType.MULTIPLE: Column("TV", meaning=f"total variation, mean over options{_BENEATH}"),
 }
 #: Cell -> its tests, by culture and name.
 _Tests = Mapping[tuple[str, str], DistinguishedCell]
@@ -182,13 +182,13 @@ def _table(analysis: Analysis, question: Question, place: int, tests: _Tests) ->
         caption=f"{question.id}: share of answers",
         grouped_by="Culture",
         columns=(
-            Column(text="Respondent", words=True),
-            *(Column(text=option_label(question, number)) for number in range(len(question.options))),
-            Column(text="n", meaning="valid answers; beneath: how many people weighted ones count as"),
-            Column(text="KL", meaning="smoothed KL divergence, nats"),
-            Column(text="Floor", meaning="what as many people would score"),
+            Column("Respondent", words=True),
+            *(Column(option_label(question, number)) for number in range(len(question.options))),
+            Column("n", meaning="valid answers; beneath: how many people weighted ones count as"),
+            Column("KL", meaning="smoothed KL divergence, nats"),
+            Column("Floor", meaning="what as many people would score"),
             _DISTANCES[question.type],
-            Column(text="p", meaning="could these be as many people? Benjamini-Hochberg over the cell's questions"),
+            Column("p", meaning="could these be as many people? Benjamini-Hochberg over the cell's questions"),
         ),
         rows=tuple(rows),
         notes=tuple(notes),
@@ -202,13 +202,13 @@ def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableR
     shares = _shares(question, culture.reference.shares[items])
     weighted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
     return TableRow(
-        head=Entry(text="People"),
+        head=Entry("People"),
         group=culture.name,
         quiet=True,
         entries=(
             *(_figure(share, percent(share), why=none, shade=min(share, 1.0)) for share in shares),
             _figure(asked, f"{asked:,.0f}", beneath=weighted, why=none),
-            *(Entry(text="") for _ in range(4)),
+            *(Entry("") for _ in range(4)),
         ),
     )
 
@@ -227,11 +227,11 @@ def _respondent(
     distance, noise = _distance(question, culture, cell, place, items)
     beneath = "" if isnan(noise) else fixed(noise, 2)
     return TableRow(
-        head=Entry(text=cell.name),
+        head=Entry(cell.name),
         group=culture.name,
         entries=(
             *(_figure(share, f"{100 * share:.0f}%", why="no valid answer", shade=min(share, 1.0)) for share in shares),
-            Entry(text=str(valid)),
+            Entry(str(valid)),
             _figure(value, fixed(value, 2), why=why),
             _figure(floor, fixed(floor, 2), why=why),
             # answers without a place on the scale have a divergence and no distance along it
@@ -243,7 +243,7 @@ def _respondent(
 
 def _figure(value: float, text: str, *, beneath: str = "", shade: float | None = None, why: str) -> Entry:
     """A figure, or a dash and why there is none."""
-    return Entry(text=NONE, why=why) if isnan(value) else Entry(text=text, beneath=beneath, shade=shade)
+    return Entry(NONE, why=why) if isnan(value) else Entry(text, beneath=beneath, shade=shade)
 
 
 def _distance(
@@ -325,7 +325,7 @@ def position_section(analysis: Analysis, section: Section) -> Section:
     rows = analysis.figure(placement)
 
     def of(text: str, show: Callable[[PlacementRow], str], meaning: str = "") -> Field[PlacementRow]:
-        return Field(text, lambda row: Entry(text=show(row), why=row.bias.reason), meaning)
+        return Field(text, lambda row: Entry(show(row), why=row.bias.reason), meaning)
 
     fields: list[Field[PlacementRow]] = [
         MODEL,
@@ -341,9 +341,7 @@ def position_section(analysis: Analysis, section: Section) -> Section:
         "How often the option shown first was chosen, against how often the two would meet if the answers were dealt "
         "out anew among those asked. 100% moved: always the first, whatever it says."
     )
-    shown = culture_table(
-        analysis, rows, fields, anchor="position-table", caption="Answers drawn to the option shown first"
-    )
+    shown = culture_table(analysis, rows, fields, "position-table", "Answers drawn to the option shown first")
     return replace(section, title=_ordered(rows) or section.title, paragraphs=(how,), tables=(shown,))
 
 

@@ -10,21 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isfinite, isnan, log, nan
+from typing import Any
 
 import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
-from defsurvey.reports.cells import Contrast, Floats
+from defsurvey.reports.cells import Contrast
+from defsurvey.reports.figures import words
 from defsurvey.reports.figures.shared import LEVEL, contrasts_of, main_cells_of, matching_shares
-from defsurvey.reports.figures.words import (
-    culture_names,
-    culture_table,
-    infinite_field,
-    interval_entry,
-    named_cultures,
-    section,
-)
-from defsurvey.reports.metrics.aggregate import mean_known
+from defsurvey.reports.metrics.aggregate import Means, mean_known
 from defsurvey.reports.metrics.comparisons import TTest, TwoSamples, compare_samples, spearman
 from defsurvey.reports.number_format import NONE, chance, counted, fixed, listed, percent, signed
 from defsurvey.reports.page import Entry, Field, Section, Table, table
@@ -70,14 +64,9 @@ class StageMean:
         return float(mean_known([of(cell) for cell in self.cells]))
 
     @property
-    def sound(self) -> float:
-        """Mean headline divergence."""
-        return self.mean(lambda cell: cell.sound.headline)
-
-    @property
     def infinite(self) -> float:
         """Share of items behind the mean that are infinite in the paper's way."""
-        return _infinite(self.cells)
+        return self.mean(lambda cell: cell.paper_values.infinite_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,10 +117,6 @@ def _by(cells: Sequence[CellAnalysis], facts: Mapping[str, str]) -> dict[str, li
     return dict(sorted(groups.items()))
 
 
-def _names(cells: Sequence[CellAnalysis]) -> list[str]:
-    return [cell.name for cell in cells]
-
-
 def series(analysis: Analysis) -> tuple[SeriesTest, ...]:
     """Table 3: every two series that have at least two models each, in every culture."""
     facts = _facts(analysis, "series")
@@ -140,44 +125,48 @@ def series(analysis: Analysis) -> tuple[SeriesTest, ...]:
     tests: list[SeriesTest] = []
     for culture in analysis.cultures:
         groups = {name: of for name, of in _by(main_cells_of(analysis, culture), facts).items() if len(of) > 1}
-        pairs = list(combinations(groups, 2))
         # a cell without answers enough to be compared takes nothing from the others
         usable = {name: [cell for cell in cells if cell.comparable] for name, cells in groups.items()}
-        planned = [(a, _names(usable[a]), b, _names(usable[b])) for a, b in pairs if usable[a] and usable[b]]
-        involved = [cell for cells in usable.values() for cell in cells]
-        found = {(c.first, c.second): c for c in contrasts_of(analysis, culture, involved, planned)}
-        tests += [
-            SeriesTest(
+        contrasts = _between(analysis, culture, {name: cells for name, cells in usable.items() if cells})
+        found = {(contrast.first, contrast.second): contrast for contrast in contrasts}
+        for pair in combinations(groups, 2):
+            named = {name: groups[name] for name in pair}
+            first, second = (mean_known([c.paper_values.infinite_share for c in cells]) for cells in named.values())
+            test = SeriesTest(
                 culture=culture.culture.code,
-                first=a,
-                second=b,
-                sound=_way(a, b, *(np.stack([cell.sound.by_dimension for cell in groups[each]]) for each in (a, b))),
-                paper=_way(a, b, *(np.stack([cell.paper.by_dimension for cell in groups[each]]) for each in (a, b))),
-                infinite=(_infinite(groups[a]), _infinite(groups[b])),
-                by_question=found.get((a, b)),
+                first=pair[0],
+                second=pair[1],
+                sound=_way(named, lambda cell: cell.sound),
+                paper=_way(named, lambda cell: cell.paper),
+                infinite=(float(first), float(second)),
+                by_question=found.get(pair),
             )
-            for a, b in pairs
-        ]
+            tests.append(test)
     if not tests:
         raise NotRun("fewer than two series have two models or more")
     return tuple(tests)
 
 
-def _way(first: str, second: str, mine: Floats, theirs: Floats) -> Way:
-    return Way(test=compare_samples(mine.ravel(), theirs.ravel()), units=(_units(first, mine), _units(second, theirs)))
+def _between(
+    analysis: Analysis, culture: CultureAnalysis, groups: Mapping[str, Sequence[CellAnalysis]]
+) -> tuple[Contrast, ...]:
+    """Every two groups of cells compared on the same questions."""
+    names = {name: [cell.name for cell in cells] for name, cells in groups.items()}
+    planned = [(a, names[a], b, names[b]) for a, b in combinations(groups, 2)]
+    return contrasts_of(analysis, culture, [cell for cells in groups.values() for cell in cells], planned)
 
 
-def _infinite(cells: Sequence[CellAnalysis]) -> float:
-    return float(mean_known([cell.paper_values.infinite_share for cell in cells]))
-
-
-def _units(series: str, values: Floats) -> str:
-    """What a t-test counts as units: values of models by dimensions, shape (M, D), of which some may be missing."""
-    known = ~np.isnan(values)
-    n, models, dimensions = int(known.sum()), int(known.any(axis=1).sum()), int(known.any(axis=0).sum())
-    of = counted(models, "model"), counted(dimensions, "dimension")
-    units = f"{n} = {' x '.join(of)}" if n == models * dimensions else f"{counted(n, 'value')} of {' and '.join(of)}"
-    return f"{series}: {units}, not independent"
+def _way(named: Mapping[str, Sequence[CellAnalysis]], of: Callable[[CellAnalysis], Means]) -> Way:
+    """Two series by these means of their cells: values of models by dimensions, of which some may be missing."""
+    values, units = [np.stack([of(cell).by_dimension for cell in cells]) for cells in named.values()], []
+    for series, each in zip(named, values, strict=True):
+        known = ~np.isnan(each)
+        n, models, dimensions = int(known.sum()), int(known.any(axis=1).sum()), int(known.any(axis=0).sum())
+        by = counted(models, "model"), counted(dimensions, "dimension")
+        whole = n == models * dimensions
+        counts = f"{n} = {' x '.join(by)}" if whole else f"{counted(n, 'value')} of {' and '.join(by)}"
+        units.append(f"{series}: {counts}, not independent")
+    return Way(test=compare_samples(*(each.ravel() for each in values)), units=(units[0], units[1]))
 
 
 def training(analysis: Analysis) -> Training:
@@ -185,38 +174,33 @@ def training(analysis: Analysis) -> Training:
     stages, sizes = _facts(analysis, "stage"), _facts(analysis, "parameters")
     if not stages and not sizes:
         raise NotRun("the model cards name neither training stage nor size")
-    match = matching_shares(analysis)
-    means: list[StageMean] = []
-    found: list[tuple[str, str, Contrast]] = []
-    correlations: list[SizeCorrelation] = []
+    match, means, correlations = matching_shares(analysis), [], []
+    contrasts: list[tuple[str, str, Contrast]] = []
     for culture in analysis.cultures:
         code = culture.culture.code
         mine, matched = main_cells_of(analysis, culture), match.get(code, {})
-        means += [_stage_mean(code, stage, cells, matched) for stage, cells in _by(mine, stages).items()]
-        found += _stage_contrasts(analysis, culture, stages)
+        for stage, cells in _by(mine, stages).items():
+            known = tuple(cell for cell in cells if isfinite(cell.sound.headline))
+            share = float(mean_known([matched.get(cell.name, nan) for cell in known]))
+            means.append(StageMean(culture=code, stage=stage, cells=known, match=share))
+        contrasts += _stage_contrasts(analysis, culture, stages)
         correlations += _size_correlation(code, mine, sizes, matched)
-    return Training(stages=tuple(means), contrasts=tuple(found), sizes=tuple(correlations))
-
-
-def _stage_mean(culture: str, stage: str, cells: Sequence[CellAnalysis], match: Mapping[str, float]) -> StageMean:
-    known = tuple(cell for cell in cells if isfinite(cell.sound.headline))
-    matched = float(mean_known([match.get(cell.name, nan) for cell in known]))
-    return StageMean(culture=culture, stage=stage, cells=known, match=matched)
+    return Training(stages=tuple(means), contrasts=tuple(contrasts), sizes=tuple(correlations))
 
 
 def _stage_contrasts(
     analysis: Analysis, culture: CultureAnalysis, stages: Mapping[str, str]
 ) -> list[tuple[str, str, Contrast]]:
     """Stages within a series: between series, stage and everything else differ together."""
-    named, planned, where = _facts(analysis, "series"), [], []
-    enough = [cell for cell in main_cells_of(analysis, culture) if cell.comparable]
-    for family, cells in _by(enough, named).items():
-        groups = _by(cells, stages)
-        for a, b in combinations(groups, 2):
-            planned.append((a, _names(groups[a]), b, _names(groups[b])))
+    planned, where = [], []
+    enough = [cell for cell in main_cells_of(analysis, culture) if cell.comparable and cell.cell.model in stages]
+    families = _by(enough, _facts(analysis, "series"))
+    for family, cells in families.items():
+        names = {stage: [cell.name for cell in of] for stage, of in _by(cells, stages).items()}
+        for a, b in combinations(names, 2):
+            planned.append((a, names[a], b, names[b]))
             where.append((culture.culture.code, family))
-    involved = [cell for cell in enough if cell.cell.model in named and cell.cell.model in stages]
-    found = contrasts_of(analysis, culture, involved, planned)
+    found = contrasts_of(analysis, culture, [cell for cells in families.values() for cell in cells], planned)
     return [(*place, contrast) for place, contrast in zip(where, found, strict=False)]
 
 
@@ -224,20 +208,20 @@ def _size_correlation(
     culture: str, cells: Sequence[CellAnalysis], sizes: Mapping[str, str], match: Mapping[str, float]
 ) -> list[SizeCorrelation]:
     """One, or none of too few models."""
-    known = [
-        (log(size), cell.sound.headline, match.get(cell.name, nan))
-        for cell in cells
-        if (size := parameters(sizes.get(cell.cell.model, ""))) > 0 and not isnan(cell.sound.headline)
-    ]
+    known = []
+    for cell in cells:
+        size = parameters(sizes.get(cell.cell.model, ""))
+        if size > 0 and not isnan(cell.sound.headline):
+            known.append((log(size), cell.sound.headline, match.get(cell.name, nan)))
     if len(known) < SIZES:
         return []
-    size, divergence, matched = np.array(known).T
-    rho, p = spearman(size, divergence)
-    of_match = nan if np.isnan(matched).any() else spearman(size, matched)[0]
+    logs, divergence, matched = np.array(known).T
+    rho, p = spearman(logs, divergence)
+    of_match = nan if np.isnan(matched).any() else spearman(logs, matched)[0]
     return [SizeCorrelation(culture=culture, models=len(known), divergence=rho, divergence_p=p, match=of_match)]
 
 
-@section("table-3", "Table 3 · Series", "Series of models against each other", "Table 3", printed="table3")
+@words.section("table-3", "Table 3 · Series", "Series of models against each other", "Table 3", printed="table3")
 def series_section(analysis: Analysis, section: Section) -> Section:
     """Table 3."""
     tests = analysis.figure(series)
@@ -245,17 +229,9 @@ def series_section(analysis: Analysis, section: Section) -> Section:
         "Values of one model, and of one dimension, go together: the t-tests count them as independent, as the paper "
         "does. The comparison by question does not, and is the one to rely on."
     )
-    return replace(
-        section,
-        title=_apart(analysis, tests) or section.title,
-        paragraphs=(note,),
-        tables=(
-            _by_question(analysis, tests),
-            _tests(analysis, tests, paper=False),
-            _tests(analysis, tests, paper=True),
-            _summaries(analysis, tests),
-        ),
-    )
+    by_test = (_tests(analysis, tests, paper=paper) for paper in (False, True))
+    tables = (_by_question(analysis, tests), *by_test, _summaries(analysis, tests))
+    return replace(section, title=_apart(analysis, tests) or section.title, paragraphs=(note,), tables=tables)
 
 
 def _apart(analysis: Analysis, tests: Sequence[SeriesTest]) -> str:
@@ -265,7 +241,7 @@ def _apart(analysis: Analysis, tests: Sequence[SeriesTest]) -> str:
         contrast = test.by_question
         if contrast is not None and contrast.p_holm < LEVEL:
             pair = (test.first, test.second) if contrast.difference < 0 else (test.second, test.first)
-            found.setdefault(pair, []).append(named_cultures(analysis)[test.culture])
+            found.setdefault(pair, []).append(words.named_cultures(analysis)[test.culture])
     if not found:
         return "No series is told from another" if any(test.by_question for test in tests) else ""
     said = [f"{closer} than {other} in {listed(cultures)}" for (closer, other), cultures in found.items()]
@@ -276,99 +252,86 @@ SERIES: Field[SeriesTest] = Field("Series", lambda test: f"{test.first} − {tes
 
 
 def _by_question(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
-    def of(text: str, show: Callable[[Contrast], str], meaning: str = "", why: str = "") -> Field[SeriesTest]:
+    few = Entry(NONE, why="too few valid answers to compare")
+
+    def of(
+        text: str, show: Callable[[Contrast], str], meaning: str = "", none: Entry | str = NONE
+    ) -> Field[SeriesTest]:
         """What is shown of the comparison by question, or a dash without one."""
-        none = Entry(text=NONE, why=why)
         return Field(text, lambda test: none if test.by_question is None else show(test.by_question), meaning)
 
-    few = "too few valid answers to compare"
-    return culture_table(
-        analysis,
-        tests,
-        [
-            SERIES,
-            of("Difference", lambda found: signed(found.difference), "below 0: the first is closer", few),
-            of("p", lambda found: chance(found.p), "over questions and over participants, the larger; two-sided"),
-            of("p, Holm", lambda found: chance(found.p_holm), "adjusted over a culture's comparisons"),
-            of("Questions", lambda found: str(found.questions)),
-            of("n", lambda found: str(found.n), BROUGHT_DOWN),
-        ],
-        anchor="table-3-by-question",
-        caption="Series compared on the same questions (corrected KL, nats)",
-    )
+    fields: list[Field[SeriesTest]] = [
+        SERIES,
+        of("Difference", lambda found: signed(found.difference), "below 0: the first is closer", few),
+        of("p", lambda found: chance(found.p), "over questions and over participants, the larger; two-sided"),
+        of("p, Holm", lambda found: chance(found.p_holm), "adjusted over a culture's comparisons"),
+        of("Questions", lambda found: str(found.questions)),
+        of("n", lambda found: str(found.n), BROUGHT_DOWN),
+    ]
+    caption = "Series compared on the same questions (corrected KL, nats)"
+    return words.culture_table(analysis, tests, fields, "table-3-by-question", caption)
 
 
 def _tests(analysis: Analysis, tests: Sequence[SeriesTest], *, paper: bool) -> Table:
     def way(test: SeriesTest) -> Way:
         return test.paper if paper else test.sound
 
-    def fields(
-        which: Callable[[TwoSamples], TTest], digits: int, name: str, t: str, sed: str = ""
+    def of_test(
+        which: Callable[[SeriesTest], TTest], digits: int, name: str, *meanings: str
     ) -> list[Field[SeriesTest]]:
         """t, degrees of freedom to that many digits, standard error of the difference and p."""
-
-        def of(test: SeriesTest) -> TTest:
-            return which(way(test).test)
-
+        t, sed = meanings
         return [
-            Field(f"{name}t", lambda test: Entry(text=fixed(of(test).t, 2), why=of(test).reason), t),
-            Field(f"{name}df", lambda test: fixed(of(test).df, digits)),
-            Field(f"{name}SED", lambda test: fixed(of(test).sed), sed),
-            Field(f"{name}p", lambda test: chance(of(test).p)),
+            Field(f"{name}t", lambda test: Entry(fixed(which(test).t, 2), why=which(test).reason), t),
+            Field(f"{name}df", lambda test: fixed(which(test).df, digits)),
+            Field(f"{name}SED", lambda test: fixed(which(test).sed), sed),
+            Field(f"{name}p", lambda test: chance(which(test).p)),
         ]
 
     def interval(test: SeriesTest) -> Entry:
-        return interval_entry(way(test).test.effect.low, way(test).test.effect.high)
+        return words.interval_entry(way(test).test.effect.low, way(test).test.effect.high)
 
+    sed = "standard error of the difference"
+    fields = [
+        SERIES,
+        *of_test(lambda test: way(test).test.pooled, 0, "", "equal variances assumed", sed),
+        *of_test(lambda test: way(test).test.welch, 1, "Welch ", "variances of their own", ""),
+        Field("g", lambda test: signed(way(test).test.effect.g), "Hedges' g"),
+        Field("95% interval", interval, "of g"),
+    ]
+    anchor = f"table-3-t-{'plug-in' if paper else 'smoothed'}"
     kind = "plug-in KL, the paper's way" if paper else "smoothed KL"
-    return culture_table(
-        analysis,
-        tests,
-        [
-            SERIES,
-            *fields(lambda found: found.pooled, 0, "", "equal variances assumed", "standard error of the difference"),
-            *fields(lambda found: found.welch, 1, "Welch ", "variances of their own"),
-            Field("g", lambda test: signed(way(test).test.effect.g), "Hedges' g"),
-            Field("95% interval", interval, "of g"),
-        ],
-        anchor=f"table-3-t-{'plug-in' if paper else 'smoothed'}",
-        caption=f"t-tests over models and dimensions: {kind}",
-        notes=("; ".join(dict.fromkeys(unit for test in tests for unit in way(test).units)) + ".",),
-    )
+    units = dict.fromkeys(unit for test in tests for unit in way(test).units)
+    caption, notes = f"t-tests over models and dimensions: {kind}", ("; ".join(units) + ".",)
+    return words.culture_table(analysis, tests, fields, anchor, caption, notes=notes)
 
 
 def _summaries(analysis: Analysis, tests: Sequence[SeriesTest]) -> Table:
     """Each series of each culture once, both ways of measuring."""
-    rows = {
-        (test.culture, name): (test.culture, name, sound, paper, infinite)
-        for test in tests
-        for name, sound, paper, infinite in (
-            (test.first, test.sound.test.first, test.paper.test.first, test.infinite[0]),
-            (test.second, test.sound.test.second, test.paper.test.second, test.infinite[1]),
-        )
-    }
-    return culture_table(
-        analysis,
-        rows.values(),
-        [
-            Field("Series", lambda row: row[1], words=True),
-            Field("n", lambda row: str(row[2].n), "values: of each model in each dimension, where there is one"),
-            Field("Mean", lambda row: fixed(row[2].mean), "smoothed KL"),
-            Field("SD", lambda row: fixed(row[2].sd)),
-            Field("SEM", lambda row: fixed(row[2].sem)),
-            Field("n, plug-in", lambda row: str(row[3].n)),
-            Field("Mean, plug-in", lambda row: fixed(row[3].mean), "the paper's way"),
-            Field("SD, plug-in", lambda row: fixed(row[3].sd)),
-            Field("SEM, plug-in", lambda row: fixed(row[3].sem)),
-            infinite_field(lambda row: row[4]),
-        ],
-        anchor="table-3-series",
-        caption="Mean, standard deviation and standard error of each series (nats)",
-        of=lambda row: row[0],
-    )
+    rows = {}
+    for test in tests:
+        sound, paper = test.sound.test, test.paper.test
+        rows[test.culture, test.first] = sound.first, paper.first, test.infinite[0]
+        rows[test.culture, test.second] = sound.second, paper.second, test.infinite[1]
+    fields: list[Field[Any]] = [
+        Field("Series", lambda row: row[1], words=True),
+        Field("n", lambda row: str(row[2].n), "values: of each model in each dimension, where there is one"),
+        Field("Mean", lambda row: fixed(row[2].mean), "smoothed KL"),
+        Field("SD", lambda row: fixed(row[2].sd)),
+        Field("SEM", lambda row: fixed(row[2].sem)),
+        Field("n, plug-in", lambda row: str(row[3].n)),
+        Field("Mean, plug-in", lambda row: fixed(row[3].mean), "the paper's way"),
+        Field("SD, plug-in", lambda row: fixed(row[3].sd)),
+        Field("SEM, plug-in", lambda row: fixed(row[3].sem)),
+        words.infinite_field(lambda row: row[4]),
+    ]
+    caption, items = "Mean, standard deviation and standard error of each series (nats)", rows.items()
+    return words.culture_table(analysis, [(*key, *row) for key, row in items], fields, "table-3-series", caption)
 
 
-@section("appendix-i", "App. I · Training and size", "Training stage, size and closeness", "Appendix I, section 6.1")
+@words.section(
+    "appendix-i", "App. I · Training and size", "Training stage, size and closeness", "Appendix I, section 6.1"
+)
 def training_section(analysis: Analysis, section: Section) -> Section:
     """Appendix I and section 6.1."""
     part = analysis.figure(training)
@@ -378,72 +341,54 @@ def training_section(analysis: Analysis, section: Section) -> Section:
         "Stages are compared within a series: between series everything else differs too. Sizes of a few models prove "
         "nothing; the correlation is shown because the paper speaks of it."
     )
-    tables = (_stages(analysis, part), _stage_tests(analysis, part), _sizes(analysis, part))
-    return replace(
-        section,
-        title=title if part.contrasts else section.title,
-        paragraphs=(note,),
-        tables=tuple(made for made in tables if made.rows),
-    )
+    tables = tuple(made for make in (_stages, _stage_tests, _sizes) if (made := make(analysis, part)).rows)
+    return replace(section, title=title if part.contrasts else section.title, paragraphs=(note,), tables=tables)
 
 
 def _stages(analysis: Analysis, part: Training) -> Table:
     def models(stage: StageMean) -> Entry:
         why = ", ".join(cell.cell.model for cell in stage.cells) or "no model of this stage has a figure"
-        return Entry(text=str(len(stage.cells)), why=why)
+        return Entry(str(len(stage.cells)), why=why)
 
     def plug_in(stage: StageMean) -> Entry:
         lost = any(isnan(cell.paper.headline) for cell in stage.cells)
         mean = nan if lost else stage.mean(lambda cell: cell.paper.headline)
-        return Entry(text=fixed(mean), why="all values of one of the models are infinite" if lost else "")
+        return Entry(fixed(mean), why="all values of one of the models are infinite" if lost else "")
 
     of_all = "share of all items whose commonest answer is people's"
-    return culture_table(
-        analysis,
-        part.stages,
-        [
-            Field("Stage", lambda stage: stage.stage, words=True),
-            Field("Models", models, "that have a figure"),
-            Field("Smoothed KL", lambda stage: fixed(stage.sound), "mean over models, nats"),
-            Field("Excess", lambda stage: signed(stage.mean(lambda cell: cell.excess)), "over the noise floor"),
-            Field("Plug-in KL", plug_in, "the paper's way, mean over models, nats"),
-            infinite_field(lambda stage: stage.infinite),
-            Field("Matching", lambda stage: percent(stage.match), of_all),
-        ],
-        anchor="appendix-i-stages",
-        caption="Means by training stage",
-    )
+    sound = "mean over models, nats"
+    fields: list[Field[StageMean]] = [
+        Field("Stage", lambda stage: stage.stage, words=True),
+        Field("Models", models, "that have a figure"),
+        Field("Smoothed KL", lambda stage: fixed(stage.mean(lambda cell: cell.sound.headline)), sound),
+        Field("Excess", lambda stage: signed(stage.mean(lambda cell: cell.excess)), "over the noise floor"),
+        Field("Plug-in KL", plug_in, f"the paper's way, {sound}"),
+        words.infinite_field(lambda stage: stage.infinite),
+        Field("Matching", lambda stage: percent(stage.match), of_all),
+    ]
+    return words.culture_table(analysis, part.stages, fields, "appendix-i-stages", "Means by training stage")
 
 
 def _stage_tests(analysis: Analysis, part: Training) -> Table:
     behind = "behind the mean, with n valid answers from every model compared"
-    return culture_table(
-        analysis,
-        part.contrasts,
-        [
-            Field("Comparison", lambda row: f"{row[1]}: {row[2].first} − {row[2].second}", words=True),
-            Field("Difference", lambda row: signed(row[2].difference), "below 0: the first is closer"),
-            Field("p, Holm", lambda row: chance(row[2].p_holm)),
-            Field("Questions", lambda row: str(row[2].questions), behind),
-            Field("n", lambda row: str(row[2].n), BROUGHT_DOWN),
-        ],
-        anchor="appendix-i-contrasts",
-        caption="Stage against stage within a series (corrected KL, nats)",
-        of=lambda row: row[0],
-    )
+    fields: list[Field[tuple[str, str, Contrast]]] = [
+        Field("Comparison", lambda row: f"{row[1]}: {row[2].first} − {row[2].second}", words=True),
+        Field("Difference", lambda row: signed(row[2].difference), "below 0: the first is closer"),
+        Field("p, Holm", lambda row: chance(row[2].p_holm)),
+        Field("Questions", lambda row: str(row[2].questions), behind),
+        Field("n", lambda row: str(row[2].n), BROUGHT_DOWN),
+    ]
+    caption = "Stage against stage within a series (corrected KL, nats)"
+    return words.culture_table(analysis, part.contrasts, fields, "appendix-i-contrasts", caption)
 
 
 def _sizes(analysis: Analysis, part: Training) -> Table:
-    names = culture_names(analysis)
-    return table(
-        part.sizes,
-        [
-            Field("Culture", lambda size: names[size.culture], words=True),
-            Field("Models", lambda size: str(size.models)),
-            Field("Divergence", lambda size: signed(size.divergence), "of the mean; below 0: larger is closer"),
-            Field("p", lambda size: chance(size.divergence_p), "permutation, two-sided"),
-            Field("Matching", lambda size: signed(size.match), "of all items; above 0: larger matches more"),
-        ],
-        anchor="appendix-i-sizes",
-        caption="Spearman's correlation with the number of parameters",
-    )
+    names = words.culture_names(analysis)
+    fields: list[Field[SizeCorrelation]] = [
+        Field("Culture", lambda size: names[size.culture], words=True),
+        Field("Models", lambda size: str(size.models)),
+        Field("Divergence", lambda size: signed(size.divergence), "of the mean; below 0: larger is closer"),
+        Field("p", lambda size: chance(size.divergence_p), "permutation, two-sided"),
+        Field("Matching", lambda size: signed(size.match), "of all items; above 0: larger matches more"),
+    ]
+    return table(part.sizes, fields, "appendix-i-sizes", "Spearman's correlation with the number of parameters")

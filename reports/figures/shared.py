@@ -218,7 +218,7 @@ def mean_field(text: str, rows: Sequence[MeanRow], meaning: str, *, paper: bool 
     def entry(row: MeanRow) -> Entry:
         lost = _way(row, paper).lacks(_way(each, paper) for each in rows)
         why = "of fewer cultures or dimensions than others have: not to be compared" if lost else ""
-        return Entry(text=fixed(_way(row, paper).mean), beneath="" if paper else fixed(row.floor.mean), why=why)
+        return Entry(fixed(_way(row, paper).mean), beneath="" if paper else fixed(row.floor.mean), why=why)
 
     return Field(text, entry, meaning)
 
@@ -258,7 +258,7 @@ def named_in(analysis: Analysis, text: str, meaning: str, *, paper: bool) -> Fie
     names = {culture.culture.code: culture.name for culture in analysis.cultures}
 
     def cultures(row: MeanRow) -> Entry:
-        return Entry(text=", ".join(names[code] for code in _way(row, paper).cultures) or NONE, words=True)
+        return Entry(", ".join(names[code] for code in _way(row, paper).cultures) or NONE, words=True)
 
     return Field(text, cultures, meaning, words=True)
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
+from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Floats
 from defsurvey.reports.charts.drawing import Chart
-from defsurvey.reports.charts.rows import Frame, Mark, rows_chart
+from defsurvey.reports.charts.rows import Mark, Scale, rows_chart
 from defsurvey.reports.metrics.aggregate import Means
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.number_format import NONE, fixed, nats, percent
-from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow, table
+from defsurvey.reports.page import Column, Entry, Field, Fold, Item, Section, Table, TableRow, fields_of, table
 
 MODEL: Field[Any] = Field("Model", lambda row: row.name, words=True)
 #: How the paper counts what is infinite.
@@ -71,40 +71,45 @@ def named_cultures(analysis: Analysis) -> dict[str, str]:
 
 
 def culture_table(
-    analysis: Analysis,
-    rows: Iterable[Item],
-    fields: Sequence[Field[Item]],
-    *,
-    anchor: str,
-    caption: str,
-    of: Callable[[Any], str] = lambda row: row.culture,
-    notes: tuple[str, ...] = (),
-    quiet: Callable[[Item], bool] = lambda _: False,
+    analysis: Analysis, rows: Iterable[Item], fields: Sequence[Field[Item]], anchor: str, caption: str, **more: Any
 ) -> Table:
-    """A table of rows in the order of the run's cultures, each culture's under its name; ``of`` gives a row's code."""
+    """A table of rows in the order of the run's cultures, each culture's under its name; ``more`` is as of a table.
+
+    A row knows its culture, or is a tuple that begins with a culture's code or with what knows its culture.
+    """
+
+    def code(row: Any) -> str:
+        first = row[0] if isinstance(row, tuple) else row
+        return str(first if isinstance(first, str) else first.culture)
+
     names, known = culture_names(analysis), list(rows)
-    return table(
-        [row for code in names for row in known if of(row) == code],
-        fields,
-        anchor=anchor,
-        caption=caption,
-        group=lambda row: names[of(row)],
-        grouped_by="Culture",
-        notes=notes,
-        quiet=quiet,
-    )
+    ordered = [row for culture in names for row in known if code(row) == culture]
+    return table(ordered, fields, anchor, caption, group=lambda row: names[code(row)], grouped_by="Culture", **more)
 
 
 def culture_charts(
-    analysis: Analysis, marks: Callable[[str], Sequence[Mark]], frame: Callable[[int, CultureAnalysis], Frame]
+    analysis: Analysis,
+    marks: Iterable[tuple[str, Mark]],
+    name: str,
+    title: Callable[[str], str],
+    description: str,
+    scale: Scale,
+    **more: Any,
 ) -> tuple[Chart, ...]:
-    """A chart of every culture that has marks, framed by the culture's place."""
-    drawn = [(marks(culture.culture.code), frame(place, culture)) for place, culture in enumerate(analysis.cultures)]
-    return tuple(rows_chart(found, framed) for found, framed in drawn if found)
+    """A chart of every culture that has marks, which stand with its code; ``title`` is told its name.
+
+    Each is in its culture's colour, unless ``more`` says otherwise, which is as of any chart of rows.
+    """
+    drawn, charts = list(marks), []
+    for place, culture in enumerate(analysis.cultures):
+        mine, look = [mark for code, mark in drawn if code == culture.culture.code], {"first": place} | more
+        if mine:
+            charts.append(rows_chart(mine, f"{name}-{place}", title(culture.name), description, scale, **look))
+    return tuple(charts)
 
 
 def cell_figures(cell: CellAnalysis) -> tuple[float, ...]:
-    """All that :func:`cell_mark` draws of a cell, for its axis to reach."""
+    """What :func:`cell_mark` draws, for the axis to reach."""
     return (cell.sound.headline, cell.interval.high, cell.sound_floor.headline, cell.sound_random.headline)
 
 
@@ -136,23 +141,17 @@ def dimension_fields(
     floors: Callable[[Item], Floats] | None = None,
     why: Callable[[Item], str] = lambda _: "",
 ) -> list[Field[Item]]:
-    """A column per value dimension that the run's items speak to, shaded by its share of the largest figure.
+    """A column per value dimension, shaded by its share of the largest figure of all rows, ``items``.
 
-    Args:
-        analysis: the run.
-        items: the rows of the table.
-        values: an item's figures, shape (D,).
-        floors: the noise floors of these figures, beneath them; none are shown without.
-        why: why an item's figures are missing, where that is not for want of valid answers.
+    ``values`` and ``floors``, which stand beneath, are of shape (D,); ``why`` says what is missing but valid answers.
     """
     most = largest(values(item) for item in items)
 
     def entry(item: Item, place: int) -> Entry:
         value, beneath = float(values(item)[place]), "" if floors is None else fixed(float(floors(item)[place]))
         if isnan(value):
-            reason = why(item) or "no valid answer to an item of this dimension"
-            return Entry(text=NONE, beneath=beneath, why=reason)
-        return Entry(text=fixed(value), beneath=beneath, shade=value / most)
+            return Entry(NONE, beneath, why=why(item) or "no valid answer to an item of this dimension")
+        return Entry(fixed(value), beneath, value / most)
 
     return per_dimension(analysis, entry)
 
@@ -160,16 +159,9 @@ def dimension_fields(
 def per_dimension(analysis: Analysis, entry: Callable[[Item, int], Entry]) -> list[Field[Item]]:
     """A column per value dimension that the run's items speak to; its entries are told the dimension's position."""
     names = analysis.results.survey.dimensions
-
-    def at(place: int) -> Callable[[Item], Entry]:
-        return lambda item: entry(item, place)
-
     english = {code: names[code].get("en", "") for code in names}
-    return [
-        Field(code, at(place), "" if english[code] == code else english[code])
-        for place, code in enumerate(names)
-        if code in analysis.dimensions
-    ]
+    of = fields_of([(code, "" if english[code] == code else english[code]) for code in names], entry)
+    return [field for field in of if field.text in analysis.dimensions]
 
 
 def mean_fields(
@@ -186,20 +178,18 @@ def mean_fields(
     def way(row: Item) -> tuple[Means, Means]:
         return (of(row).paper, of(row).paper_floor) if paper else (of(row).sound, of(row).sound_floor)
 
-    def reason(row: Item) -> str:
-        return of(row).paper_values.reason if paper else ""
-
     def mean(row: Item) -> Entry:
         means, floor = way(row)
-        return Entry(text=fixed(means.headline), beneath=fixed(floor.headline), why=why(of(row)))
+        return Entry(fixed(means.headline), fixed(floor.headline), why=why(of(row)))
 
     values, floors = (lambda row: way(row)[0].by_dimension), (lambda row: way(row)[1].by_dimension)
+    reason = (lambda row: of(row).paper_values.reason) if paper else (lambda _: "")
     return [*dimension_fields(analysis, rows, values, floors, reason), Field("Mean", mean, meaning)]
 
 
 def count_entry(count: float, most: float, text: str) -> Entry:
     """A count shaded by its share of the largest; nothing where it is 0."""
-    return Entry(text=text, shade=count / most) if count else Entry(text="")
+    return Entry(text, shade=count / most) if count else Entry("")
 
 
 def infinite_field(share: Callable[[Item], float]) -> Field[Item]:
@@ -207,7 +197,7 @@ def infinite_field(share: Callable[[Item], float]) -> Field[Item]:
 
     def entry(item: Item) -> Entry:
         found = share(item)
-        return Entry(text=percent(found), why="no item behind the mean has a value" if isnan(found) else "")
+        return Entry(percent(found), why="no item behind the mean has a value" if isnan(found) else "")
 
     meaning = "share of the items behind the mean whose plug-in KL is infinite before the paper's rule"
     return Field("Infinite", entry, meaning)
@@ -215,9 +205,7 @@ def infinite_field(share: Callable[[Item], float]) -> Field[Item]:
 
 def interval_entry(low: float, high: float, *, least: float = -np.inf, reason: str = "") -> Entry:
     """An interval; its lower end is not shown below ``least``."""
-    if isnan(low):
-        return Entry(text=NONE, why=reason)
-    return Entry(text=f"{fixed(max(low, least))} to {fixed(high)}")
+    return Entry(NONE, why=reason) if isnan(low) else Entry(f"{fixed(max(low, least))} to {fixed(high)}")
 
 
 FOLDER = Path(__file__).with_name("published")
@@ -230,7 +218,6 @@ CITATION = f"Liu et al. (2025), doi:{DOI}"
 class PublishedTable:
     """A table as printed."""
 
-    name: str  #: ``table1`` to ``table4``
     title: str
     meaning: str  #: of the columns
     columns: tuple[str, ...]
@@ -250,7 +237,7 @@ def published(name: str) -> PublishedTable:
         reader = csv.DictReader(file)
         rows, columns = tuple(dict(row) for row in reader), tuple(reader.fieldnames or ())
     title, meaning, notes = footnotes["title"], footnotes["columns"], tuple(footnotes["notes"])
-    return PublishedTable(name=name, title=title, meaning=meaning, columns=columns, rows=rows, notes=notes)
+    return PublishedTable(title=title, meaning=meaning, columns=columns, rows=rows, notes=notes)
 
 
 @lru_cache(maxsize=1)
@@ -286,14 +273,12 @@ def published_table(name: str) -> Table:
     """One of the paper's tables, as printed; columns of words come first."""
     printed, words = published(name), ("model", "framework", "culture", "series", "condition")
     columns = sorted(printed.columns, key=lambda column: column not in words)
+    rows = ([Entry(row[column]) for column in columns] for row in printed.rows)
     return Table(
         anchor=f"printed-{name}",
         caption=f"{_numbered(name)} of {CITATION}, as printed: {printed.title}",
-        columns=tuple(Column(text=_spelled(column), words=column in words) for column in columns),
-        rows=tuple(
-            TableRow(head=head, entries=tuple(entries))
-            for head, *entries in ([Entry(text=row[column]) for column in columns] for row in printed.rows)
-        ),
+        columns=tuple(Column(_spelled(column), words=column in words) for column in columns),
+        rows=tuple(TableRow(head=head, entries=tuple(entries)) for head, *entries in rows),
         notes=(printed.meaning, *printed.notes),
     )
 

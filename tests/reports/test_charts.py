@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.charts.drawing import LONGEST, PALETTE, Chart, room_for, shortened, width_of
-from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, Spokes, radar
+from defsurvey.reports.charts.radar import ROOM, SIZE, Loop, radar
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.closeness import dot_plots
 from defsurvey.reports.figures.cultural_map import culture_map
@@ -115,9 +115,8 @@ def corners(path: str) -> list[tuple[float, float]]:
 
 def test_a_radar_puts_shares_clockwise_on_their_spokes() -> None:
     """Shares of .4, .2, .1 and 0 to a reach of .4: the top, half to the right, a quarter down, the middle."""
-    spokes = Spokes(name="r", title="R", description="d", axes=("a", "b", "c", "d"), most=0.4)
     whole = Loop(values=(0.4, 0.2, 0.1, 0.0), says=("A", "B", "C", "D"), series=1)
-    drawn = read(radar([whole], spokes).svg)
+    drawn = read(radar([whole], "r", "R", "d", "abcd", 0.4).svg)
     (line,) = [path for path in drawn.find("path") if "stroke-dasharray" in path.attributes]
     assert corners(line.attributes["d"]) == [(0.0, 1.0), (0.5, 0.0), (0.0, -0.25), (0.0, 0.0)]
     assert line.attributes["stroke"] == "var(--series-2)"
@@ -126,9 +125,8 @@ def test_a_radar_puts_shares_clockwise_on_their_spokes() -> None:
 
 def test_a_radar_draws_no_line_through_what_is_not_known() -> None:
     """A loop that lacks a share is points alone; none is put in the middle, where 0 would be."""
-    spokes = Spokes(name="r", title="R", description="d", axes=("a", "b", "c"), most=1.0)
     loop = Loop(values=(0.4, float("nan"), 0.1), says=("A", "B", "C"), series=1)
-    drawn = read(radar([loop], spokes).svg)
+    drawn = read(radar([loop], "r", "R", "d", "abc", 1.0).svg)
     assert [path for path in drawn.find("path") if "stroke-dasharray" in path.attributes] == []
     assert [title.text for title in drawn.find("title")] == ["A", "C"]
 

@@ -111,8 +111,8 @@ def test_frameworks_hold_every_condition_that_answers(found: Analysis) -> None:
 def test_an_ablation_switches_parts_off_and_is_no_other_framework(found: Analysis) -> None:
     """Table 4: conditions of DEF against def; a baseline is not what is left of DEF without a part."""
     table = found.figure(ablation)
-    assert [row.row.condition for row in table.rows] == [condition.name for condition in DEF]
-    assert all(len(row.contrasts) == 2 for row in table.rows[1:])
+    assert [row.row.condition for row in table] == [condition.name for condition in DEF]
+    assert all(len(row.contrasts) == 2 for row in table[1:])
 
 
 def test_without_an_ablation_other_frameworks_are_none() -> None:
@@ -186,7 +186,7 @@ def test_a_condition_with_few_answers_takes_no_comparison_from_the_others() -> N
     """Table 4: it is compared with none itself, and the rest is as if it had not been run."""
     cells = [(model, "us", condition, human) for model in "ab" for condition in ("def", "none")]
     part = analyse(answering(results(cells), 3, 1)).figure(ablation)
-    found = {(row.row.model, row.row.condition): row.contrasts for row in part.rows}
+    found = {(row.row.model, row.row.condition): row.contrasts for row in part}
     assert found["b", "none"] == {}
     (contrast,) = found["a", "none"].values()
     assert contrast.questions == 4

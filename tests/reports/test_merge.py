@@ -238,9 +238,10 @@ def test_a_judge_of_two_runs_is_one_judge() -> None:
     both = [run("one", "a"), run("two", "b")]
     said = merge_judgements(both, [judged("strict 1", (1, 0)), judged("strict 1", (1, 1, 0, 0), told=("mute",))])
     verdicts, notes = judged_by(said)
-    part = analyse(merge(both), verdicts=verdicts, notes=notes).figure(insensitivity)
-    assert [judge.judge for judge in part.judges] == ["strict 1"]
-    assert {row.model: row.rates.answers for row in part.judges[0].rows if row.rates.answers} == {"a": 2, "b": 4}
-    assert [audit.agreement.n for audit in part.judges[0].audits if not audit.dimension] == [6]
+    analysis = analyse(merge(both), verdicts=verdicts, notes=notes)
+    part = analysis.figure(insensitivity)
+    assert [judge.judge for judge in part] == ["strict 1"]
+    assert {row.model: row.rates.answers for row in part[0].rows if row.rates.answers} == {"a": 2, "b": 4}
+    assert [audit.agreement.n for audit in part[0].audits if not audit.dimension] == [6]
     assert (said.told, said.revision, said.people) == (("mute",), 2, {"Ana": 6})
-    assert (part.silent, [judge.partial for judge in part.judges]) == (("mute",), [True])
+    assert (analysis.notes.silent, [judge.partial for judge in part]) == (("mute",), [True])

@@ -218,7 +218,7 @@ def test_what_a_judge_says_of_explanations_needs_them(reply: Reply, words: str) 
     parts = {kind: analyse(read_to(kind), verdicts=[verdicts()]).figure(insensitivity) for kind in (Reply.FULL, reply)}
     rates = {}
     for kind, part in parts.items():
-        rates[kind] = part.judges[0].rows[0].rates
+        rates[kind] = part[0].rows[0].rates
     assert [rate.n for rate in rates[Reply.FULL].fail] == [10] * 6
     assert [rate.n for rate in rates[reply].fail] == [10, 10, 10, 0, 10, 0]
     assert (rates[Reply.FULL].any_fail.share, rates[reply].any_fail.share) == (1.0, 0.0)
