@@ -57,29 +57,24 @@ def test_prompts_hold_the_same_date_on_every_day(tmp_path: Path, tomorrow: None,
     assert text == opening + "[user] 你好\n[assistant] "
 
 
-def test_a_date_that_the_card_names_wins(tmp_path: Path) -> None:
-    """By the template's own option, and none of ours is told then."""
-    tokenizer, options = _tokenizer(tmp_path, LLAMA), {"date_string": "1 May 2020"}
-    text = render_prompt(tokenizer, "tokenizer", asked(FIRST), answer_prefix=False, options=options)
-    assert text.startswith("Today Date: 1 May 2020\n")
-    assert date_told(tokenizer, "tokenizer", options) is None
-
-
 @pytest.mark.parametrize(
     ("template", "named", "told"),
     [
-        (LLAMA, "tokenizer", date(2024, 7, 26)),
         (GRANITE, "tokenizer", date(2024, 7, 26)),
         (GRANITE + "{{ raise_exception('no') if messages[0]['role'] == 'system' }}", "tokenizer", date(2024, 7, 26)),
         (LLAMA, "chatml", None),
-        (LLAMA, "none", None),
         (CHAT_TEMPLATE, "tokenizer", None),
         (CHAT_TEMPLATE + "{% if tools %}{{ strftime_now('%Y') }}{% endif %}", "tokenizer", None),
     ],
 )
 def test_a_date_is_told_where_prompts_hold_one(tmp_path: Path, template: str, named: str, told: date | None) -> None:
-    """Not where a template could ask for it and does not."""
-    assert date_told(_tokenizer(tmp_path, template), named) == told
+    """Not where a template could ask for it and does not, nor where the card names another."""
+    tokenizer, options = _tokenizer(tmp_path, template), {"date_string": "1 May 2020"}
+    assert date_told(tokenizer, named) == told
+    if template == LLAMA:
+        assert date_told(tokenizer, named, options) is None
+        text = render_prompt(tokenizer, "tokenizer", asked(FIRST), answer_prefix=False, options=options)
+        assert text.startswith("Today Date: 1 May 2020\n")
 
 
 @pytest.mark.parametrize(

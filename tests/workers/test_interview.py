@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from itertools import count
@@ -28,24 +27,24 @@ from defsurvey.storage.runs.run import (
     Reply,
     UsedDecoding,
 )
-from defsurvey.storage.surveys.survey import Paraphrase, Question
+from defsurvey.storage.surveys.survey import Paraphrase, Survey
 from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request
 from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.def_ import remember
+from defsurvey.workers.simulation.methods.method import Questionnaire
 from defsurvey.workers.simulation.prompts import option_text, prompt_text, request_text, words
-from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, US, citizen
+from tests.workers.citizens import CN, DEF, NONE, QUESTIONS, SURVEY, US, Asked, citizen
 
 PAPER = Protocol(seed=11)
 PROTOCOLS = {
     "paper": PAPER,
     "code": replace(PAPER, preset=Preset.CODE),
     "per-question": replace(PAPER, draws=DrawsPer.QUESTION),
-    "chronological-shuffled": replace(
-        PAPER, memory_order=MemoryOrder.CHRONOLOGICAL, question_order=QuestionOrder.SHUFFLED
-    ),
+    "in order": replace(PAPER, memory_order=MemoryOrder.CHRONOLOGICAL, question_order=QuestionOrder.SHUFFLED),
 }
+USED = UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
 
 
 class Respondent(Engine):
@@ -62,10 +61,9 @@ class Respondent(Engine):
         """Answer at once."""
         self.requests.append(request)
         assert request.asked is not None
-        used = UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
         future: Future[Completion] = Future()
         if self.gives_up:
-            future.set_result(Completion(text="", finish=FinishReason.ERROR, used=used, error="no connection"))
+            future.set_result(Completion(text="", finish=FinishReason.ERROR, used=USED, error="no connection"))
             return future
         told = repr((request.messages, request.seed, request.decoding)).encode()
         number = int.from_bytes(hashlib.sha256(told).digest()[:4], "big")
@@ -76,7 +74,7 @@ class Respondent(Engine):
         if number % self.refuses == 0:
             text = "As an AI, I have no view."
         future.set_result(
-            Completion(text=text, finish=FinishReason.STOP, used=used, prompt_tokens=number % 97, completion_tokens=7)
+            Completion(text=text, finish=FinishReason.STOP, used=USED, prompt_tokens=number % 97, completion_tokens=7)
         )
         return future
 
@@ -88,32 +86,25 @@ class Respondent(Engine):
         """Nothing to close."""
 
 
-def _clock() -> Iterator[float]:
-    return count(100.0, 0.25)
+def _asking(participant: Participant, protocol: Protocol = PAPER, survey: Survey = SURVEY) -> Questionnaire:
+    return questionnaire(participant, survey=survey, questions=QUESTIONS, protocol=protocol)
 
 
 def _interview(
     participant: Participant, protocol: Protocol, engine: Engine | None = None, recall: dict[int, str] | None = None
 ) -> list[Step]:
-    clock = _clock()
-    return list(
-        interview(
-            questionnaire(participant, survey=SURVEY, questions=QUESTIONS, protocol=protocol),
-            engine=engine or Respondent(),
-            recall=recall or {},
-            clock=lambda: next(clock),
-        )
-    )
+    clock = count(100.0, 0.25)
+    asking = _asking(participant, protocol)
+    return list(interview(asking, engine=engine or Respondent(), recall=recall or {}, clock=lambda: next(clock)))
+
+
+def _answers(participant: Participant, protocol: Protocol, engine: Engine | None = None) -> list[Answer]:
+    return [step.answers[0] for step in _interview(participant, protocol, engine)]
 
 
 def _recall(steps: list[Step]) -> dict[int, str]:
-    return {
-        step.answers[0].item: step.answers[0].remembered for step in steps if step.answers[0].remembered is not None
-    }
-
-
-def _asked(question: Question, shown: tuple[int, ...], answer: str, language: str) -> list[tuple[str, str]]:
-    return [("user", request_text(question, shown, language)), ("assistant", answer)]
+    said = (step.answers[0] for step in steps)
+    return {answer.item: answer.remembered for answer in said if answer.remembered is not None}
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -122,7 +113,7 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
     """One step per question, and every answer says how it was asked."""
     protocol, participant = PROTOCOLS[name], citizen(PROTOCOLS[name], 1, language=language)
     engine = Respondent()
-    answers = [step.answers[0] for step in _interview(participant, protocol, engine)]
+    answers = _answers(participant, protocol, engine)
     assert [answer.question for answer in answers] == list(question_order(protocol, 1, QUESTIONS))
     assert [answer.item for answer in answers] == list(range(len(QUESTIONS)))
     assert {answer.participant for answer in answers} == {participant.id}
@@ -131,17 +122,10 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
     for answer, request in zip(answers, engine.requests, strict=True):
         assert answer.seed == request.seed == completion_seed(protocol, 1, answer.question)
         assert answer.shown == options_shown(protocol, DEF, SURVEY.question(answer.question), 1)
-        assert (request.decoding.num_beams, request.decoding.do_sample) == (
-            answer.draws.num_beams,
-            answer.draws.do_sample,
-        )
-        assert (request.decoding.temperature, request.decoding.top_p, request.decoding.max_new_tokens) == (
-            1.0,
-            1.0,
-            512,
-        )
-        assert answer.used == UsedDecoding(num_beams=1, do_sample=True, temperature=None, top_p=None, max_new_tokens=64)
-        assert answer.completion_tokens == 7
+        decoding, draws = request.decoding, answer.draws
+        assert (decoding.num_beams, decoding.do_sample) == (draws.num_beams, draws.do_sample)
+        assert (decoding.temperature, decoding.top_p, decoding.max_new_tokens) == (1.0, 1.0, 512)
+        assert (answer.used, answer.completion_tokens) == (USED, 7)
         assert request.reply_start == {"en": "Answer: ", "zh": "答案："}[language]
 
 
@@ -149,7 +133,7 @@ def test_every_question_is_asked_once_in_the_participants_order(name: str, langu
 def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
     """The request carries when it is enough, and an engine that has gone on is read as if it had not."""
     protocol, engine = replace(PAPER, reply=reply), Respondent()
-    answers = [step.answers[0] for step in _interview(citizen(protocol, 1), protocol, engine)]
+    answers = _answers(citizen(protocol, 1), protocol, engine)
     for answer, request in zip(answers, engine.requests, strict=True):
         assert (request.enough is None) is (reply is Reply.FULL)
         if answer.remembered is not None:
@@ -158,18 +142,16 @@ def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
             assert settled is (reply is not Reply.FULL)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 9, 23])
+@pytest.mark.parametrize("cut", [1, 9, 23])
 @pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("index", [0, 1])
-def test_a_resumed_interview_goes_on_as_if_it_had_not_been_cut(name: str, cut: int, index: int) -> None:
+def test_a_resumed_interview_goes_on_as_if_it_had_not_been_cut(name: str, cut: int) -> None:
     """From the last commit on, every answer and every memory is the same as in one go."""
     protocol = PROTOCOLS[name]
-    whole = _interview(citizen(protocol, index), protocol)
-    before, after = whole[:cut], whole[cut:]
-    memory = before[-1].memory if before else ()
-    recall = {item: text for item, text in _recall(before).items() if item in memory}
-    resumed = replace(citizen(protocol, index), next_item=cut, memory=memory)
-    assert _interview(resumed, protocol, recall=recall) == after
+    whole = _interview(citizen(protocol, 1), protocol)
+    memory = whole[cut - 1].memory
+    recall = {item: text for item, text in _recall(whole[:cut]).items() if item in memory}
+    resumed = replace(citizen(protocol, 1), next_item=cut, memory=memory)
+    assert _interview(resumed, protocol, recall=recall) == whole[cut:]
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -187,7 +169,8 @@ def test_a_prompt_shows_the_memory_that_its_answer_names(name: str, language: st
         expected: list[tuple[str, str]] = []
         for item in answer.memory:
             question = SURVEY.question(order[item])
-            expected += _asked(question, options_shown(protocol, DEF, question, 2), recall[item], language)
+            earlier = request_text(question, options_shown(protocol, DEF, question, 2), language)
+            expected += [("user", earlier), ("assistant", recall[item])]
         question = SURVEY.question(answer.question)
         expected.append(("user", prompt_text(question, answer.shown, CN, answer.draws.region, language)))
         assert [(turn.role, turn.content) for turn in request.messages] == expected
@@ -223,27 +206,19 @@ def test_the_published_code_can_show_an_answer_twice() -> None:
 def test_draws_are_made_per_question_where_the_protocol_says_so() -> None:
     """Each answer then has the draws of its own question, and the stored ones are not used."""
     protocol = PROTOCOLS["per-question"]
-    answers = [step.answers[0] for step in _interview(citizen(protocol, 4), protocol)]
-    assert [answer.draws for answer in answers] == [
-        draw_axes(protocol, DEF, SURVEY.culture("us"), 4, answer.question) for answer in answers
-    ]
+    answers = _answers(citizen(protocol, 4), protocol)
+    assert [answer.draws for answer in answers] == [draw_axes(protocol, DEF, US, 4, a.question) for a in answers]
     assert len({answer.draws for answer in answers}) > 10
-    fixed = [step.answers[0] for step in _interview(citizen(PAPER, 4), PAPER)]
-    assert {answer.draws for answer in fixed} == {citizen(PAPER, 4).draws}
+    assert {answer.draws for answer in _answers(citizen(PAPER, 4), PAPER)} == {citizen(PAPER, 4).draws}
 
 
 def test_conditions_and_models_are_asked_in_pairs() -> None:
-    """An ablation has the seeds of the full framework, the options in the same order, and differs where it should."""
-    full = [step.answers[0] for step in _interview(citizen(PAPER, 3), PAPER)]
-    for condition in (
-        replace(DEF, name="w/o memory", memory=False),
-        replace(DEF, name="w/o prompt", prompt=False),
-        NONE,
-    ):
-        other = [step.answers[0] for step in _interview(citizen(PAPER, 3, condition=condition), PAPER)]
-        assert [answer.seed for answer in other] == [answer.seed for answer in full]
-        assert [answer.shown for answer in other] == [answer.shown for answer in full]
-        assert [answer.question for answer in other] == [answer.question for answer in full]
+    """An ablation has the seeds of the full framework, and the same questions with their options in the same order."""
+
+    def paired(condition: Condition) -> list[tuple[object, ...]]:
+        return [(a.seed, a.shown, a.question) for a in _answers(citizen(PAPER, 3, condition=condition), PAPER)]
+
+    assert paired(DEF) == paired(NONE) == paired(replace(DEF, name="w/o memory", memory=False))
 
 
 def test_an_engine_that_gives_up_ends_every_answer() -> None:
@@ -255,59 +230,41 @@ def test_an_engine_that_gives_up_ends_every_answer() -> None:
     assert len(steps) == len(QUESTIONS)
 
 
-class Defective(Respondent):
+def _raising(error: Exception, late: bool) -> Asked:
     """Its replies are errors of its own code, or what a closed engine gives."""
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+    def then(*_what: object) -> Completion:
+        raise error
 
-    def submit(self, request: Request) -> Future[Completion]:
-        """Fail."""
-        future: Future[Completion] = Future()
-        future.set_exception(self.error)
-        return future
+    return Asked(then=then, late=late)
 
 
-class DefectiveAtOnce(Defective):
-    """An engine whose ``submit`` raises by itself."""
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """Raise."""
-        raise self.error
-
-
-@pytest.mark.parametrize("engine", [Defective, DefectiveAtOnce])
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method="ccsv-single")])
-def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(
-    condition: Condition, engine: type[Defective]
-) -> None:
+def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(condition: Condition, late: bool) -> None:
     """A defect costs the answers that it touches, and they say what it was."""
-    steps = _interview(citizen(PAPER, condition=condition), PAPER, engine(ZeroDivisionError("by zero")))
-    assert {(step.answers[0].state, step.answers[0].reason) for step in steps} == {
+    answers = _answers(citizen(PAPER, condition=condition), PAPER, _raising(ZeroDivisionError("by zero"), late))
+    assert {(answer.state, answer.reason) for answer in answers} == {
         (AnswerState.FAILED, "the engine raised ZeroDivisionError: by zero")
     }
 
 
-@pytest.mark.parametrize("engine", [Defective, DefectiveAtOnce])
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("error", [CancelledError(), EngineUnavailable("closed")])
-def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception, engine: type[Defective]) -> None:
+def test_what_says_nothing_of_a_request_costs_no_answer(error: Exception, late: bool) -> None:
     """A worker that stops cancels its requests: the participant is to be taken up again where it stands."""
     with pytest.raises(type(error)):
-        _interview(citizen(PAPER), PAPER, engine(error))
+        _interview(citizen(PAPER), PAPER, _raising(error, late))
 
 
 def test_nothing_is_asked_before_it_is_wanted() -> None:
     """The interview waits at each step, so that the caller can commit it first."""
     engine = Respondent()
-    steps = interview(
-        questionnaire(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER), engine=engine, recall={}
-    )
+    steps = interview(_asking(citizen(PAPER)), engine=engine, recall={})
     assert engine.requests == []
-    assert next(steps).answers[0].seconds >= 0
-    assert len(engine.requests) == 1
-    next(steps)
-    assert len(engine.requests) == 2
+    for asked in (1, 2):
+        assert next(steps).answers[0].seconds >= 0
+        assert len(engine.requests) == asked
 
 
 def test_a_memory_that_cannot_be_recalled_is_an_error() -> None:
@@ -322,22 +279,9 @@ def test_a_request_can_be_built_without_an_engine() -> None:
     steps = _interview(citizen(PAPER, 1), PAPER, engine)
     for step, request in zip(steps, engine.requests, strict=True):
         answer = step.answers[0]
-        built = questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(
-            answer.item, answer.memory, recall=_recall(steps)
-        )
-        assert built == request
+        assert _asking(citizen(PAPER, 1)).request(answer.item, answer.memory, recall=_recall(steps)) == request
     with pytest.raises(IndexError, match="item 24 is not one of 0-23"):
-        questionnaire(citizen(PAPER), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(24)
-
-
-def _ask_again(answer: Answer, steps: list[Step], attempt: int, engine: Engine) -> Answer:
-    return ask_again(
-        answer,
-        questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER),
-        engine=engine,
-        recall=_recall(steps),
-        attempt=attempt,
-    )
+        _asking(citizen(PAPER)).request(24)
 
 
 def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
@@ -345,16 +289,14 @@ def test_an_answer_is_asked_again_with_the_memory_it_was_shown() -> None:
     steps = _interview(citizen(PAPER, 1), PAPER)
     first = steps[12].answers[0]
     assert first.memory
-    engine = Respondent()
-    again = _ask_again(first, steps, 1, engine)
-    built = questionnaire(citizen(PAPER, 1), survey=SURVEY, questions=QUESTIONS, protocol=PAPER).request(
-        12, first.memory, recall=_recall(steps)
-    )
+    engine, asking, recall = Respondent(), _asking(citizen(PAPER, 1)), _recall(steps)
+    again = ask_again(first, asking, engine=engine, recall=recall, attempt=1)
+    built = asking.request(12, first.memory, recall=recall)
     assert replace(engine.requests[0], seed=built.seed) == built
     assert again.seed == completion_seed(PAPER, 1, first.question, 1) != first.seed
     assert (again.attempt, again.memory, again.remembered) == (1, first.memory, first.remembered)
     assert again.completion != first.completion
-    assert _ask_again(again, steps, 2, engine).attempt == 2
+    assert ask_again(again, asking, engine=engine, recall=recall, attempt=2).attempt == 2
 
 
 # The fourth axis: every participant is asked in a wording that it drew.
@@ -378,16 +320,6 @@ def _citizen(index: int, protocol: Protocol, condition: Condition = PARAPHRASED)
     return replace(drawn, draws=draws)
 
 
-def _answers(participant: Participant, protocol: Protocol, engine: Respondent) -> list[Answer]:
-    asked = interview(
-        questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol),
-        engine=engine,
-        recall={},
-        clock=lambda: 0.0,
-    )
-    return [step.answers[0] for step in asked]
-
-
 def test_wordings_are_drawn_evenly_and_leave_the_other_axes_as_they_are() -> None:
     """Its own wording and each paraphrase come equally often; region, decoding and memory do not move."""
     protocol = Protocol(seed=5)
@@ -406,8 +338,8 @@ def test_memory_keeps_the_wording_in_which_was_asked(per: DrawsPer) -> None:
     seen: set[int] = set()
     for index in range(8):
         engine = Respondent(refuses=10**9)
-        answers = _answers(_citizen(index, protocol), protocol, engine)
-        wordings = []
+        asked = interview(_asking(_citizen(index, protocol), protocol, WORDED), engine=engine, recall={})
+        answers, wordings = [step.answers[0] for step in asked], []
         for answer, request in zip(answers, engine.requests, strict=True):
             number = answer.draws.paraphrase
             seen.add(number)
@@ -432,11 +364,9 @@ def test_without_the_axis_nobody_is_asked_otherwise() -> None:
     for index in range(5):
         participant = _citizen(index, protocol, DEF)
         assert participant.draws.paraphrase == 0
+        worded, plain = _asking(participant, protocol, WORDED), _asking(participant, protocol)
         for item in range(len(QUESTIONS)):
-            given = questionnaire(participant, survey=WORDED, questions=QUESTIONS, protocol=protocol).request(item)
-            assert given == questionnaire(participant, survey=SURVEY, questions=QUESTIONS, protocol=protocol).request(
-                item
-            )
+            assert worded.request(item) == plain.request(item)
 
 
 # Memory: what stays, what is forgotten, and in which order it is shown.
@@ -467,25 +397,13 @@ def test_below_capacity_everything_stays(with_replacement: bool) -> None:
     assert rng.integers(2**62) == np.random.default_rng(3).integers(2**62)
 
 
-@pytest.mark.parametrize("with_replacement", [False, True])
-def test_no_capacity_no_memory(with_replacement: bool) -> None:
-    """Capacity 0 keeps nothing, whatever was there."""
-    assert _remember((), 0, 0, with_replacement=with_replacement) == ()
-    assert _remember((1, 2, 3), None, 0, with_replacement=with_replacement) == ()
-
-
-def test_above_capacity_the_paper_keeps_each_entry_at_most_once_and_all_alike() -> None:
-    """Without replacement, in drawn order: each of the 24 ordered selections of 3 of 4 is as likely."""
-    kept = Counter(_remember((0, 1, 2), 3, 3, seed=seed) for seed in range(4800))
-    assert len(kept) == 24
-    assert all(len(set(memory)) == 3 for memory in kept)
-    assert chisquare(list(kept.values())).pvalue > 0.001
-
-
-def test_above_capacity_the_published_code_can_keep_an_entry_twice() -> None:
-    """With replacement: each of the 64 sequences of 3 of 4 is as likely, those with repetitions included."""
-    kept = Counter(_remember((0, 1, 2), 3, 3, with_replacement=True, seed=seed) for seed in range(6400))
-    assert len(kept) == 64
+@pytest.mark.parametrize(("with_replacement", "selections"), [(False, 24), (True, 64)])
+def test_above_capacity_all_selections_are_alike(with_replacement: bool, selections: int) -> None:
+    """The paper keeps each entry at most once; the published code draws with replacement, repetitions included."""
+    drawn = (_remember((0, 1, 2), 3, 3, with_replacement=with_replacement, seed=n) for n in range(100 * selections))
+    kept = Counter(drawn)
+    assert len(kept) == selections
+    assert with_replacement or all(len(set(memory)) == 3 for memory in kept)
     assert chisquare(list(kept.values())).pvalue > 0.001
 
 

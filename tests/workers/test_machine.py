@@ -1,15 +1,24 @@
-"""What a process may use of its machine, as Linux tells it in files."""
+"""What a process may use of its machine, as Linux tells it, the device that `auto` is, and a model's window."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from transformers import Gemma3Config, LlamaConfig
 
+from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import machine
+from defsurvey.workers.engines.base import Engine
+from defsurvey.workers.engines.opening import open_engine
+from defsurvey.workers.engines.transformers import loading
+from defsurvey.workers.models import ModelCard
+from tests.workers.citizens import SURVEY
 
 GIB = 1 << 30
+H100 = "NVIDIA H100, 81559 MiB, 570.1"
 
 
 @pytest.fixture
@@ -42,7 +51,6 @@ def tell(folder: Path, files: dict[str, str]) -> None:
                 "cgroup": "0::/system.slice/job_7/step_0",
                 "mount/system.slice/job_7/step_0/memory.max": "max",
                 "mount/system.slice/job_7/memory.max": str(32 * GIB),
-                "mount/system.slice/memory.max": str(64 * GIB),
                 "mount/system.slice/job_7/cpu.max": "800000 100000",
             },
             32,
@@ -57,16 +65,6 @@ def tell(folder: Path, files: dict[str, str]) -> None:
             },
             8,
             1,
-        ),
-        (
-            {
-                "cgroup": "11:memory:/\n4:cpu:/",
-                "mount/memory/memory.limit_in_bytes": "9223372036854771712",
-                "mount/cpu/cpu.cfs_quota_us": "-1",
-                "mount/cpu/cpu.cfs_period_us": "100000",
-            },
-            512,
-            64,
         ),
     ],
 )
@@ -85,13 +83,76 @@ def test_what_is_left_is_beside_what_the_process_has(
 ) -> None:
     """What the whole machine has available, or less where a limit ends sooner; never less than nothing."""
     meminfo = f"MemTotal: 536870912 kB\nMemAvailable: {available << 20} kB"
-    tell(
-        told,
-        {
-            "cgroup": "0::/",
-            "mount/memory.max": limit,
-            "meminfo": meminfo,
-            "statm": f"9999999 {own * GIB // 4096} 5 6 0 7 0",
-        },
-    )
+    statm = f"9999999 {own * GIB // 4096} 5 6 0 7 0"
+    tell(told, {"cgroup": "0::/", "mount/memory.max": limit, "meminfo": meminfo, "statm": statm})
     assert machine.memory_left() == left * GIB
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus", "chosen"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda:0"),
+        ("auto:1", 2, "cuda:1"),
+        ("auto:5", 2, "cuda:1"),
+        ("cpu", 2, "cpu"),
+        ("cuda:1", 0, "cuda:1"),
+    ],
+)
+def test_an_engine_is_opened_on_a_gpu_where_torch_sees_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, gpus: int, chosen: str
+) -> None:
+    """Of several, workers take one after the other; a device that is named stays."""
+    monkeypatch.setattr(machine, "torch_gpus", lambda: gpus)
+    card = ModelCard(name="own", engine=f"{__name__}:refuse")
+    with pytest.raises(Exception, match=f"no room on {chosen}$"):
+        open_engine(card, survey=SURVEY, device=named, cache=tmp_path)
+
+
+def refuse(card: ModelCard, *, survey: Survey, device: str) -> Engine:
+    """An engine that says where it was to run."""
+    raise MemoryError(f"no room on {device}")
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus", "visible", "workers", "torch", "said"),
+    [
+        ("auto", [], "0", 1, "2.8.0", "auto: cpu, no NVIDIA GPU was found"),
+        ("auto", [H100], "0", 1, "2.8.0", f"auto: cuda:0, the driver lists {H100}"),
+        ("auto", [H100, H100], "0,1", 3, "2.8.0", f"auto: cuda:0, cuda:1, the driver lists {H100}; {H100}"),
+        ("auto", [H100], "", 1, "2.8.0", "auto: cpu, CUDA_VISIBLE_DEVICES hides every GPU"),
+        ("auto", [H100], "0", 1, "2.8.0+cpu", f"auto: cpu, this torch is a build for CPUs and cannot use {H100}"),
+    ],
+)
+def test_what_auto_will_be_is_said_before(
+    monkeypatch: pytest.MonkeyPatch, named: str, gpus: list[str], visible: str, workers: int, torch: str, said: str
+) -> None:
+    """By what the driver lists, without loading torch."""
+    monkeypatch.setattr(machine, "nvidia_gpus", lambda: gpus)
+    monkeypatch.setattr(machine, "version", lambda _package: torch)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.expected(named, workers=workers) == said
+
+
+def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that stands for NVIDIA's, and one that fails."""
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    program.write_text("#!/bin/sh\necho 'NVIDIA A100, 40960 MiB, 550.1'\n")
+    program.chmod(0o755)
+    assert machine.nvidia_gpus() == ["NVIDIA A100, 40960 MiB, 550.1"]
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.nvidia_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [
+        (LlamaConfig(max_position_embeddings=32), 32),
+        (Gemma3Config(text_config={"max_position_embeddings": 64}), 64),  # of text and images
+        (SimpleNamespace(get_text_config=SimpleNamespace), 7),  # positions without a limit
+    ],
+)
+def test_the_window_is_the_texts(config: object, window: int) -> None:
+    """Of a model of more than text too; where the configuration has none, the tokenizer's."""
+    assert loading._window(config, SimpleNamespace(model_max_length=7)) == window

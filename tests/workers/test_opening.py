@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from defsurvey.jobs.cli.main import main
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import opening
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
@@ -50,27 +53,21 @@ def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None
         engine.close()
 
 
-def test_weights_that_are_not_there_are_unavailable(tmp_path: Path) -> None:
-    """A path is looked up where the card says."""
-    card = ModelCard(name="m", path=tmp_path / "absent")
-    with pytest.raises(EngineUnavailable, match=r"model m: field path: there is no file or folder .*absent"):
-        check_card(card, cache=tmp_path)
-
-
-def test_a_file_that_is_no_gguf_is_unavailable(tmp_path: Path) -> None:
-    """Loose weights in another format lack their configuration."""
-    file = tmp_path / "model.bin"
-    file.touch()
-    with pytest.raises(EngineUnavailable, match=r"field path: expected a folder or a \.gguf file, got .*model\.bin"):
-        check_card(ModelCard(name="m", path=file), cache=tmp_path)
-
-
-def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    """Better now than after a download."""
-    file = tmp_path / "cache"
-    file.touch()
-    with pytest.raises(EngineUnavailable, match=r"the cache .* is not a folder"):
-        check_card(ModelCard(name="m", hub="a/b"), cache=file)
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"path": "absent"}, r"model m: field path: there is no file or folder .*absent"),
+        ({"path": "model.bin"}, r"field path: expected a folder or a \.gguf file, got .*model\.bin"),
+        ({"hub": "a/b"}, r"the cache .* is not a folder"),
+    ],
+)
+def test_what_is_not_there_is_told_by_the_cheap_check(tmp_path: Path, fields: dict[str, str], told: str) -> None:
+    """Weights that are looked up where the card says, loose ones without configuration, a cache that is a file."""
+    (tmp_path / "model.bin").touch()
+    if "path" in fields:
+        fields = {"path": str(tmp_path / fields["path"])}
+    with pytest.raises(EngineUnavailable, match=told):
+        check_card(ModelCard(name="m", **fields), cache=tmp_path / "model.bin")
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +102,6 @@ OPENING = "def opened(card, *, survey, device):\n    "
     ("source", "told"),
     [
         (f"{OPENING}raise RuntimeError('no\\nlicence')", "cannot be opened: RuntimeError: no licence"),
-        (f"{OPENING}raise KeyError('key')", "cannot be opened: KeyError: 'key'"),
         (f"{OPENING}raise AssertionError", "cannot be opened: AssertionError"),
         (f"{OPENING}return None", "field engine: .*:opened opened a NoneType, which is no engine: it needs submit,"),
     ],
@@ -132,3 +128,86 @@ def test_a_module_that_cannot_be_imported_is_told_by_the_cheap_check(
     """Whatever its own lines do, the card is named."""
     with pytest.raises(EngineUnavailable, match=rf"^model m: field engine: cannot import own_\w+:opened: .*{told}"):
         check_card(own(source), cache=tmp_path)
+
+
+# An engine of the user's own: the one that docs/models.md shows, and what `models check` says of one that raises.
+
+
+ROOT = Path(__file__).parents[2]
+RAISING = """\
+from concurrent.futures import Future
+
+from defsurvey.storage.runs.run import UsedDecoding
+from defsurvey.workers.engines.base import Completion, FinishReason
+
+USED = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
+REPLY = Completion(text="Answer: 1", finish=FinishReason.STOP, used=USED)
+
+
+class Mine:
+    def submit(self, request):
+        future = Future()
+        {submit}
+        return future
+
+    def describe(self):
+        {describe}
+
+    def close(self):
+        print("closed")
+
+
+def open_mine(card, *, survey, device):
+    return Mine()
+"""
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test's module of engines can be imported, and is forgotten behind it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_engines", None)
+
+
+def test_the_documented_engine_of_ones_own_works(tmp_path: Path) -> None:
+    """The module and the card of docs/models.md, as they stand: no weights, no line of ours, and an answer."""
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    section = text.partition("## An engine of your own\n")[2].partition("\n## ")[0]
+    (module,) = re.findall(r"(?ms)^```python\n(.*?)^```", section)
+    (card,) = re.findall(r"(?ms)^```toml\n(.*?)^```", section)
+    (tmp_path / "my_engines.py").write_text(module)
+    (tmp_path / "cards.toml").write_text(card)
+    checked = subprocess.run(
+        [sys.executable, "-m", "defsurvey", "models", "check", "my-rule", "--weights"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "DEFSURVEY_MODELS": str(tmp_path / "cards.toml")},
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert "reply: 'Answer: 1\\nExplanation: It stands first.'" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("submit", "describe", "told"),
+    [
+        ("raise KeyError('colour')", "return {}", "the reply ended in an error: the engine raised KeyError: 'colour'"),
+        ("future.set_exception(OSError(5, 'off'))", "return {}", "the engine raised OSError: [Errno 5] off"),
+        ("future.cancel()", "return {}", "the reply was cancelled"),
+        ("future.set_result(REPLY)", "raise KeyError('weights')", "cannot be described: KeyError: 'weights'"),
+    ],
+)
+@pytest.mark.usefixtures("found")
+def test_an_engine_that_raises_fails_the_check_in_one_line(
+    tmp_path: Path, submit: str, describe: str, told: str
+) -> None:
+    """Wherever it does; the card is named, the engine closed, and the exit code is that of wrong input."""
+    (tmp_path / "my_engines.py").write_text(RAISING.format(submit=submit, describe=describe))
+    (tmp_path / "cards.toml").write_text('[mine]\nengine = "my_engines:open_mine"\n')
+    places = {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_MODELS": str(tmp_path / "cards.toml")}
+    shown = CliRunner().invoke(main, ("models", "check", "mine", "--weights"), env=places)
+    assert (shown.exit_code, shown.stdout) == (2, "closed\n"), shown.exception
+    (line,) = shown.stderr.splitlines()
+    assert line.startswith("defsurvey: model mine: ")
+    assert line.endswith(told)

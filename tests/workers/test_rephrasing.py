@@ -50,22 +50,13 @@ def test_other_words_for_the_same_question_pass(question: str, language: str, te
     [
         ("Q1", "en", "", "it is empty"),
         ("Q1", "en", "In your life,\nhow much does family matter?", "it has several lines"),
-        (
-            "Q1",
-            "en",
-            "In your life, how much does \x1b[1mfamily matter?",
-            "it has a control character (U+001B), which no",
-        ),
-        ("Q1", "en", "Answer: family matters in my life.", "it answers ('answer:') in place of asking"),
+        ("Q1", "en", "How much does \x1b[1mfamily matter?", "it has a control character (U+001B), which no"),
         ("Q1", "zh", "答案：家庭在生活中很重要。", "it answers ('答案:') in place of asking"),
         ("Q1", "en", "how important is family  in your life", "it is a wording that there is already"),
         ("Q1", "en", "Family?", "it has 7 characters, and the question 37"),
-        ("Q1", "en", "How important is family in your life? " * 4, "characters, and the question 37"),
         ("Q1", "en", "家庭在您的生活中有多重要呢？", "0% of its letters are Latin, the script of the question in en"),
-        ("Q1", "zh", "How much does it matter?", "0% of its letters are Cjk"),
         ("Q1", "en", "Wie wichtig ist die Familie in Ihrem Leben?", "it seems to be in another language"),
         ("Q1", "en", "Is family very important in your life?", "it names the answer 'Very important'"),
-        ("Q1", "zh", "家庭在您的生活中是否非常重要？", "it names the answer '非常重要'"),
         ("Q1", "en", "Of 10 things in your life, how much does family matter?", "the number 10 is in one of the two"),
     ],
 )
@@ -77,24 +68,18 @@ def test_what_cannot_stand_for_the_question_says_why(question: str, language: st
 def test_answers_that_the_question_names_stay_whole() -> None:
     """A question that names both sides is not rephrased to one of them; naming neither is fair."""
     both = "Is a break time well spent: agree or disagree?"
-    question = replace(
-        SURVEY.question("Q1"),
-        text={"en": both, "zh": "休息"},
-        options=tuple(
-            replace(option, label={"en": label, "zh": label})
-            for option, label in zip(
-                SURVEY.question("Q1").options, ("Agree", "Disagree", "Neither", "Other"), strict=True
-            )
-        ),
-    )
-    vocabulary = vocabulary_of(SURVEY)
-
-    def told(text: str) -> str:
-        return fault(text, question, "en", vocabulary=vocabulary, known=[both])
-
-    assert told("Do you agree that a break is time well spent?") == "it names the answer 'Agree' without 'Disagree'"
-    assert told("Disagree or agree: is a break time well spent?") == ""
-    assert told("Do you think that a break is time well spent?") == ""
+    labels = zip(SURVEY.question("Q1").options, ("Agree", "Disagree", "Neither", "Other"), strict=True)
+    options = tuple(replace(option, label={"en": label, "zh": label}) for option, label in labels)
+    question = replace(SURVEY.question("Q1"), text={"en": both, "zh": "休息"}, options=options)
+    told = [
+        fault(text, question, "en", vocabulary=vocabulary_of(SURVEY), known=[both])
+        for text in (
+            "Do you agree that a break is time well spent?",
+            "Disagree or agree: is a break time well spent?",
+            "Do you think that a break is time well spent?",
+        )
+    ]
+    assert told == ["it names the answer 'Agree' without 'Disagree'", "", ""]
 
 
 def run(engine: Paraphraser, wanted: Order, tried: tuple[Tried, ...] = ()) -> list[Batch]:
@@ -166,13 +151,11 @@ def test_what_was_written_before_an_engine_went_away_is_kept() -> None:
         next(batches)
 
 
-@pytest.mark.parametrize(
-    ("finish", "why"), [(FinishReason.LENGTH, "it was cut off"), (FinishReason.REFUSAL, "the model declined")]
-)
-def test_unfinished_replies_are_rejected(finish: FinishReason, why: str) -> None:
+def test_unfinished_replies_are_rejected() -> None:
     """Whatever they say."""
-    [first, *_] = run(Paraphraser(new_wording, finish), order(attempts=1))
-    assert all(one.rejected.startswith(why) for one in first.tried)
+    for finish, why in ((FinishReason.LENGTH, "it was cut off"), (FinishReason.REFUSAL, "the model declined")):
+        [first, *_] = run(Paraphraser(new_wording, finish), order(attempts=1))
+        assert all(one.rejected.startswith(why) for one in first.tried)
 
 
 def test_thoughts_before_a_wording_are_no_part_of_it() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,21 +15,13 @@ from scipy import stats
 
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribution, Survey
-from defsurvey.workers.engines.base import (
-    NO_DECODING,
-    Asked,
-    Completion,
-    EngineUnavailable,
-    FinishReason,
-    Request,
-    give_up,
-)
+from defsurvey.workers.engines.base import Asked, Completion, EngineUnavailable, FinishReason, Request, give_up
 from defsurvey.workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
 from defsurvey.workers.models import ModelCard
 from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
 
 
-def _card(respondent: str | None, latency: float = 0.0) -> ModelCard:
+def _card(respondent: str, latency: float = 0.0) -> ModelCard:
     return ModelCard(name="someone", engine="scripted", respondent=respondent, latency_seconds=latency)
 
 
@@ -43,31 +37,33 @@ def _replies(survey: Survey, respondent: str, question: Question, number: int, *
     return [engine.submit(_request(question, seed, **asked)).result() for seed in range(number)]
 
 
-def _codes(reply: Completion) -> tuple[int, ...]:
-    """Read the codes of a canonical reply with a regular expression of the test's own."""
-    first = reply.text.splitlines()[0]
-    return tuple(int(code) for code in re.findall(r"(?:^Answer: |^答案：|; |；)(\d+)", first))
+def _chosen(survey: Survey, respondent: str, question: Question, number: int, **asked: str) -> list[tuple[int, ...]]:
+    """The codes of canonical replies, read with a regular expression of the test's own."""
+    first = [reply.text.splitlines()[0] for reply in _replies(survey, respondent, question, number, **asked)]
+    return [tuple(int(code) for code in re.findall(r"(?:^Answer: |; )(\d+)", line)) for line in first]
+
+
+def _fits(draws: Sequence[tuple[int, ...]], shares: Mapping[int, float]) -> bool:
+    """Whether each option was chosen as often as its share says."""
+    counts = Counter(code for codes in draws for code in codes)
+    return all(stats.binomtest(counts[code], len(draws), share).pvalue > 1e-4 for code, share in shares.items())
 
 
 def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: Survey) -> None:
     """Thousands of human answers fit the shares of their culture, and not those of the other."""
-    for culture, shares in (("us", [0.5, 0.3, 0.15, 0.05]), ("cn", [0.1, 0.2, 0.3, 0.4])):
-        counts = Counter(
-            _codes(reply)[0] for reply in _replies(small_survey, "human", IMPORTANCE, 4000, culture=culture)
-        )
-        observed = [counts[code] for code in (1, 2, 3, 4)]
-        assert stats.chisquare(observed, [4000 * share for share in shares]).pvalue > 1e-4
-        assert stats.chisquare(observed, [4000 * share for share in reversed(shares)]).pvalue < 1e-9
+    shares = {"us": {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}, "cn": {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}}
+    for culture, other in (("us", "cn"), ("cn", "us")):
+        chosen = _chosen(small_survey, "human", IMPORTANCE, 4000, culture=culture)
+        assert _fits(chosen, shares[culture])
+        assert not _fits(chosen, shares[other])
 
 
 def test_human_choices_from_a_list_keep_every_share(small_survey: Survey) -> None:
     """Of a list, each option is chosen with exactly its share, although never more than max_choices are chosen."""
-    chosen = [_codes(reply) for reply in _replies(small_survey, "human", QUALITIES, 4000)]
+    chosen = _chosen(small_survey, "human", QUALITIES, 4000)
     assert {len(codes) for codes in chosen} == {2, 3}  # the shares sum to 2.5
     assert all(len(set(codes)) == len(codes) for codes in chosen)
-    counts = Counter(code for codes in chosen for code in codes)
-    for code, share in zip((1, 2, 3, 4, 5), (0.9, 0.75, 0.55, 0.2, 0.1), strict=True):
-        assert stats.binomtest(counts[code], 4000, share).pvalue > 1e-4
+    assert _fits(chosen, {1: 0.9, 2: 0.75, 3: 0.55, 4: 0.2, 5: 0.1})
 
 
 @pytest.mark.parametrize(
@@ -75,7 +71,6 @@ def test_human_choices_from_a_list_keep_every_share(small_survey: Survey) -> Non
     [
         ((0.4, 0.2, 0.2, 0.0, 0.0), (0.5, 0.25, 0.25, 0.0, 0.0)),  # sums to 0.8: someone chose nothing
         ((0.9, 0.9, 0.9, 0.9, 0.4), (0.675, 0.675, 0.675, 0.675, 0.3)),  # sums to 4: one more than may be chosen
-        ((1.0, 1.0, 1.0, 0.0, 0.0), (1.0, 1.0, 1.0, 0.0, 0.0)),
     ],
 )
 def test_shares_that_no_list_of_choices_can_keep_are_scaled(
@@ -86,19 +81,14 @@ def test_shares_that_no_list_of_choices_can_keep_are_scaled(
     by_code = dict(zip(QUALITIES.codes, shares, strict=True))
     draws = [draw_multiple(QUALITIES, by_code, generator) for _ in range(3000)]
     assert all(1 <= len(codes) <= 3 for codes in draws)
-    counts = Counter(code for codes in draws for code in codes)
-    for code, share in zip(QUALITIES.codes, expected, strict=True):
-        assert stats.binomtest(counts[code], 3000, share).pvalue > 1e-4
+    assert _fits(draws, dict(zip(QUALITIES.codes, expected, strict=True)))
 
 
 def test_options_of_a_list_whose_share_is_not_known_are_not_shares_of_zero() -> None:
     """Known options keep their shares exactly; the unknown ones are chosen where a reply would be empty without."""
     generator = np.random.default_rng(2)
     draws = [draw_multiple(QUALITIES, {1: 0.4, 2: 0.2}, generator) for _ in range(4000)]
-    counts = Counter(code for codes in draws for code in codes)
-    expected = {1: 0.4, 2: 0.2, 3: 0.4 / 3, 4: 0.4 / 3, 5: 0.4 / 3}
-    for code, share in expected.items():
-        assert stats.binomtest(counts[code], 4000, share).pvalue > 1e-4
+    assert _fits(draws, {1: 0.4, 2: 0.2, 3: 0.4 / 3, 4: 0.4 / 3, 5: 0.4 / 3})
     full = [draw_multiple(QUALITIES, {1: 0.9, 2: 0.8}, generator) for _ in range(500)]
     assert {code for codes in full for code in codes} == {1, 2}
     assert choose_mode(QUALITIES, {4: 0.0, 5: 0.3}) == (5,)
@@ -107,22 +97,20 @@ def test_options_of_a_list_whose_share_is_not_known_are_not_shares_of_zero() -> 
 
 def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:
     """The most frequent option; of a list, what a majority chose."""
-    assert {_codes(reply) for reply in _replies(small_survey, "mode", IMPORTANCE, 20)} == {(1,)}
-    assert {_codes(reply) for reply in _replies(small_survey, "mode", IMPORTANCE, 20, culture="cn")} == {(4,)}
-    assert {_codes(reply) for reply in _replies(small_survey, "mode", JUSTIFIABLE, 20)} == {(2,)}
-    assert {_codes(reply) for reply in _replies(small_survey, "mode", QUALITIES, 20)} == {(1, 2, 3)}
+    assert set(_chosen(small_survey, "mode", IMPORTANCE, 20)) == {(1,)}
+    assert set(_chosen(small_survey, "mode", IMPORTANCE, 20, culture="cn")) == {(4,)}
+    assert set(_chosen(small_survey, "mode", JUSTIFIABLE, 20)) == {(2,)}
+    assert set(_chosen(small_survey, "mode", QUALITIES, 20)) == {(1, 2, 3)}
 
 
 def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
     """Every option comes equally often, and from a list any number up to the most."""
-    counts = Counter(
-        _codes(reply)[0] for reply in _replies(small_survey, "uniform", IMPORTANCE, 4000, culture="nowhere")
+    assert _fits(
+        _chosen(small_survey, "uniform", IMPORTANCE, 4000, culture="nowhere"), dict.fromkeys(range(1, 5), 0.25)
     )
-    assert stats.chisquare([counts[code] for code in (1, 2, 3, 4)]).pvalue > 1e-4
-    lists = [_codes(reply) for reply in _replies(small_survey, "uniform", QUALITIES, 3000)]
-    assert stats.chisquare([Counter(map(len, lists))[number] for number in (1, 2, 3)]).pvalue > 1e-4
-    chosen = Counter(code for codes in lists for code in codes)
-    assert stats.chisquare([chosen[code] for code in QUALITIES.codes]).pvalue > 1e-4
+    lists = _chosen(small_survey, "uniform", QUALITIES, 3000)
+    assert _fits(lists, dict.fromkeys(QUALITIES.codes, 0.4))
+    assert _fits([(len(codes),) for codes in lists], dict.fromkeys((1, 2, 3), 1 / 3))
 
 
 def test_first_shown_follows_the_order_shown(small_survey: Survey) -> None:
@@ -170,35 +158,21 @@ def test_equal_requests_get_equal_replies_and_other_people_get_their_own(small_s
     """The seed decides; people of two cultures do not share their luck although they share their seeds."""
     first = [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
     assert first == [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
-    same = Survey(
-        **{
-            field: getattr(small_survey, field)
-            for field in Survey.__dataclass_fields__
-            if field not in ("references", "fingerprint")
-        },
-        references=tuple(
-            ReferenceDistribution(
-                question="Q1", culture=culture, group=Group.ALL, shares=dict.fromkeys((1, 2, 3, 4), 0.25), n=100
-            )
-            for culture in ("us", "cn")
-        ),
+    alike = ReferenceDistribution(
+        question="Q1", culture="us", group=Group.ALL, shares=dict.fromkeys((1, 2, 3, 4), 0.25), n=100
     )
-    us, cn = ([_codes(reply) for reply in _replies(same, "human", IMPORTANCE, 400, culture=c)] for c in ("us", "cn"))
+    same = replace(small_survey, fingerprint="", references=(alike, replace(alike, culture="cn")))
+    us, cn = (_chosen(same, "human", IMPORTANCE, 400, culture=culture) for culture in ("us", "cn"))
     assert 50 < sum(a == b for a, b in zip(us, cn, strict=True)) < 150  # a quarter by chance
 
 
-@pytest.mark.parametrize("respondent", ["human", "mode"])
-def test_a_culture_without_reference_is_an_error_that_names_it(small_survey: Survey, respondent: str) -> None:
-    """What is not known is not made up."""
-    (reply,) = _replies(small_survey, respondent, QUALITIES, 1, culture="cn")
-    assert reply.finish is FinishReason.ERROR
-    assert reply.text == ""
-    assert "question Q7" in reply.error
-    assert "culture cn" in reply.error
-
-
-def test_a_request_that_does_not_say_what_is_asked_is_an_error(small_survey: Survey) -> None:
-    """Scripted respondents read no prompts."""
+def test_what_is_not_known_is_an_error_that_names_it(small_survey: Survey) -> None:
+    """A culture without reference; a request that does not say what is asked, since no prompt is read."""
+    for respondent in ("human", "mode"):
+        (reply,) = _replies(small_survey, respondent, QUALITIES, 1, culture="cn")
+        assert (reply.finish, reply.text) == (FinishReason.ERROR, "")
+        assert "question Q7" in reply.error
+        assert "culture cn" in reply.error
     engine = ScriptedEngine(_card("uniform"), small_survey)
     reply = engine.submit(Request(messages=(), decoding=Decoding(), seed=1)).result()
     assert reply.finish is FinishReason.ERROR
@@ -229,12 +203,6 @@ def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Surve
     assert future.cancelled()
     with pytest.raises(EngineUnavailable, match="closed"):
         engine.submit(_request(IMPORTANCE, 2))
-
-
-# A request that an engine gives up: whoever waits for it, one way or the other, is told once.
-
-
-REPLY = Completion(text="Answer: 1", finish=FinishReason.STOP, used=NO_DECODING)
 
 
 @pytest.mark.parametrize("by_its_owner", [False, True])

