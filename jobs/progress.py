@@ -23,7 +23,6 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import duration
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, steps, store
-from defsurvey.storage.runs.outbox import ahead_of
 from defsurvey.storage.runs.run import AnswerState, Cell, Progress
 from defsurvey.storage.text import in_one_line, visible
 from defsurvey.workers.runner.dead_letters import counts
@@ -77,10 +76,7 @@ class Snapshot:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was planned is there, nothing failed, and there was money left to judge it.
-
-        Who weighs options has no planned answers, and is missed by no count of them where it was set aside.
-        """
+        """Whether all that was planned is there, nothing failed, and there was money left to judge it."""
         without = self.participants["quarantined"] + self.unweighed + self.progress.failed + self.progress.remaining
         return without == 0 and self.state != "budget reached"
 
@@ -162,16 +158,14 @@ def report_line(current: Snapshot) -> str:
     return f"report: {visible(current.report or 'none yet')}{gone}"
 
 
-def behind_line(run: str, before: Mapping[str, int]) -> str:
-    """Which runs a run waits for; ``before`` has the participants of each that are asked first."""
-    runs = f"run{'s' if len(before) > 1 else ''} {', '.join(map(in_one_line, before))}"
-    return f"{in_one_line(run)} waits behind {runs}: {sum(before.values()):,} participants before it"
-
-
-def dead_letters_line(counts: Mapping[str, int]) -> str:
-    """What lay in the broker's queues and was no message of ours."""
-    queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in counts.items())
-    return f"dead letters: {sum(counts.values()):,} items in the broker were not messages of defsurvey ({queues})"
+def notes(run: str, before: Mapping[str, int], dead: Mapping[str, int] | None) -> Iterator[str]:
+    """Which runs a run waits for, with their participants, and what in the broker's queues was no message of ours."""
+    if before:
+        runs = f"run{'s' if len(before) > 1 else ''} {', '.join(map(in_one_line, before))}"
+        yield f"{in_one_line(run)} waits behind {runs}: {sum(before.values()):,} participants before it"
+    if dead:
+        queues = ", ".join(f"{in_one_line(queue)}: {number:,}" for queue, number in dead.items())
+        yield f"dead letters: {sum(dead.values()):,} items in the broker were not messages of defsurvey ({queues})"
 
 
 def unpublished(settings: Settings, database: Database, run_id: str) -> str:
@@ -202,22 +196,16 @@ def dead_letters(settings: Settings) -> dict[str, int] | None:
 
 
 def waits_behind(settings: Settings, database: Database, now: Snapshot) -> dict[str, int]:
-    """Other run -> participants that workers take up before this run, where nobody of it is asked yet.
-
-    Only a broker that the settings name is shared by runs: ``defsurvey run`` keeps others out of the embedded one.
-    """
-    shared = settings.broker_url is not None
-    return ahead_of(database, now.run) if shared and now.state == "waiting" else {}
+    """Other run -> participants that workers take up before this run, where nobody of it is asked yet."""
+    shared = settings.broker_url is not None  # ``defsurvey run`` keeps others out of the embedded one
+    return outbox.ahead_of(database, now.run) if shared and now.state == "waiting" else {}
 
 
 def named_or_newest(database: Database, run_id: str | None) -> str:
     """The run named, or the newest; raises ``UnknownRun`` where there is none."""
-    if run_id is not None:
-        return run_id
-    runs = store.run_ids(database)
-    if not runs:
+    if run_id is None and not (runs := store.run_ids(database)):
         raise store.UnknownRun(None)
-    return runs[0]
+    return runs[0] if run_id is None else run_id
 
 
 def say(console: Console, line: str) -> None:
@@ -229,9 +217,8 @@ def render(current: Snapshot, speed: float) -> RenderableType:
     """A bar, the run's state, a table of cells, and who was set aside."""
     progress, run, without = current.progress, in_one_line(current.run), set_aside(current)
     facts = [_done(progress), *_moving(current, speed)]
-    columns = [Column(no_wrap=True), Column(max_width=40)]
-    columns += [Column(no_wrap=True, min_width=len(fact)) for fact in facts]
-    row = Table.grid(*columns, padding=(0, 2))
+    whole = [Column(no_wrap=True, min_width=len(fact)) for fact in facts]
+    row = Table.grid(Column(no_wrap=True), Column(max_width=40), *whole, padding=(0, 2))
     bar = ProgressBar(total=max(progress.planned, 1), completed=progress.done)
     row.add_row(Text(run, style="bold"), bar, *map(Text, facts))
     head = _Fitting(row, f"{run}: {', '.join(facts)}")
@@ -283,11 +270,7 @@ def _line(current: Snapshot, speed: float) -> str:
 
 
 def watch(
-    look: Callable[[], Snapshot],
-    until: Callable[[Snapshot], bool],
-    console: Console,
-    *,
-    each: Callable[[], None] = lambda: None,
+    look: Callable[[], Snapshot], until: Callable[[Snapshot], bool], console: Console, *, each: Callable[[], None]
 ) -> Snapshot:
     """Show snapshots, which ``look`` takes, until one is the last by ``until``; a bar on a terminal, lines elsewhere.
 
@@ -357,17 +340,16 @@ class Look:
     def __call__(self) -> Snapshot:
         """Look once more; an outage is logged once."""
         try:
-            self.latest = snapshot(self._database, self.latest.run)
+            self.latest, self._away = snapshot(self._database, self.latest.run), False
         except OUTAGE as error:
             if not self._away:
                 why = " ".join(str(getattr(error, "orig", None) or error).split())
                 log.warning("progress: %s; looking again until the database is back", why)
             self._away = True
-        else:
-            self._away = False
         return self.latest
 
 
 def watch_run(database: Database, run_id: str, shown: Console) -> Snapshot:
     """Show a run's progress until it is finished, cancelled or out of budget. Returns the last look at it."""
-    return watch(Look(database, run_id), lambda now: now.state in ("finished", "cancelled", "budget reached"), shown)
+    ended = ("finished", "cancelled", "budget reached")
+    return watch(Look(database, run_id), lambda now: now.state in ended, shown, each=lambda: None)

@@ -34,8 +34,8 @@ def current_report(
 ) -> BuiltReport:
     """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
 
-    ``output`` is a folder of the user's, in place of the run's own. By ``readings`` answers that people have read count
-    as they read them; such a report is not the run's own.
+    One in a folder of the user's (``output``), or in which answers that people have read count as they read them
+    (``readings``), is not the run's own.
     """
     store.design_of(database, run)
     if readings or output is not None:
@@ -50,10 +50,9 @@ def current_report(
 def export(
     database: Database, run: str, kind: str, target: IO[bytes], *, of: str = "answers", telemetry: bool = False
 ) -> None:
-    """Write what came out of a run to an open stream, a row each, by ``kind``: ``csv``, ``jsonl`` or ``parquet``.
+    """Write a run's ``answers``, ``metrics`` or ``probabilities``, a row each, as ``csv``, ``jsonl`` or ``parquet``.
 
-    It is written ``of`` ``answers``, by ``telemetry`` with what depends on time, worker and attempt; of ``metrics``,
-    every figure of the report; or of ``probabilities`` of options.
+    ``telemetry`` adds to answers what depends on time, worker and attempt.
     """
     store.design_of(database, run)
     from defsurvey.reports.export import WRITERS
@@ -80,9 +79,9 @@ def import_bundle(database: Database, path: Path) -> str:
     def check(run: Run) -> None:
         for condition in (cell.condition for cell in run.cells):
             if condition.method not in METHODS:
-                place = f"{path}: condition {in_one_line(condition.name)}"
-                known = f"{one_of(METHODS)}{nearest(condition.method, METHODS)}"
-                raise BadBundle(f"{place}: expected a method of {known}, got {in_one_line(condition.method)}")
+                known = f"expected a method of {one_of(METHODS)}{nearest(condition.method, METHODS)}"
+                name, got = in_one_line(condition.name), in_one_line(condition.method)
+                raise BadBundle(f"{path}: condition {name}: {known}, got {got}")
 
     return archive.import_bundle(database, path, check=check)
 
@@ -106,10 +105,9 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
 
 
 def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
-    """Where a report of several runs lies: named after them all or, where these are too many, after the first.
+    """Where a report of several runs lies: named after them all or, where that is too long, after the first.
 
-    The number of the others and the beginning of a hash of all names follow it: other runs, or the same in another
-    order, have another folder.
+    The number of the others and a hash of all names follow it, so that other runs, or another order, have another.
     """
     name = "+".join(runs)
     if len(os.fsencode(name)) > _LONGEST_NAME:

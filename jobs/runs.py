@@ -28,9 +28,6 @@ from defsurvey.workers.models import find_card, read_cards
 if TYPE_CHECKING:
     from celery import Celery
 
-#: Not a state of an answer: participants that were set aside leave answers missing.
-MISSING = "missing"
-
 
 def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int | None = None) -> Study:
     """A study file, validated; ``pilot``: only that many participants of each cell."""
@@ -77,13 +74,8 @@ def extended(
     cards = read_cards(settings.models)
     for model in models:
         find_card(model, cards)
-    study = parse_study(
-        run.study,
-        path=Path(f"study of run {run_id}"),
-        cards=cards,
-        survey=store.load_survey(database, run.survey),
-        name=run_id,
-    )
+    path, survey = Path(f"study of run {run_id}"), store.load_survey(database, run.survey)
+    study = parse_study(run.study, path=path, cards=cards, survey=survey, name=run_id)
     return replace(
         study,
         participants=participants or max(cell.participants for cell in run.cells),
@@ -109,17 +101,16 @@ def resume_here(settings: Settings, database: Database, run_id: str, **options: 
     cards = read_cards(settings.models)
     for model in outbox.unfinished_models(database, run_id):
         check_card(find_card(model, cards), cache=settings.cache)
-
     now = work(settings, database, run_id, partial(_reopen, database, None, run_id), **options)
     return with_report(settings, database, now)
 
 
 def with_report(settings: Settings, database: Database, now: Snapshot) -> Snapshot:
     """A look at a run; where it is finished and the file of its report is gone, that is written again first."""
-    if not now.reporting or not now.missing:
-        return now
-    current_report(settings, database, now.run, None)
-    return snapshot(database, now.run)
+    if now.reporting and now.missing:
+        current_report(settings, database, now.run, None)
+        return snapshot(database, now.run)
+    return now
 
 
 def resume(settings: Settings, database: Database, run_id: str) -> int:
@@ -137,18 +128,18 @@ def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
 
 def cancel(database: Database, run_id: str) -> bool:
     """Cancel a run. Returns False, and changes nothing, where it is finished."""
-    if snapshot(database, run_id).state == "finished":
-        return False
-    store.cancel(database, run_id)
-    return True
+    finished = snapshot(database, run_id).state == "finished"
+    if not finished:
+        store.cancel(database, run_id)
+    return not finished
 
 
 def ask_again(settings: Settings, database: Database, run_id: str, *, states: Sequence[str], rewind: bool) -> int:
     """Have answers asked again. Returns how many answers, and participants that were set aside, are to be asked."""
     store.design_of(database, run_id)  # raises UnknownRun
-    ended = [AnswerState(state) for state in states if state != MISSING]
-    asked = recovery.rewind(database, run_id, ended) if rewind else recovery.ask_again(database, run_id, ended)
-    if MISSING in states:
+    ended = [AnswerState(state) for state in states if state != "missing"]
+    asked = (recovery.rewind if rewind else recovery.ask_again)(database, run_id, ended)
+    if "missing" in states:  # no state of an answer: participants that were set aside leave answers missing
         asked += recovery.reopen_quarantined(database, run_id) + recovery.reopen_unweighed(database, run_id)
     app = app_if_up(settings)
     if app is not None:

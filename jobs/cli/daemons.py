@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from defsurvey.jobs.cli.options import CONCURRENCY, DEVICE, JSON, address, names, print_json, text
+from defsurvey.jobs.cli.options import CONCURRENCY, DEVICE, JSON, SETTINGS, address, names, print_json, taking, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import DONE, ERROR, UNAVAILABLE, USAGE
 
@@ -37,9 +37,7 @@ _EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, whi
 )
 @_EVENTS
 @click.option("--stay", is_flag=True, help="Where starting again would mend nothing, stay idle and unhealthy.")
-@_ONLY
-@_PARENT
-@click.pass_obj
+@taking(_ONLY, _PARENT, SETTINGS)
 def worker(settings: Settings, /, stay: bool, **options: Any) -> NoReturn:
     """Simulate participants until told to stop (SIGTERM)."""
     from defsurvey.jobs.daemons import serving
@@ -51,9 +49,8 @@ def worker(settings: Settings, /, stay: bool, **options: Any) -> NoReturn:
 def stay_idle(work: Callable[[], int]) -> int:
     """Do a daemon's work; where it ends for a reason that lasts, wait to be told to end. Returns the exit status.
 
-    A container engine starts again whatever ends. Where that cannot mend anything (a model that cannot be loaded, a
-    name that is wrong), the process stays instead: idle, unhealthy, its reason in the log, until somebody who has read
-    it stops or restarts it. What starting again might mend is raised, and so is a defect.
+    A container engine starts again whatever ends, also where that cannot mend anything: a model that cannot be loaded,
+    say. What starting again might mend is raised, and so is a defect.
     """
     from defsurvey.jobs.daemons.startup import when_told_to_end
     from defsurvey.storage.errors import BadInput
@@ -82,10 +79,7 @@ def stay_idle(work: Callable[[], int]) -> int:
     type=click.Choice(["reports", "judging"]),
     help="Only build reports, or only judge; both where not given.",
 )
-@_EVENTS
-@_ONLY
-@_PARENT
-@click.pass_obj
+@taking(_EVENTS, _ONLY, _PARENT, SETTINGS)
 def reporter(settings: Settings, /, **options: Any) -> NoReturn:
     """Build the reports of finished runs, and judge those that name a judge, until told to stop."""
     from defsurvey.jobs.daemons import serving
@@ -154,12 +148,12 @@ def doctor(settings: Settings, as_json: bool) -> None:
 
     found = []
     for finding in examine(settings):  # each is printed as soon as it is there
-        found.append(finding)
+        found.append(asdict(finding))
         if not as_json:
             click.echo(str(finding))
-    well = all(finding.state != BAD for finding in found)
+    well = all(finding["state"] != BAD for finding in found)
     if as_json:
-        print_json({"well": well, "findings": [asdict(finding) for finding in found]})
+        print_json({"well": well, "findings": found})
     sys.exit(DONE if well else ERROR)
 
 

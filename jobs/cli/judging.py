@@ -45,14 +45,7 @@ if TYPE_CHECKING:
 @JSON
 @click.pass_obj
 def judge(
-    settings: Settings,
-    /,
-    run_id: str,
-    template: Path | None,
-    audit: Path | None,
-    rubric: str | None,
-    as_json: bool,
-    **options: Any,
+    settings: Settings, /, run_id: str, template: Path | None, audit: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Have a model say where answers fail. Typed again, it goes on; no answer is paid for twice."""
     from defsurvey.jobs.judging import judge as judging
@@ -60,9 +53,9 @@ def judge(
     from defsurvey.jobs.results import current_report
     from defsurvey.storage.runs.judgement import Rubric
 
-    placed = click.get_current_context().get_parameter_source("device") is ParameterSource.COMMANDLINE
-    asks = placed or rubric or any(options[name] for name in ("model", "share", "batch"))
-    if (template is not None) + (audit is not None) + bool(asks) > 1:
+    given = click.get_current_context().get_parameter_source
+    asks = any(given(name) is ParameterSource.COMMANDLINE for name in options)
+    if (template is not None) + (audit is not None) + asks > 1:
         raise click.UsageError("--template and --audit stand alone: they ask no judge")
     with opened(settings) as database:
         if template is not None:
@@ -80,8 +73,8 @@ def judge(
             body, line, complete = {"run": run_id, "labels": labels}, f"{audit}: {labels} verdicts read", True
         else:
             with _progress() as watch:
-                chosen = None if rubric is None else Rubric(rubric)
-                done = judging.judge_run(settings, database, run_id, rubric=chosen, watch=watch, **options)
+                options["rubric"] = options["rubric"] and Rubric(options["rubric"])
+                done = judging.judge_run(settings, database, run_id, watch=watch, **options)
             body, line, complete = asdict(done), judging.in_words(done), done.ended is judging.Ended.DONE
         report = current_report(settings, database, run_id, None).html
     print_result({**body, "report": report}, [line, f"report: {report}"], as_json=as_json)

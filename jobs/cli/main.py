@@ -23,8 +23,12 @@ class Verbs(click.Group):
     """The verbs, and the one place where an error becomes a line and an exit code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Begin with three streams, whoever closed one of them before."""
-        open_closed()
+        """Begin with three streams: one that was closed before leads to nothing, so that no file has its number."""
+        for number, name in enumerate(("stdin", "stdout", "stderr")):
+            if getattr(sys, name) is None:
+                opened = os.open(os.devnull, os.O_RDWR)
+                os.set_inheritable(opened, True)
+                setattr(sys, name, os.fdopen(opened, "w" if number else "r", encoding="utf-8"))
         return super().main(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -63,15 +67,6 @@ def main(ctx: click.Context) -> None:
 for _module in (runs, results, judging, surveys, models, daemons):
     for _verb in _module.VERBS:
         main.add_command(_verb)
-
-
-def open_closed() -> None:
-    """Have streams that were closed before the program began lead to nothing, before a file has their number."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
-            os.set_inheritable(opened, True)
-            setattr(sys, name, os.fdopen(opened, "r" if number == 0 else "w", encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """What is typed behind verbs (texts, lists, paths, sums, devices), and how results are printed.
 
-An option that is given and says nothing is refused, since what stands for it in a script is most often a variable that
-was never set: it must not mean the same as no option at all.
+An option that is given and says nothing is refused: in a script it is most often a variable that was never set.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,25 +55,22 @@ def names(value: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def dollars(value: str) -> float:
     """A finite number of US dollars above 0, as a study's ``budget``."""
-    number = _number(value)
-    if not (number > 0 and math.isfinite(number)):
-        raise click.BadParameter(f"expected a finite number above 0, got {value!r}")
-    return number
+    return _number(value, value, math.nextafter(math.inf, 0), "a finite number above 0")
 
 
 def share(value: str) -> float:
     """``all``, or a number above 0 and at most 1."""
-    number = 1.0 if value == "all" else _number(value)
-    if not 0 < number <= 1:
-        raise click.BadParameter(f"expected all, or a number above 0 and at most 1, got {value!r}")
-    return number
+    return _number(value, "1" if value == "all" else value, 1.0, "all, or a number above 0 and at most 1")
 
 
-def _number(value: str) -> float:
+def _number(typed: str, value: str, most: float, expected: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        return math.nan
+        number = math.nan
+    if not 0 < number <= most:
+        raise click.BadParameter(f"expected {expected}, got {typed!r}")
+    return number
 
 
 def device(value: str) -> str:
@@ -95,9 +91,7 @@ def address(value: str) -> tuple[str, int]:
 class Place(click.Path):
     """A path that leads somewhere."""
 
-    def convert(
-        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
-    ) -> str | bytes | os.PathLike[str]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path that was typed."""
         if not os.fspath(value):
             self.fail("expected a path, got nothing", param, ctx)
@@ -126,6 +120,23 @@ DEVICE = click.option(
     help="auto, cpu, cuda or cuda:N; auto is the first GPU that torch can use, else the CPU.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+#: An option, an argument, or what else click adds to a verb.
+Parameter = Callable[[Any], Any]
+#: What a verb says of the workers that it starts.
+CREW = (WORKERS, CONCURRENCY, DEVICE)
+#: Gives a verb the settings, before all that was typed.
+SETTINGS = click.pass_obj
+
+
+def taking(*parameters: Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declare what a verb takes, in the order in which its help shows it: ``@taking(RUN, JSON, SETTINGS)``."""
+
+    def declare(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for parameter in reversed(parameters):
+            verb = parameter(verb)
+        return verb
+
+    return declare
 
 
 def opened(settings: Settings, *, make: bool = False) -> Database:

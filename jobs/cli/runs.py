@@ -10,25 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from defsurvey.jobs.cli.options import (
-    CONCURRENCY,
-    DEVICE,
-    JSON,
-    NAME,
-    PATH,
-    RUN,
-    STUDY,
-    WORKERS,
-    console,
-    dollars,
-    looked_up,
-    names,
-    opened,
-    print_json,
-    print_rendered,
-    print_result,
-    text,
-)
+from defsurvey.jobs.cli import options
+from defsurvey.jobs.cli.options import CREW, JSON, NAME, RUN, SETTINGS, STUDY, console, opened, print_result, taking
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import DONE, INCOMPLETE, written_to
 
@@ -40,7 +23,7 @@ RETRIABLE = ("failed", "unparsable", "refused", "missing")
 
 
 @click.command()
-@click.argument("folder", type=PATH, metavar="[FOLDER]", default=".")
+@click.argument("folder", type=options.PATH, metavar="[FOLDER]", default=".")
 def init(folder: Path) -> None:
     """Write files to start from: a demo study, a survey of your own, cards of your own models."""
     from defsurvey.jobs.study.catalogue import write_starters
@@ -51,31 +34,29 @@ def init(folder: Path) -> None:
 
 
 @click.command()
-@STUDY
-@NAME
-@JSON
-@click.pass_obj
+@taking(STUDY, NAME, JSON, SETTINGS)
 def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """What would run: cells, answers, tokens, time, cost, what could be found. Enqueues nothing."""
     from defsurvey.jobs import runs
     from defsurvey.jobs.study import plan as planning
-    from defsurvey.jobs.study.plan import read_earlier
     from defsurvey.workers.models import read_cards
 
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name)
     runs.check_retired(settings, wanted)
-    planned = planning.plan(wanted, cards=read_cards(settings.models), earlier=read_earlier(settings, wanted))
-    print_rendered(planning.to_json(planned), lambda: planning.render(planned), as_json=as_json)
+    earlier = planning.read_earlier(settings, wanted)
+    planned = planning.plan(wanted, cards=read_cards(settings.models), earlier=earlier)
+    options.print_rendered(planning.to_json(planned), lambda: planning.render(planned), as_json=as_json)
 
 
 @click.command()
 @STUDY
-@click.option("--model", type=text, help="Which model; the study's first where none is named.")
+@click.option("--model", type=options.text, help="Which model; the study's first where none is named.")
 @click.option("--participant", type=click.IntRange(min=0), default=0, show_default=True, metavar="I")
-@click.option("--question", type=text, metavar="Q", help="Which question; the participant's first where none is named.")
-@JSON
-@click.pass_obj
+@click.option(
+    "--question", type=options.text, metavar="Q", help="Which question; the participant's first where none is named."
+)
+@taking(JSON, SETTINGS)
 def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) -> None:
     """The exact prompts, as the model would see them."""
     from defsurvey.jobs import runs
@@ -86,20 +67,15 @@ def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) ->
     wanted = runs.read(settings, study)
     prompts = previewing.preview(wanted, cards=read_cards(settings.models), **chosen)
     body = {"study": wanted.name, "prompts": [previewing.to_json(prompt) for prompt in prompts]}
-    print_rendered(body, lambda: previewing.render(prompts), as_json=as_json)
+    options.print_rendered(body, lambda: previewing.render(prompts), as_json=as_json)
 
 
 @click.command()
-@STUDY
-@NAME
+@taking(STUDY, NAME)
 @click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
-@WORKERS
-@CONCURRENCY
-@DEVICE
-@JSON
-@click.pass_obj
+@taking(*CREW, JSON, SETTINGS)
 def run(
-    settings: Settings, /, study: Path, name: str | None, pilot: int | None, as_json: bool, **workers: Any
+    settings: Settings, /, study: Path, name: str | None, pilot: int | None, as_json: bool, **crew: Any
 ) -> NoReturn:
     """Enqueue, work and report on this machine. The same command continues a run that was interrupted or piloted."""
     from defsurvey.jobs import runs
@@ -107,15 +83,12 @@ def run(
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name, pilot=pilot)
     with opened(settings, make=True) as database:
-        ended = runs.run_here(settings, database, wanted, console=console(stderr=True), **workers)
+        ended = runs.run_here(settings, database, wanted, console=console(stderr=True), **crew)
     _finish(ended, as_json=as_json)
 
 
 @click.command()
-@STUDY
-@NAME
-@JSON
-@click.pass_obj
+@taking(STUDY, NAME, JSON, SETTINGS)
 def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) -> None:
     """Write a run and publish its messages; prints the run's id."""
     from defsurvey.jobs import runs
@@ -137,9 +110,8 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 @click.option(
     "--participants", type=click.IntRange(min=1), metavar="N", help="Participants per cell, old ones counted."
 )
-@click.option("--models", type=names, default=(), metavar="A,B", help="Further models.")
-@JSON
-@click.pass_obj
+@click.option("--models", type=options.names, default=(), metavar="A,B", help="Further models.")
+@taking(JSON, SETTINGS)
 def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:
     """Add participants or models to a run under the same seed, then publish their messages."""
     from defsurvey.jobs import runs
@@ -162,13 +134,10 @@ def extend(settings: Settings, run_id: str, participants: int | None, models: tu
 @click.command()
 @RUN
 @click.option("--wait", is_flag=True, help="Work on it on this machine until it is done.")
-@WORKERS
-@CONCURRENCY
-@DEVICE
-@click.option("--budget", type=dollars, metavar="USD", help="In place of the old one.")
-@JSON
-@click.pass_obj
-def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None, as_json: bool, **workers: Any) -> None:
+@taking(*CREW)
+@click.option("--budget", type=options.dollars, metavar="USD", help="In place of the old one.")
+@taking(JSON, SETTINGS)
+def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None, as_json: bool, **crew: Any) -> None:
     """Go on with a run: publish again what is unfinished. A finished run says so."""
     given = click.get_current_context().get_parameter_source
     for option in ("workers", "concurrency", "device") if not wait else ():
@@ -187,7 +156,7 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             click.echo(f"{run_id} is finished; {set_aside(now) or 'nothing to do'}", err=True)
             _finish(runs.with_report(settings, database, now), as_json=as_json)
         if wait:
-            ended = runs.resume_here(settings, database, run_id, console=console(stderr=True), **workers)
+            ended = runs.resume_here(settings, database, run_id, console=console(stderr=True), **crew)
             _finish(ended, as_json=as_json)
         again = runs.resume(settings, database, run_id)
         age = recovery.last_heartbeat(database)
@@ -217,8 +186,7 @@ def _warn(settings: Settings, waiting: str) -> bool:
 
 
 @click.command()
-@RUN
-@click.pass_obj
+@taking(RUN, SETTINGS)
 def cancel(settings: Settings, run_id: str) -> None:
     """Stop a run where it stands; resume takes it up again."""
     from defsurvey.jobs import runs
@@ -232,7 +200,12 @@ def cancel(settings: Settings, run_id: str) -> None:
 @click.command()
 @RUN
 @click.option(
-    "--state", type=names, default="failed", show_default=True, metavar="A,B", help=f"Of {', '.join(RETRIABLE)}."
+    "--state",
+    type=options.names,
+    default="failed",
+    show_default=True,
+    metavar="A,B",
+    help=f"Of {', '.join(RETRIABLE)}.",
 )
 @click.option("--rewind", is_flag=True, help="Take back everything from the first such answer on, and ask it anew.")
 @click.pass_obj
@@ -255,10 +228,9 @@ def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool)
 
 
 @click.command()
-@click.argument("run_id", type=looked_up, metavar="[RUN]", required=False)
+@click.argument("run_id", type=options.looked_up, metavar="[RUN]", required=False)
 @click.option("--watch", is_flag=True, help="Show progress until the run is finished.")
-@JSON
-@click.pass_obj
+@taking(JSON, SETTINGS)
 def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -> None:
     """How far a run has come; the newest where none is named."""
     from defsurvey.jobs import progress
@@ -272,14 +244,11 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
         before = progress.waits_behind(settings, database, now)
     dead = progress.dead_letters(settings)
     if as_json:
-        print_json({**now.to_json(), "behind": before, "dead_letters": dead})
+        options.print_json({**now.to_json(), "behind": before, "dead_letters": dead})
     elif not watch:
         console().print(progress.render(now, now.rate_per_second))
-        if before:
-            click.echo(progress.behind_line(now.run, before))
-        if dead:
-            click.echo(progress.dead_letters_line(dead))
-        click.echo(progress.report_line(now))
+        for line in (*progress.notes(now.run, before, dead), progress.report_line(now)):
+            click.echo(line)
 
 
 VERBS = (init, plan, preview, run, enqueue, extend, resume, status, cancel, retry)

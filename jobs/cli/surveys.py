@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_rendered, print_result, text
+from defsurvey.jobs.cli.options import (
+    DEVICE,
+    JSON,
+    PATH,
+    Parameter,
+    console,
+    names,
+    print_rendered,
+    print_result,
+    taking,
+    text,
+)
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, USAGE, written_to
 
 if TYPE_CHECKING:
     from defsurvey.storage.surveys.importers.imported import Imported
-
-Option = Callable[[Any], Any]
 
 
 def _file(_ctx: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
@@ -115,7 +124,7 @@ _RESPONDENTS = click.option(
 )
 
 
-def _importer(name: str, source: Option, *options: Option) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
+def _importer(name: str, *taken: Parameter) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
     """Make a verb ``survey import NAME`` of a function that returns an importer, which takes these options by name."""
 
     def register(importer: Callable[[], Callable[..., Imported]]) -> None:
@@ -124,9 +133,7 @@ def _importer(name: str, source: Option, *options: Option) -> Callable[[Callable
             _write(importer()(source, id=name, **given), output, as_json=as_json)
 
         verb.__doc__ = importer.__doc__
-        for option in reversed((source, _OUTPUT, *options, _ID, _CULTURES, JSON)):
-            verb = option(verb)
-        survey_import.command(name)(verb)
+        survey_import.command(name)(taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
 
     return register
 
@@ -148,11 +155,8 @@ def _write(imported: Imported, output: Path, *, as_json: bool) -> None:
         "notes": notes,
         "matched": [asdict(match) for match in imported.matches],
     }
-    lines = (
-        f"{output}: {len(made.questions)} questions, {len(made.references)} reference distributions",
-        f"cultures: {', '.join(cultures)}",
-        *(f"- {note}" for note in notes),
-    )
+    counts = f"{len(made.questions)} questions, {len(made.references)} reference distributions"
+    lines = [f"{output}: {counts}", f"cultures: {', '.join(cultures)}", *(f"- {note}" for note in notes)]
     print_result(body, lines, as_json=as_json)
 
 
@@ -290,13 +294,8 @@ def survey_rephrase(settings: Settings, /, folder: Path, as_json: bool, **option
     from defsurvey.jobs.study.rephrasing import rephrase_folder
 
     done = rephrase_folder(settings, folder, console=console(stderr=True), **options)
-    rejected = [
-        {
-            **{name: getattr(one.paraphrase, name) for name in ("question", "language", "number", "text")},
-            "why": one.rejected,
-        }
-        for one in done.rejected
-    ]
+    named = ("question", "language", "number", "text")
+    rejected = [{**{n: getattr(one.paraphrase, n) for n in named}, "why": one.rejected} for one in done.rejected]
     lines = ["rejected: {question}, {language}, paraphrase {number}: {why}".format_map(one) for one in rejected]
     lines += [f"failed: {failure}" for failure in done.failures]
     lines.append(f"{folder}: {done.there} of {done.wanted} paraphrases, {done.written} of them new")

@@ -113,13 +113,6 @@ def read_earlier(settings: Settings, study: Study) -> Earlier:
         return Earlier()
 
 
-class PlannedJudging(NamedTuple):
-    """What a judge would be asked."""
-
-    calls: Spread  #: those of the calibration set counted
-    cost: Spread | None  #: US dollars; None: its card has no prices
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a study would run."""
@@ -131,7 +124,7 @@ class Plan:
     tokens_guessed: bool  #: whether tokens of some cell are estimated by rules of thumb
     seconds: Spread | None  #: None until a rate is known
     cost: Spread | None  #: US dollars of answers and judging; None where no model has a price
-    judging: PlannedJudging | None  #: None where the study names no judge
+    judge_calls: Spread | None  #: those of its calibration counted; None where the study names no judge
     detectable: Mapping[str, float]  #: culture -> smallest difference of two models found in 4 of 5 runs at best, nats
     noise_floor: Mapping[str, float]  #: culture -> smoothed KL that as many honest people would score, in nats
     notes: tuple[str, ...]  #: what is allowed but likely not meant
@@ -145,13 +138,12 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
     reading = [cell for cell in cells if cards[cell.model].capabilities.reads_prompts]
     seen = {key: earlier.tokens.get(key) for key in dict.fromkeys(map(_key, reading))}
     tokens = [_tokens(study, cell, seen[_key(cell)]) for cell in reading]
-    judging = _judging(study, cards, earlier.judge)
+    judge_calls, judge_cost = _judging(study, cards, earlier.judge)
     costs = [_cost(cards[cell.model], *both) for cell, both in zip(reading, tokens, strict=True)]
-    priced = [cost for cost in (*costs, judging.cost if judging else None) if cost is not None]
+    priced = [cost for cost in (*costs, judge_cost) if cost is not None]
     answers_seen: Counter[str] = Counter()
     for each in filter(None, seen.values()):
         answers_seen[each.run] += each.answers
-    seconds = _seconds(study, earlier.paces)
     detectable, noise_floor = _resolution(study)
     return Plan(
         study=study,
@@ -159,9 +151,9 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
         completion_tokens=_total([written for _, written in tokens]),
         tokens_seen=answers_seen,
         tokens_guessed=None in seen.values(),
-        seconds=None if seconds is None else _within_a_third(seconds),
+        seconds=_seconds(study, earlier.paces),
         cost=_total(priced) if priced else None,
-        judging=judging,
+        judge_calls=judge_calls,
         detectable=detectable,
         noise_floor=noise_floor,
         notes=(*_unlisted_languages(cells, cards), *_unranked(study, cells, earlier.validities)),
@@ -214,25 +206,26 @@ def _cost(card: ModelCard, read: Spread, written: Spread) -> Spread | None:
     return None if low is None or high is None else Spread(low=low, high=high)
 
 
-def _seconds(study: Study, paces: Mapping[str, float]) -> float | None:
+def _seconds(study: Study, paces: Mapping[str, float]) -> Spread | None:
     """Seconds of models that are asked one after the other; None where the pace of one is not known."""
     answered = [cell for cell in study.cells() if cell.condition.slots]  # where options are weighed are no answers
     if not answered or not all(cell.model in paces for cell in answered):
         return None
-    return sum(study.answers(cell) / paces[cell.model] for cell in answered)
+    return _within_a_third(sum(study.answers(cell) / paces[cell.model] for cell in answered))
 
 
-def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, float] | None) -> PlannedJudging | None:
-    """What the study's judge would be asked; ``seen``: tokens of a call in an earlier run, read and written.
+def _judging(
+    study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, float] | None
+) -> tuple[Spread | None, Spread | None]:
+    """Calls of the study's judge and their cost; ``seen``: tokens of a call in an earlier run, read and written.
 
     How answers will end is not known: at the least all end alike, at the most every state has its 30.
     """
     if study.judge is None:
-        return None
+        return None, None
     judged = len(study.models) * len(study.cultures)  # one condition and language of each
     each = study.participants * len(study.questions)
-    share = ceil(study.judge.sample * each)
-    fewest = max(share, LEAST)
+    fewest = max(ceil(study.judge.sample * each), LEAST)
     samples = [judged * min(each, sample) for sample in (fewest, fewest + (_STATES - 1) * LEAST)]
     calibration = len(calibration_set(study.judge.rubric))
     low, high = (n + min(MOST_REPEATED, ceil(REPEATED * n)) + calibration for n in samples)
@@ -242,7 +235,7 @@ def _judging(study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, fl
         rubric = [round(each * len(INSTRUCTIONS[study.judge.rubric])) for each in TOKENS_PER_CHARACTER["en"]]
         read = Spread(low=low * (rubric[0] + AROUND_ANSWER[0]), high=high * (rubric[1] + AROUND_ANSWER[1]))
         written = Spread(low=low * SHORTEST_VERDICTS, high=high * MAX_TOKENS)
-    return PlannedJudging(calls=Spread(low=low, high=high), cost=_cost(cards[study.judge.model], read, written))
+    return Spread(low=low, high=high), _cost(cards[study.judge.model], read, written)
 
 
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -257,15 +250,8 @@ def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]
         people = reference_table(study.survey, items, culture)
         floors[culture] = control(culture, people.shares, items, people, study.participants).mean
         if study.participants >= COMPARABLE:
-            detectable[culture] = detectable_difference(
-                people.shares,
-                people.n,
-                items.offered,
-                items.grouping,
-                n=study.participants,
-                answers=COMPARABLE,
-                seed=study.protocol.seed,
-            )
+            given = {"n": study.participants, "answers": COMPARABLE, "seed": study.protocol.seed}
+            detectable[culture] = detectable_difference(people.shares, people.n, items.offered, items.grouping, **given)
     return detectable, floors
 
 
@@ -294,10 +280,8 @@ def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, floa
         least = enough_participants(valid, questions, answers=COMPARABLE)
         known = "were valid in an earlier run" if model in validities else "are valid, which is assumed"
         remedy = f"plan {least} participants" if least else "no number of participants changes that"
-        yield (
-            f"{model} would probably not be ranked: that takes {COMPARABLE} valid answers to half of the questions, "
-            f"and {valid:.0%} of its answers {known}; {remedy}"
-        )
+        takes = f"that takes {COMPARABLE} valid answers to half of the questions"
+        yield f"{model} would probably not be ranked: {takes}, and {valid:.0%} of its answers {known}; {remedy}"
 
 
 def to_json(plan: Plan) -> dict[str, object]:
@@ -306,9 +290,7 @@ def to_json(plan: Plan) -> dict[str, object]:
     return {
         "name": study.name,
         "survey": study.survey.id,
-        "cells": [
-            {**cell.names, "participants": cell.participants, "answers": study.answers(cell)} for cell in study.cells()
-        ],
+        "cells": [{**c.names, "participants": c.participants, "answers": study.answers(c)} for c in study.cells()],
         "participants": study.participants,
         "questions": list(study.questions),
         "left_out": list(study.left_out),
@@ -318,7 +300,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "tokens_seen": dict(plan.tokens_seen),
         "seconds": plan.seconds,
         "cost": plan.cost and [round(dollars, 4) for dollars in plan.cost],
-        "judging": study.judge and plan.judging and {"model": study.judge.model, "calls": plan.judging.calls},
+        "judging": study.judge and {"model": study.judge.model, "calls": plan.judge_calls},
         "smallest_difference": dict(plan.detectable),
         "noise_floor": dict(plan.noise_floor),
         "notes": list(plan.notes),
@@ -353,21 +335,19 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         yield f"left out ({len(study.left_out)})", f"{', '.join(study.left_out)}: {reason}"
     if plan.completion_tokens.high:
         yield "prompt tokens", f"{plan.prompt_tokens.in_words()} ({_basis(plan, 'rule of thumb')})"
-        written = _basis(plan, "at most max_new_tokens each")
-        yield "completion tokens", f"{plan.completion_tokens.in_words()} ({written})"
-    if study.judge is not None and plan.judging is not None:
-        calls = plan.judging.calls.in_words()
+        most = _basis(plan, "at most max_new_tokens each")
+        yield "completion tokens", f"{plan.completion_tokens.in_words()} ({most})"
+    if study.judge and plan.judge_calls:
+        calls = plan.judge_calls.in_words()
         yield "judging", f"{calls} calls by {study.judge.model}, those of its calibration counted"
     if plan.cost is not None:
         which = "models with prices on their cards, judge included; in batches, judging is half of that"
         yield "cost", f"{plan.cost.in_words('{:,.2f}'.format)} US dollars ({which})"
+    time = "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
     if plan.seconds is not None:
         how = "as fast as these models answered in their newest runs here, one model after the other"
-        yield "time", f"{plan.seconds.in_words(duration)} ({how})"
-    elif answers:
-        yield "time", "unknown until a pilot has run: defsurvey run STUDY --pilot 4"
-    else:
-        yield "time", "unknown: no answers are planned, by whose pace it could be told"
+        time = f"{plan.seconds.in_words(duration)} ({how})"
+    yield "time", time if answers else "unknown: no answers are planned, by whose pace it could be told"
     if plan.device:
         yield "device", f"{plan.device}; another: --device of run"
     for culture, floor in plan.noise_floor.items():

@@ -48,22 +48,17 @@ def preview(
 
     Without a name the model is the study's first, and the question the first in the participant's own order.
     """
-    model = study.models[0] if model is None else _known(model, study.models, "model")
+    model = study.models[0] if model is None else model
     if not 0 <= participant < study.participants:
         raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")
     if question is not None and question in study.survey.excluded:
         got = f"{question!r}, excluded because: {study.survey.excluded[question]}"
         raise StudyError(f"question: expected one that is not excluded, got {got}")
-    if question is not None:
-        _known(question, study.questions, "question")
+    for what, name, known in (("model", model, study.models), ("question", question, study.questions)):
+        if name is not None and name not in known:
+            got = f"{name!r}{nearest(name, known)}"
+            raise StudyError(f"{what}: expected one that the study has ({one_of(known)}), got {got}")
     return [_prompt(study, cell, cards[model], participant, question) for cell in study.cells() if cell.model == model]
-
-
-def _known(name: str, known: tuple[str, ...], what: str) -> str:
-    if name not in known:
-        got = f"{name!r}{nearest(name, known)}"
-        raise StudyError(f"{what}: expected one that the study has ({one_of(known)}), got {got}")
-    return name
 
 
 def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str | None) -> Prompt:
@@ -78,9 +73,8 @@ def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str
     most = study.survey.most_paraphrases
     draws = method.draw(study.protocol, cell.condition, culture, index, asked_about, paraphrases=most)
     participant = Participant(id=0, index=index, run=study.name, cell=cell, draws=draws)
-    request = questionnaire(
-        participant, survey=study.survey, questions=study.questions, protocol=study.protocol
-    ).request(item)
+    asked = questionnaire(participant, survey=study.survey, questions=study.questions, protocol=study.protocol)
+    request = asked.request(item)
     # where probabilities are read the reply is begun, whatever the card says
     begun = card.answer_prefix or (bool(request.choices) and card.capabilities.weights)
     bare = card.capabilities.weights and card.chat_template == "none"
@@ -159,12 +153,9 @@ def render(prompts: Iterable[Prompt]) -> RenderableType:
         for label, fact in _facts(prompt):
             facts.add_row(Text(label), Text(visible(fact)))
         parts.append(facts)
-        parts.extend(
-            Panel(Text(visible(message.content)), title=message.role, title_align="left")
-            for message in prompt.request.messages
-        )
-        if prompt.reply_start:
-            parts.append(Panel(Text(prompt.reply_start), title="assistant, begun for the model", title_align="left"))
+        said: list[tuple[str, str]] = [(message.role, visible(message.content)) for message in prompt.request.messages]
+        said += [("assistant, begun for the model", prompt.reply_start)] if prompt.reply_start else []
+        parts += [Panel(Text(words), title=who, title_align="left") for who, words in said]
     return Group(*parts)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import uuid
 from dataclasses import dataclass
-from functools import partial
 
 import redis
 from celery import Celery
@@ -42,19 +41,13 @@ class Enqueued:
 
 def new_run(study: Study) -> store.NewRun:
     """The run that a study asks for, every draw made."""
-    most = study.survey.most_paraphrases
 
     def with_draws(cell: Cell) -> store.NewCell:
-        draw = partial(
-            method_of(cell.condition).draw, study.protocol, cell.condition, study.survey.culture(cell.culture)
-        )
-        return store.NewCell(
-            model=cell.model,
-            culture=cell.culture,
-            condition=cell.condition,
-            language=cell.language,
-            draws=tuple(draw(index, paraphrases=most) for index in range(cell.participants)),
-        )
+        draw, given = method_of(cell.condition).draw, (study.protocol, cell.condition)
+        culture, most = study.survey.culture(cell.culture), study.survey.most_paraphrases
+        draws = tuple(draw(*given, culture, index, paraphrases=most) for index in range(cell.participants))
+        of = {name: getattr(cell, name) for name in ("model", "culture", "condition", "language")}
+        return store.NewCell(**of, draws=draws)
 
     return store.NewRun(
         id=study.name,

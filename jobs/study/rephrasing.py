@@ -54,10 +54,9 @@ def rephrase_folder(
     device: str,
     console: Console,
 ) -> Rephrased:
-    """Have ``count`` paraphrases of each question written, those that are there already counted.
+    """Have ``count`` paraphrases of each question written, each in so many ``attempts``; those made before are counted.
 
-    Without names all questions are rephrased, in all languages in which there is a prompt. Each paraphrase is tried so
-    many times (``attempts``), earlier tries counted.
+    Without names all questions are rephrased, in all languages in which there is a prompt.
     """
     wait_shortly()
     card = find_card(model, read_cards(settings.models))
@@ -65,15 +64,8 @@ def rephrase_folder(
         raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")
     check_card(card, cache=settings.cache)
     survey = read_survey(folder)
-    order = Order(
-        survey=survey,
-        model=model,
-        languages=_languages(survey, languages),
-        questions=_questions(survey, questions),
-        count=count,
-        attempts=attempts,
-        seed=seed,
-    )
+    asked = {"languages": _languages(survey, languages), "questions": _questions(survey, questions)}
+    order = Order(survey=survey, model=model, **asked, count=count, attempts=attempts, seed=seed)
     failures: list[str] = []
     with exclusive(folder / _LOCK, "defsurvey survey rephrase"):
         ids = [*(question.id for question in survey.questions), *survey.excluded]
@@ -105,14 +97,9 @@ def progress_bar(console: Console, beside: str) -> Progress:
     """A bar of what is done out of what is to do, with a count that tasks have as a field of the name ``beside``."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{{task.fields[{beside}]}} {beside}", style="dim"),
-        TimeElapsedColumn(),
-        console=console,
-    )
+    counted = TextColumn(f"{{task.fields[{beside}]}} {beside}", style="dim")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), counted, TimeElapsedColumn())
+    return Progress(*columns, console=console)
 
 
 def _languages(survey: Survey, wanted: Sequence[str]) -> tuple[str, ...]:
@@ -123,9 +110,8 @@ def _languages(survey: Survey, wanted: Sequence[str]) -> tuple[str, ...]:
             known = f"one of {one_of(worded)}, in which the survey is worded and there is a prompt to rephrase"
             raise UnknownName(f"survey {survey.id}, language: expected {known}, got {language!r}")
     if not worded:
-        raise UnknownName(
-            f"survey {survey.id}: expected a language of {one_of(prompts())}, got {one_of(survey.languages)}"
-        )
+        expected = f"expected a language of {one_of(prompts())}, got {one_of(survey.languages)}"
+        raise UnknownName(f"survey {survey.id}: {expected}")
     return tuple(wanted or worded)
 
 

@@ -79,18 +79,12 @@ class Study:
 
     def cells(self) -> tuple[Cell, ...]:
         """The cells of a run of the study, which have no ids yet: by model, then culture, condition and language."""
+        people = {one: 1 if METHODS[one.method].whole_cell else self.participants for one in self.conditions}
         return tuple(
-            Cell(
-                id=0,
-                model=model,
-                culture=culture,
-                condition=condition,
-                language=language,
-                participants=1 if METHODS[condition.method].whole_cell else self.participants,
-            )
+            Cell(id=0, model=model, culture=culture, condition=one, language=language, participants=people[one])
             for model in self.models
             for culture in self.cultures
-            for condition in self.conditions
+            for one in self.conditions
             for language in self.languages_of(culture)
         )
 
@@ -109,8 +103,7 @@ class Study:
     def design(self) -> dict[str, object]:
         """All that two runs must share to be one design, ready for JSON.
 
-        A run can be extended by models and participants, so these are not part of it, and
-        neither is the order in which cultures, languages and conditions are written.
+        A run can be extended by models and participants, so these are no part of it, nor is the order of names.
         """
         return {
             "survey": {"id": self.survey.id, "fingerprint": self.survey.fingerprint},

@@ -173,10 +173,8 @@ def test_a_judge_is_counted_and_priced() -> None:
     """At least 30 of each model and culture, a tenth again, and the calibration set; at most 30 of each state."""
     read = priced(cultures="[us]", participants="50", judge="{model: paid}")
     made = plan(read, cards=PRICED)
-    assert made.judging is not None
-    assert made.judging.calls == Spread(low=30 + 3 + 72, high=90 + 9 + 72)
+    assert made.judge_calls == Spread(low=30 + 3 + 72, high=90 + 9 + 72)
     assert made.cost is not None
-    assert made.cost == made.judging.cost
     assert 0.1 < made.cost.low < made.cost.high < 3
     assert to_json(made)["judging"] == {"model": "paid", "calls": (105, 171)}
     seen = plan(read, cards=PRICED, earlier=Earlier(judge=(900.0, 300.0))).cost
