@@ -33,8 +33,7 @@ def mistake(expected: str, got: str | None = None) -> PydanticCustomError:
 def mistakes(*found: tuple[Place, str, str | None]) -> ValidationError:
     """What a validator raises about values below its own: where each stands, what was expected, what was got."""
     return ValidationError.from_exception_data(
-        "mistakes",
-        [InitErrorDetails(type=mistake(expected, got), loc=at, input=None) for at, expected, got in found],
+        "mistakes", [InitErrorDetails(type=mistake(expected, got), loc=at, input=None) for at, expected, got in found]
     )
 
 

@@ -1,7 +1,5 @@
 """The verbs that make surveys: import, template, exclude."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -21,18 +19,15 @@ GLOBAL = "question,selections,options,source\nWhy?,\"{'Germany': [0.4, 0.6]}\",\
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def run(*words: str) -> Result:
-    """A call of the command line."""
     return CliRunner().invoke(main, ["survey", *words])
 
 
 def test_an_official_file_becomes_a_survey(here: Path) -> None:
-    """The folder can be validated and shown at once; what was left out and assumed is told."""
     (here / "wvs.csv").write_text(WVS, encoding="utf-8")
     made = run("import", "wvs", "wvs.csv", "--countries", "USA, DEU", "-o", "us-de")
     assert made.exit_code == 0
@@ -43,15 +38,10 @@ def test_an_official_file_becomes_a_survey(here: Path) -> None:
 
 
 def test_programs_read_json(here: Path) -> None:
-    """What was made, as JSON; the id is the folder's name, or given."""
     (here / "wvs.csv").write_text(WVS, encoding="utf-8")
     told = json.loads(run("import", "wvs", "wvs.csv", "-o", "my survey", "--json").stdout)
-    assert (told["id"], told["questions"], told["cultures"], told["folder"]) == (
-        "my-survey",
-        1,
-        ["us", "de"],
-        "my survey",
-    )
+    expected = {"id": "my-survey", "questions": 1, "cultures": ["us", "de"], "folder": "my survey"}
+    assert expected.items() <= told.items()
     assert len(told["fingerprint"]) == 64
     (here / "g.csv").write_text(GLOBAL, encoding="utf-8")
     other = json.loads(run("import", "globalopinions", "g.csv", "-o", "g", "--id", "opinions", "--json").stdout)
@@ -63,31 +53,15 @@ TEXT_EXPORT = {
     "B_COUNTRY_ALPHA ISO 3166-1 alpha-3 country code": ["EGY"] * 4,
     "D_INTERVIEW Interview ID": ["818070001", "818070002", "818070003", "-4"],
     "W_WEIGHT Weight": ["No weighting"] * 4,
-    "Q106 Income equality vs larger income differences": [
-        "Incomes should be made more equal",
-        "There should be greater incentives for individual effort",
-        "5",
-        "5",
-    ],
+    "Q106 Incomes": ["Incomes should be made more equal", "There should be greater incentives...", "5", "5"],
     "Q107 Private vs state ownership of business": ["Don't -9:-2", "3", "3", "4"],
-    "Q109 Competition good or harmful": [
-        "Competition is good{1}",
-        "Competition is harmful{10}",
-        "Competition good",
-        "2",
-    ],
-    "Q112 Perceptions of corruption": [
-        "10 There is abundant corruption in my country",
-        "1 There is no corruption in my country",
-        "9",
-        "Don't know",
-    ],
+    "Q109 Competition": ["Competition is good{1}", "Competition is harmful{10}", "Competition good", "2"],
+    "Q112 Corruption": ["10 There is abundant corruption in my country", "1 There is no corruption", "9", "-1"],
     "Q260 Sex": ["Male", "Female", "Female", "Male"],
 }
 
 
 def text_export(**changed: list[str]) -> str:
-    """The text export, some of its columns with other cells; none for a column that is left out."""
     columns = {name: changed.get(name.split()[0], cells) for name, cells in TEXT_EXPORT.items()}
     kept = {name: cells for name, cells in columns.items() if cells}
     rows = [list(kept), *zip(*kept.values(), strict=True)]
@@ -95,7 +69,6 @@ def text_export(**changed: list[str]) -> str:
 
 
 def test_a_text_export_tells_what_it_was_read_as(here: Path) -> None:
-    """Labels in other words are read; each, the missing weights and the missing ages are told."""
     (here / "egypt.csv").write_text("\ufeff" + text_export(), encoding="utf-8")
     made = run("import", "wvs", "egypt.csv", "-o", "eg")
     assert made.exit_code == 0, made.output
@@ -110,7 +83,7 @@ def test_a_text_export_tells_what_it_was_read_as(here: Path) -> None:
         assert note in made.stdout
     assert "no distributions by sex" not in made.stdout
     survey = read_survey(here / "eg")
-    shares = {q.id: survey.reference(q.id, "eg").shares for q in survey.questions}  # type: ignore[union-attr]
+    shares = {q.id: survey.reference(q.id, "eg").shares for q in survey.questions}
     assert shares["Q106"] == pytest.approx({code: {1: 0.25, 5: 0.5, 10: 0.25}.get(code, 0) for code in range(1, 11)})
     assert (shares["Q107"][3], shares["Q109"][1], shares["Q112"][10]) == pytest.approx((2 / 3, 0.5, 1 / 3))
     assert "without weights" in survey.references[0].source
@@ -121,7 +94,6 @@ def test_a_text_export_tells_what_it_was_read_as(here: Path) -> None:
 
 
 def test_an_interview_that_stands_twice_is_refused(here: Path) -> None:
-    """In one line; no folder is made."""
     (here / "egypt.csv").write_text(text_export(D_INTERVIEW=["7", "8", "-4", "7"]), encoding="utf-8")
     refused = run("import", "wvs", "egypt.csv", "-o", "eg")
     assert (refused.exit_code, len(refused.stderr.splitlines())) == (2, 1)
@@ -131,7 +103,6 @@ def test_an_interview_that_stands_twice_is_refused(here: Path) -> None:
 
 
 def test_the_template_is_imported(here: Path) -> None:
-    """From nothing to a survey in two commands."""
     assert run("template", "mine.csv").exit_code == 0
     made = run("import", "table", "mine.csv", "-o", "mine", "--title", "Mine")
     assert made.exit_code == 0
@@ -140,11 +111,8 @@ def test_the_template_is_imported(here: Path) -> None:
 
 
 def test_the_papers_dataset_is_imported(here: Path) -> None:
-    """One part of it, with a list that the user names."""
     (here / "data").mkdir()
-    (here / "data" / "English_questionaires.txt").write_text(
-        "[2] Q? - 1: a, 2: b\n[2] R? - 1: a, 2: b\n", encoding="utf-8"
-    )
+    (here / "data" / "English_questionaires.txt").write_text("[2] Q? - 1: a, 2: b\n[2] R? - 1: a, 2: b\n")
     (here / "data" / "usa_ref_score_all.csv").write_text(",0,1,2\n1,0,30,70\n2,0,60,50\n", encoding="utf-8")
     made = run("import", "def", "data", "--multiple", "2", "--respondents", "400", "-o", "def")
     assert made.exit_code == 0, made.output
@@ -154,7 +122,6 @@ def test_the_papers_dataset_is_imported(here: Path) -> None:
 
 
 def test_questions_are_excluded_with_a_reason(here: Path) -> None:
-    """They are listed, not asked, and taken in again."""
     run("template", "mine.csv")
     run("import", "table", "mine.csv", "-o", "mine")
     assert "T2  unclear\n1 excluded, 3 left" in run("exclude", "mine", "T2", "--reason", "unclear").stdout
@@ -167,48 +134,29 @@ def test_questions_are_excluded_with_a_reason(here: Path) -> None:
 STUDY = """\
 name: mine
 survey: ./mine
-questions: [T1, T3]
+questions: [T1, T2]
 cultures: [us]
 models: [human]
 conditions: [none]
 """
 
 
-@pytest.mark.parametrize(
-    ("words", "questions"),
-    [
-        (("plan", "study.yaml"), "[T1, T2]"),
-        (("run", "study.yaml"), "[T1, T2]"),
-        (("preview", "study.yaml", "--question", "T2"), "[T1, T3]"),
-        (("survey", "show", "mine", "--question", "T2"), "all"),
-        (("survey", "rephrase", "mine", "--model", "smollm2-135m-instruct", "--questions", "T2"), "all"),
-    ],
-)
-def test_who_names_an_excluded_question_hears_the_reason(here: Path, words: tuple[str, ...], questions: str) -> None:
-    """Every command that takes a question by name tells why it is not there, and guesses no other."""
+@pytest.mark.parametrize("words", ["plan study.yaml", "survey rephrase mine --model parrot --questions T2"])
+def test_who_names_an_excluded_question_hears_the_reason(here: Path, words: str) -> None:
     run("template", "mine.csv")
     run("import", "table", "mine.csv", "-o", "mine")
     run("exclude", "mine", "T2", "--reason", "asks for a fact")
-    (here / "study.yaml").write_text(STUDY.replace("[T1, T3]", questions), encoding="utf-8")
-    refused = CliRunner().invoke(main, list(words), env={"DEFSURVEY_HOME": str(here / "home")})
+    (here / "study.yaml").write_text(STUDY, encoding="utf-8")
+    (here / "cards.toml").write_text('[parrot]\nhub = "nobody/nothing"\n', encoding="utf-8")
+    places = {"DEFSURVEY_HOME": str(here / "home"), "DEFSURVEY_MODELS": str(here / "cards.toml")}
+    refused = CliRunner().invoke(main, words.split(), env=places)
     assert refused.exit_code == 2
     assert "asks for a fact" in refused.stderr
     assert "did you mean" not in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_a_folder_that_is_only_looked_at_is_left_as_it_is(here: Path) -> None:
-    """It may be another's, or not be there: what is excluded is listed, or the mistake is told, and nothing is made."""
-    run("template", "mine.csv")
-    run("import", "table", "mine.csv", "-o", "mine")
-    before = sorted(here.rglob("*"))
-    assert "0 excluded, 4 left" in run("exclude", "mine").stdout
-    assert run("exclude", "mien", "T1", "--reason", "unclear").exit_code == 2
-    assert sorted(here.rglob("*")) == before
-
-
-@pytest.mark.parametrize("source", ["wvs", "globalopinions", "table"])
-def test_a_file_that_is_none_is_one_line(here: Path, source: str) -> None:
+def test_a_file_that_is_none_is_one_line(here: Path) -> None:
     """As with a folder of the paper's dataset: what was expected and what was got, and exit code 2."""
     (here / "folder").mkdir()
     (here / "some.csv").write_text(WVS, encoding="utf-8")
@@ -217,6 +165,6 @@ def test_a_file_that_is_none_is_one_line(here: Path, source: str) -> None:
         (("folder",), "folder: expected a file, got a folder"),
         (("some.csv", "--cultures", "others.csv"), "others.csv: expected a file, got nothing"),
     ):
-        result = run("import", source, *words, "-o", "x")
+        result = run("import", "wvs", *words, "-o", "x")
         assert (result.exit_code, result.stderr) == (2, f"defsurvey: {told}\n")
     assert run("import", "def", "none", "-o", "x").stderr == "defsurvey: none: expected a folder, got nothing\n"

@@ -1,7 +1,5 @@
 """The pages name what the program has: every column of an export, and the options of its verbs."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -19,13 +17,11 @@ SHARED = ("--json", "--device", "--name", "--workers", "--concurrency", "--event
 
 
 def section(heading: str) -> str:
-    """A section of the page about reports."""
     text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
     return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
 
 
 def test_every_column_of_exported_answers_is_explained() -> None:
-    """One row for each or for some that belong together, in the order of the file; telemetry is told apart."""
     rows = re.findall(r"(?m)^\| (`.*?) \| (.+) \|$", section("Answers as data"))
     named = {name: said for names, said in rows for name in re.findall(r"`(\w+)`", names)}
     assert list(named) == [*COLUMNS, *TELEMETRY]
@@ -33,13 +29,11 @@ def test_every_column_of_exported_answers_is_explained() -> None:
 
 
 def test_columns_of_other_exports_are_listed() -> None:
-    """Metrics and probabilities, in the order of their files."""
     listed = re.findall(r"Columns: ([\w,\s]+)\.", section("Metrics as data"))
     assert [re.split(r",\s+", names) for names in listed] == [list(MEASURES), list(PROBABILITIES)]
 
 
 def options() -> list[tuple[str, tuple[str, ...]]]:
-    """Every verb, with the spellings of each option of its own that is no secret."""
 
     def of(command: click.Command, verb: str) -> list[tuple[str, tuple[str, ...]]]:
         if isinstance(command, click.Group):
@@ -52,7 +46,6 @@ def options() -> list[tuple[str, tuple[str, ...]]]:
 
 @pytest.mark.parametrize(("verb", "spellings"), options(), ids=lambda part: part if isinstance(part, str) else part[0])
 def test_every_option_is_on_a_page(verb: str, spellings: tuple[str, ...]) -> None:
-    """In one paragraph, list, table or block of commands with its verb; those of imports on the page of the verb."""
     texts = [page.read_text(encoding="utf-8") for page in PAGES]
     if not verb.startswith("survey import"):
         texts = [block for text in texts for block in re.split(r"\n\s*\n", text)]

@@ -1,7 +1,5 @@
 """Conditions that a study's engines can tell apart, and those that they cannot."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from tests.jobs.small_study import CARDS, SURVEY, written
 
 
 def served(name: str, *takes: str) -> ModelCard:
-    """A model behind a server that takes so much of the decoding."""
     return ModelCard(name=name, engine="openai", model="m", base_url="http://localhost/v1", takes=takes)
 
 
@@ -35,12 +32,10 @@ BARE = "{prompt: false, memory: false}"
 
 
 def asking(**changes: str) -> Study:
-    """The study with those keys and cards."""
     return parse_study(written(**changes), path=Path("study.yaml"), cards=KNOWN, survey=SURVEY)
 
 
 def test_an_ablation_of_the_decoding_is_refused_where_a_model_takes_none() -> None:
-    """Both conditions would be the same requests, paid for twice, and a table of nothing but noise."""
     with pytest.raises(StudyError) as refused:
         asking(models="[human, deaf]", conditions="[def, def-without-memory, def-without-config, none]")
     assert str(refused.value) == (
@@ -49,14 +44,12 @@ def test_an_ablation_of_the_decoding_is_refused_where_a_model_takes_none() -> No
     )
 
 
-@pytest.mark.parametrize("model", ["tiny-model", "human", "warm", "searching", "own"])
+@pytest.mark.parametrize("model", ["tiny-model", "warm", "own"])
 def test_it_is_a_study_where_some_of_the_decoding_is_taken(model: str) -> None:
-    """Weights take all of it, a server what its card says; of an engine of one's own nothing is known."""
     assert len(asking(models=f"[{model}]", conditions="[def, def-without-config]").conditions) == 2
 
 
 def test_beams_alone_tell_conditions_apart_where_sampling_is_fixed() -> None:
-    """A study that says whether to sample has nothing else drawn but beams."""
     changes = {"conditions": "[def, def-without-config]", "decoding": "{do_sample: true}"}
     assert len(asking(models="[searching]", **changes).conditions) == 2
     with pytest.raises(StudyError, match=r"expected models that take beams, by which it differs from def, got 'warm'"):
@@ -64,7 +57,6 @@ def test_beams_alone_tell_conditions_apart_where_sampling_is_fixed() -> None:
 
 
 def test_conditions_that_differ_otherwise_too_stay() -> None:
-    """Without anything drawn, or asked by another method: no two are the same requests."""
     conditions = "[def, none, def-without-prompt, def-without-memory, cao2023, ccsv-single]"
     assert len(asking(models="[deaf]", conditions=conditions).conditions) == 6
 
@@ -81,7 +73,6 @@ def test_the_order_of_options_is_the_one_that_the_preset_gives(preset: str, same
 
 
 def test_a_model_that_cannot_realise_an_ablation_is_not_added_to_its_run(database: Database, tmp_path: Path) -> None:
-    """The conditions are those of the run, and the model is a further one."""
     cards = tmp_path / "cards.toml"
     cards.write_text('[deaf]\nengine = "openai"\nmodel = "m"\nbase_url = "http://localhost/v1"\ntakes = []\n')
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_MODELS": str(cards)})
@@ -90,8 +81,8 @@ def test_a_model_that_cannot_realise_an_ablation_is_not_added_to_its_run(databas
         runs.enqueue(settings, database, replace(study, models=("human", "deaf")), extend=True)
 
 
-@pytest.mark.parametrize("model", ["refuser", "garbler", "claude-haiku-5-5"])
-@pytest.mark.parametrize("verb", ["plan", "enqueue", "run"])
+@pytest.mark.parametrize("model", ["refuser", "claude-haiku-5-5"])
+@pytest.mark.parametrize("verb", ["plan", "run"])
 def test_a_study_that_weighs_options_is_refused_where_a_model_gives_no_probabilities(
     tmp_path: Path, verb: str, model: str
 ) -> None:
@@ -108,7 +99,6 @@ def test_a_study_that_weighs_options_is_refused_where_a_model_gives_no_probabili
 
 
 def card(base_url: str | None = None, **fields: object) -> ModelCard:
-    """A model behind a server."""
     return ModelCard(name="m", engine="openai", model="m", base_url=base_url, **fields)  # type: ignore[arg-type]
 
 
@@ -116,33 +106,19 @@ def card(base_url: str | None = None, **fields: object) -> ModelCard:
     ("base_url", "billed"),
     [
         (None, True),
-        ("https://openrouter.ai/api/v1", True),
-        ("https://api.anthropic.com", True),
         ("http://8.8.8.8:8000/v1", True),
-        ("http://[2606:4700::1111]/v1", True),
-        ("http://localhost:8000/v1", False),
         ("http://127.0.0.1:8000/v1", False),
-        ("http://[::1]:8000/v1", False),
         ("http://10.1.2.3/v1", False),
-        ("http://192.168.0.7:8000/v1", False),
         ("http://100.64.0.9:8000/v1", False),
         ("http://vllm:8000/v1", False),
-        ("http://host.docker.internal:8000/v1", False),
         ("http://GPU.local:8000/v1", False),
-        ("http://box.lan/v1", False),
-        ("http://localhost.:8000/v1", False),
     ],
 )
 @pytest.mark.parametrize("key", [None, "SOME_KEY"])
 def test_whoever_is_asked_beyond_the_own_network_sends_a_bill(
     base_url: str | None, key: str | None, billed: bool
 ) -> None:
-    """A server of one's own may ask for a key as well."""
     assert is_billed(card(base_url, key=key)) == billed
-
-
-def test_a_model_that_runs_here_is_never_billed() -> None:
-    """Weights and rules have no server."""
     assert not is_billed(ModelCard(name="m", hub="org/m"))
 
 

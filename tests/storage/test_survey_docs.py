@@ -19,7 +19,6 @@ EXAMPLE = re.compile(r"^`([a-z]+\.(?:yaml|csv))`\n\n```(?:yaml|csv)\n(.*?)^```$"
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    """The folder that the document tells one to write."""
     files = dict(EXAMPLE.findall(DOCUMENT))
     assert tuple(files) == FILES
     for file, text in files.items():
@@ -28,28 +27,23 @@ def example(tmp_path: Path) -> Path:
 
 
 def test_the_example_is_a_sound_survey(example: Path) -> None:
-    """A reader who copies the example has a survey with every type of question."""
     assert check_survey(example) == []
     survey = read_survey(example)
     assert survey.id == "coffee"
     assert {question.type for question in survey.questions} == set(QuestionType)
     reference = survey.reference("C4", "cn")
-    assert reference is not None
     assert reference.shares == {1: 0.31, 2: 0.38, 3: 0.55}
 
 
 def test_the_error_shown_is_the_error_given(example: Path) -> None:
-    """The document's error message is what such a mistake gives."""
     path = example / "questions.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("dimension: IVR", "dimension: IVE", 1), encoding="utf-8")
     [problem] = check_survey(example)
     shown = re.search(r"^survey folder coffee: .*$", DOCUMENT, re.MULTILINE)
-    assert shown is not None
     assert shown.group() == f"survey folder coffee: {problem} (and 2 more problems)"
 
 
 def test_the_table_of_directions_is_complete() -> None:
-    """Every item stands once in the table, in the row of its dimension and the column of its direction."""
     values: dict[str, Value] = {}
     for question in find_survey("wvs7").questions:
         if question.value is not None:
@@ -66,7 +60,6 @@ def test_the_table_of_directions_is_complete() -> None:
 
 
 def test_the_example_table_is_a_survey(tmp_path: Path) -> None:
-    """A reader who copies the table has a question with figures for two countries."""
     [example] = re.findall(r"^```csv\n(.*?)^```$", IMPORTING, re.MULTILINE | re.DOTALL)
     (tmp_path / "t.csv").write_text(example, encoding="utf-8")
     survey = import_table(tmp_path / "t.csv", id="t").write(tmp_path / "t")
@@ -77,9 +70,7 @@ def test_the_example_table_is_a_survey(tmp_path: Path) -> None:
 
 
 def test_the_error_of_an_import_is_the_one_given(tmp_path: Path) -> None:
-    """The document's message is what such a cell gives."""
     shown = re.search(r"^wvs\.csv, line .*$", IMPORTING, re.MULTILINE)
-    assert shown is not None
     names = ["B_COUNTRY_ALPHA", "W_WEIGHT", *(f"V{number}" for number in range(85)), "Q57"]
     row = ["USA", "1", *["0"] * 85]
     lines = [names, *([*row, "1"] for _ in range(4015)), [*row, "maybe"]]
@@ -90,7 +81,6 @@ def test_the_error_of_an_import_is_the_one_given(tmp_path: Path) -> None:
 
 
 def test_the_numbers_told_are_so() -> None:
-    """How many questions and countries there are."""
     questions = wvs_questions()
     items = sum(len(question.options) if question.max_choices > 1 else 1 for question in questions)
     countries = len(list(read_rows(read_header(DATA / "cultures.csv"))))

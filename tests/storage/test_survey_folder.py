@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.storage.surveys.folder import check_survey, read_survey
-from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError
+from defsurvey.storage.surveys.folder import bundled_surveys, check_survey, find_survey, read_survey
+from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName
 from defsurvey.storage.surveys.survey import Group, QuestionType
 
 TINY = {
@@ -74,7 +74,6 @@ Write = Callable[..., Path]
 
 
 def write_tiny(folder: Path, *changes: Change) -> Path:
-    """Write the tiny survey into a folder, with (file, old, new) changes made to it."""
     files = dict(TINY)
     for file, old, new in changes:
         assert old in files[file], f"{old!r} is not in {file}"
@@ -86,12 +85,10 @@ def write_tiny(folder: Path, *changes: Change) -> Path:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Writes the tiny survey with changes and returns its folder."""
     return lambda *changes: write_tiny(tmp_path, *changes)
 
 
 def test_a_folder_is_read_as_written(write: Write) -> None:
-    """Every field of the files arrives in the survey."""
     survey = read_survey(write())
     assert (survey.id, survey.title, survey.version) == ("tiny", "A tiny survey", "2")
     assert (survey.citation, survey.terms, survey.languages) == ("Nobody (2025)", "Free", ("en", "zh"))
@@ -109,15 +106,13 @@ def test_a_folder_is_read_as_written(write: Write) -> None:
     assert (third.type, third.max_choices, third.codes) == (QuestionType.MULTIPLE, 2, (7, 8, 9))
     assert [option.residual for option in third.options] == [False, False, True]
     assert third.option(8).value is not None
-    assert third.option(8).value.basis == "B"  # type: ignore[union-attr]
+    assert third.option(8).value.basis == "B"
 
 
 @pytest.mark.parametrize(
-    ("codes", "refused"),
-    [((1, 2, 3, 4), []), ((4, 3, 2, 1), []), ((9, 4, 2, 1), []), ((3, 1, 2, 4), ["3, 1, 2, 4"])],
+    ("codes", "refused"), [((1, 2, 3, 4), []), ((4, 3, 2, 1), []), ((9, 4, 2, 1), []), ((3, 1, 2, 4), ["3, 1, 2, 4"])]
 )
 def test_points_of_a_listed_scale_run_one_way(write: Write, codes: tuple[int, ...], refused: list[str]) -> None:
-    """Up or down, whatever stands beside them: their order is the order of what they mean, and of the prompt."""
     beside = "{code: 7, label: {en: None, zh: 无}, residual: true}"
     points = ", ".join(f"{{code: {code}, label: {{en: p{code}, zh: 第{code}}}}}" for code in codes)
     compact = "{from: 1, to: 4, low: {en: Not at all, zh: 完全不自由}, high: {en: Entirely, zh: 完全自由}}"
@@ -129,7 +124,6 @@ def test_points_of_a_listed_scale_run_one_way(write: Write, codes: tuple[int, ..
 
 
 def test_a_scale_may_have_residual_options_beside_it(write: Write) -> None:
-    """A volunteered answer outside the scale comes last and is residual."""
     folder = write(
         ("questions.yaml", "zh: 完全自由}}", "zh: 完全自由}, residual: [{code: 0, label: {en: Unsure, zh: 说不准}}]}"),
         ("references.csv", "1:10|2:20|3:30|4:40", "0:0|1:10|2:20|3:30|4:40"),
@@ -142,7 +136,6 @@ def test_a_scale_may_have_residual_options_beside_it(write: Write) -> None:
 def test_percentages_become_shares_that_sum_to_one(write: Write) -> None:
     """70.2 and 29.9 sum to 100.1: within the rounding, and scaled to 1. Those of a list do not sum."""
     reference = read_survey(write()).reference("Q1", "us")
-    assert reference is not None
     assert reference.shares[1] == pytest.approx(70.2 / 100.1)
     assert math.fsum(reference.shares.values()) == 1.0
     assert (reference.n, reference.low_n, reference.source) == (1000, False, "The census of 2025")
@@ -161,7 +154,6 @@ WEIGHTED = (
 
 
 def test_weighted_respondents_count_as_fewer(write: Write) -> None:
-    """The column may be left out, and a cell may be empty: then people count as many as they are."""
     plain, weighted = read_survey(write()), read_survey(write(*WEIGHTED))
     assert [reference.effective_n for reference in plain.references] == [1000, 12, 900, 800]
     assert [reference.effective_n for reference in weighted.references] == [612.5, 12, 900, 800]
@@ -170,7 +162,6 @@ def test_weighted_respondents_count_as_fewer(write: Write) -> None:
 
 
 def test_numbers_are_read_as_programs_write_them(write: Write) -> None:
-    """With all the digits that a floating-point number has, and in its ways to write small ones."""
     changes = [
         ("references.csv", "1:70.2|2:29.9", "1:33.333333333333336|2:66.66666666666667"),
         ("references.csv", "1:10|2:20|3:30|4:40", "1:1e-05|2:.5|3:99.49999|4:0.0"),
@@ -186,14 +177,12 @@ def test_numbers_are_read_as_programs_write_them(write: Write) -> None:
 
 @pytest.mark.parametrize("written", ["1000.5", "0", "many", "1e3000"])
 def test_an_effective_number_is_above_zero_and_at_most_n(write: Write, written: str) -> None:
-    """More than were asked cannot be."""
     changes = [("references.csv", "1000,612.5,,", f"1000,{written},,")]
     with pytest.raises(InvalidSurvey, match=r"line 2, n_eff: expected a number above 0 and at most n \(1000\)"):
         read_survey(write(*WEIGHTED, *changes))
 
 
 def test_a_region_may_be_left_out_of_uniform_draws(write: Write) -> None:
-    """By a column that may be missing; a region without a word on it is in."""
     ohio, texas = read_survey(write()).culture("us").regions
     assert (ohio.code, ohio.name["zh"], ohio.share, texas.share) == ("US-OH", "俄亥俄州", 0.3, pytest.approx(0.7))
     assert ohio.uniform
@@ -220,7 +209,6 @@ def test_yes_and_no_are_words(write: Write) -> None:
 
 
 def test_a_byte_order_mark_and_windows_lines_do_no_harm(write: Write) -> None:
-    """What spreadsheets add to a file is not content."""
     folder = write()
     before = read_survey(folder)
     for file, text in TINY.items():
@@ -229,9 +217,84 @@ def test_a_byte_order_mark_and_windows_lines_do_no_harm(write: Write) -> None:
 
 
 def test_the_fingerprint_follows_the_content(write: Write) -> None:
-    """A comment does not change it, a word or a figure does."""
     plain = read_survey(write()).fingerprint
     assert len(plain) == 64
     assert read_survey(write(("questions.yaml", "answers:", "# a comment\nanswers:"))).fingerprint == plain
     assert read_survey(write(("questions.yaml", "Children matter.", "Children matter!"))).fingerprint != plain
     assert read_survey(write(("references.csv", "1:10|2:20", "1:11|2:19"))).fingerprint != plain
+
+
+def test_names_that_are_not_there_are_told_and_figures_that_are_not_known_are_none(write: Write) -> None:
+    tiny = read_survey(write())
+    with pytest.raises(UnknownName, match="survey tiny: there is no question Q9"):
+        tiny.question("Q9")
+    with pytest.raises(UnknownName, match="survey tiny: there is no culture fr"):
+        tiny.culture("fr")
+    with pytest.raises(UnknownName, match="culture us: there is no region US-AK"):
+        tiny.culture("us").region("US-AK")
+    with pytest.raises(UnknownName, match="question Q2: option 9 is not one of 1, 2, 3, 4"):
+        tiny.question("Q2").option(9)
+    assert (tiny.reference("Q2", "cn"), tiny.reference("Q1", "us", Group.MALE)) == (None, None)
+    assert [question.core for question in tiny.questions] == [True, False, False]
+    assert [question.dimensions for question in tiny.questions] == [("EVI",), (), ("EVI",)]
+    assert [kind for kind in QuestionType if kind.ordered] == [QuestionType.ORDINAL, QuestionType.SCALE]
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """A folder of studies with the survey ``mine`` in it, and the survey ``other`` outside."""
+    for folder in (tmp_path / "studies" / "mine", tmp_path / "other"):
+        folder.mkdir(parents=True)
+        write_tiny(folder)
+    return tmp_path / "studies"
+
+
+def test_bundled_surveys_can_be_read_and_bear_their_folders_name() -> None:
+    assert "wvs7" in bundled_surveys()
+    for name in bundled_surveys():
+        assert find_survey(name).id == name
+
+
+def test_a_folder_beside_the_study_is_found(studies: Path) -> None:
+    assert find_survey("mine", beside=studies).id == "tiny"
+    assert find_survey("./mine", beside=studies).id == "tiny"
+    assert find_survey(str(studies / "mine"), beside=studies).id == "tiny"
+
+
+def test_a_bundled_id_comes_before_a_folder(studies: Path) -> None:
+    (studies / "mine").rename(studies / "wvs7")
+    assert find_survey("wvs7", beside=studies).id == "wvs7"
+    assert find_survey("./wvs7", beside=studies).id == "tiny"
+
+
+@pytest.mark.parametrize("name", ["WVS7", "wsv7"])
+def test_a_misspelt_name_is_answered_with_the_nearest(name: str) -> None:
+    with pytest.raises(UnknownName, match=rf"survey '{name}': expected a bundled survey .* \(did you mean 'wvs7'\?\)"):
+        find_survey(name)
+
+
+@pytest.mark.parametrize("name", ["", " ", "nothing-like-it"])
+def test_a_name_of_nothing_is_told(studies: Path, name: str) -> None:
+    with pytest.raises(UnknownName, match=r"expected a bundled survey \(wvs7\) or a folder, got neither$"):
+        find_survey(name, beside=studies)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_what_can_be_no_path_is_no_survey(studies: Path, name: str) -> None:
+    for beside in (studies, None):
+        with pytest.raises(UnknownName, match=r"expected a bundled survey \(wvs7\) or a folder, got neither") as told:
+            find_survey(name, beside=beside)
+        assert len(str(told.value)) < 250
+        assert "\0" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["../other", "/"])
+def test_a_study_reaches_no_folder_outside_its_own(studies: Path, name: str) -> None:
+    with pytest.raises(SurveyError, match=rf"survey '{name}': expected a folder within .*studies, got /"):
+        find_survey(name, beside=studies)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(studies: Path) -> None:
+    (studies / "linked").symlink_to(studies.parent / "other")
+    with pytest.raises(SurveyError, match=r"survey 'linked': expected a folder within"):
+        find_survey("linked", beside=studies)

@@ -1,7 +1,5 @@
 """Paraphrases in a survey folder: read, written, and refused where they are not as they should be."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -34,16 +32,12 @@ def _folder(tmp_path: Path, text: str = FILE) -> Path:
 
 
 def test_what_is_not_rejected_is_part_of_the_survey(tmp_path: Path) -> None:
-    """With model and prompt, in the order of questions and numbers, and with another fingerprint."""
     plain = read_survey(write_tiny(tmp_path))
     survey = read_survey(_folder(tmp_path))
+    first = {"question": "Q1", "number": 1, "language": "en", "model": "m", "prompt": "Say it anew: [QUESTION]"}
     assert survey.paraphrases == (
-        Paraphrase(
-            question="Q1", number=1, language="en", text="Children count.", model="m", prompt="Say it anew: [QUESTION]"
-        ),
-        Paraphrase(
-            question="Q1", number=2, language="en", text="No to them?", model="m", prompt="Say it anew: [QUESTION]"
-        ),
+        Paraphrase(**first, text="Children count."),
+        Paraphrase(**{**first, "number": 2}, text="No to them?"),
         Paraphrase(question="Q1", number=2, language="zh", text="孩子要紧。", model="someone"),
     )
     assert survey.most_paraphrases == 2
@@ -53,7 +47,6 @@ def test_what_is_not_rejected_is_part_of_the_survey(tmp_path: Path) -> None:
 
 
 def test_all_that_was_tried_comes_back_as_it_was(tmp_path: Path) -> None:
-    """Rejected wordings, attempts, and text that looks like something else in YAML; nothing where there is no file."""
     assert read_tried(write_tiny(tmp_path), ids=[], languages=[]) == ()
     folder = _folder(tmp_path)
     tried = read_tried(folder, ids=["Q1"], languages=["en", "zh"])
@@ -74,7 +67,6 @@ def test_all_that_was_tried_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_written_survey_keeps_its_paraphrases(tmp_path: Path) -> None:
-    """A copy of a survey has them; those of excluded questions rest."""
     (tmp_path / "a").mkdir()
     survey = read_survey(_folder(tmp_path / "a"))
     copy = write_survey(survey, tmp_path / "b")
@@ -96,7 +88,6 @@ def test_a_written_survey_keeps_its_paraphrases(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, old: str, new: str, told: str) -> None:
-    """File, line, field, what was expected and what was found."""
     problems = check_survey(_folder(tmp_path, FILE.replace(old, new, 1)))
     assert problems[0].file == PARAPHRASES_FILE
     assert told in str(problems[0])

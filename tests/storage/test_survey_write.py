@@ -1,7 +1,5 @@
 """Survey folders written: they are read back as they were, whole or not at all."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,6 @@ WVS7 = find_survey("wvs7")
 
 
 def test_a_survey_is_read_as_it_was(tmp_path: Path) -> None:
-    """Every question, option, value, culture, region and figure of the bundled survey goes through a folder."""
     written = write_survey(WVS7, tmp_path / "copy")
     assert check_survey(tmp_path / "copy") == []
     assert written == read_survey(tmp_path / "copy")
@@ -34,7 +31,6 @@ def test_a_survey_is_read_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_survey_of_the_barest_kind(tmp_path: Path) -> None:
-    """Without regions, dimensions, sources and exclusions there are no files or keys for them."""
     bare = replace(
         WVS7,
         dimensions={},
@@ -43,18 +39,17 @@ def test_a_survey_of_the_barest_kind(tmp_path: Path) -> None:
         cultures=tuple(replace(culture, regions=()) for culture in WVS7.cultures),
     )
     assert write_survey(bare, tmp_path / "bare").questions == bare.questions
-    assert sorted(entry.name for entry in (tmp_path / "bare").iterdir()) == [
+    assert {entry.name for entry in (tmp_path / "bare").iterdir()} == {
         "questions.yaml",
         "references.csv",
         "survey.yaml",
-    ]
+    }
     text = (tmp_path / "bare" / "survey.yaml").read_text(encoding="utf-8")
     assert "dimensions" not in text
     assert "sources" not in text
 
 
 def test_the_language_that_is_missing_is_kept(tmp_path: Path) -> None:
-    """A culture whose language has no wording says so in the folder and in JSON."""
     spoken = Culture(code="de", name={"en": "Germany", "zh": "德国"}, language="en", spoken="de")
     survey = write_survey(replace(WVS7, cultures=(*WVS7.cultures, spoken)), tmp_path / "three")
     assert survey.culture("de") == spoken
@@ -66,7 +61,6 @@ def test_the_language_that_is_missing_is_kept(tmp_path: Path) -> None:
 
 
 def test_effective_numbers_are_kept(tmp_path: Path) -> None:
-    """Some are weighted and some are not; the column is there only where any is."""
     first, *rest = WVS7.references
     weighted = replace(WVS7, references=(replace(first, n_eff=812.25), *rest))
     written = write_survey(weighted, tmp_path / "weighted")
@@ -76,7 +70,6 @@ def test_effective_numbers_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_survey_that_is_not_sound_leaves_nothing(tmp_path: Path) -> None:
-    """The error is that of the folder that was asked for; neither it nor a draft is there."""
     wrong = replace(WVS7, references=(replace(WVS7.references[0], n=0),))
     with pytest.raises(InvalidSurvey, match=r"survey folder .*/copy: references\.csv, line 2, n: expected a whole"):
         write_survey(wrong, tmp_path / "copy")
@@ -84,7 +77,6 @@ def test_a_survey_that_is_not_sound_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_crash_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever ends the writing, there is no half-written folder."""
 
     def full(_: object) -> object:
         raise OSError(28, "No space left on device")
@@ -96,7 +88,6 @@ def test_a_crash_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_there_is_kept(tmp_path: Path) -> None:
-    """A folder with something in it, a file and a link are not written over; an empty folder is used."""
     taken = tmp_path / "taken"
     taken.mkdir()
     write_survey(WVS7, taken)
@@ -111,7 +102,6 @@ def test_what_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_excluded_questions_are_kept_and_not_asked(tmp_path: Path) -> None:
-    """They are in the files and their reasons in the survey; questions and figures are without them."""
     folder = tmp_path / "copy"
     before = write_survey(WVS7, folder)
     survey = exclude_questions(folder, {"Q57": "not  about\nvalues", "Q7": "too long"})
@@ -129,7 +119,6 @@ def test_excluded_questions_are_kept_and_not_asked(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_copied_with_what_is_left_out(tmp_path: Path) -> None:
-    """File by file: excluded questions can be taken in again, and rejected wordings and comments are kept."""
     folder, copy = tmp_path / "mine", tmp_path / "copy"
     write_survey(WVS7, folder)
     before = exclude_questions(folder, {"Q57": "asks for a fact"})
@@ -147,17 +136,7 @@ def test_a_folder_is_copied_with_what_is_left_out(tmp_path: Path) -> None:
         copy_survey(folder, copy)
 
 
-def test_a_folder_that_is_not_sound_is_not_copied(tmp_path: Path) -> None:
-    """The error names the folder that was to be copied, and nothing is made."""
-    write_survey(WVS7, tmp_path / "mine")
-    (tmp_path / "mine" / EXCLUDED_FILE).write_text("question,reason\nQ999,y\n", encoding="utf-8")
-    with pytest.raises(InvalidSurvey, match=r"survey folder .*/mine: excluded\.csv, line 2, question: expected"):
-        copy_survey(tmp_path / "mine", tmp_path / "copy")
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
 def test_a_survey_without_its_excluded_questions_is_not_written(tmp_path: Path) -> None:
-    """Read from a folder, it no longer has them: the folder can be copied, and that is told."""
     write_survey(WVS7, tmp_path / "mine")
     survey = exclude_questions(tmp_path / "mine", {"Q57": "asks for a fact", "Q58": "as well"})
     with pytest.raises(SurveyError, match="survey wvs7: expected its excluded questions, got none of Q57, Q58; copy"):
@@ -166,7 +145,6 @@ def test_a_survey_without_its_excluded_questions_is_not_written(tmp_path: Path) 
 
 
 def test_exclusions_that_cannot_be(tmp_path: Path) -> None:
-    """Unknown questions, reasons that are none, restoring what is not excluded, and excluding all."""
     folder = tmp_path / "copy"
     write_survey(WVS7, folder)
     with pytest.raises(UnknownName, match=r"there is no question Q571 \(did you mean 'Q[0-9]+'\?\)"):
@@ -183,7 +161,6 @@ def test_exclusions_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_an_exclusion_of_nothing_is_told(tmp_path: Path) -> None:
-    """What a person writes into the file is checked like the rest of the folder."""
     folder = tmp_path / "copy"
     write_survey(WVS7, folder)
     (folder / EXCLUDED_FILE).write_text("question,reason\nQ1,x\nQ999,y\nQ1,z\nQ2,\n", encoding="utf-8")

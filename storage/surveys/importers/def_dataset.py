@@ -265,9 +265,9 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
         raise SurveyError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
     known = {TYPES, LEADING, *RESPONDENTS.values()}
     found = [path for path in sorted(folder.rglob("*")) if path.name.endswith(ENDS) or path.name in known]
-    for path in found:
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise fault(str(path.relative_to(folder)), f"a file within {folder}", f"a link to {path.resolve()}")
+    for file in found:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise fault(str(file.relative_to(folder)), f"a file within {folder}", f"a link to {file.resolve()}")
     layout: dict[str, list[Mapping[str, str]]] = {}
     for row in files.read_dicts(files.read_header(files.DATA / "def_layout.csv")):
         layout.setdefault(row.get("part"), []).append(row.cells)
@@ -288,7 +288,7 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
             for path in found
             if name in (steps := path.relative_to(folder).parts) or (len(present) == 1 and others.isdisjoint(steps))
         ]
-        respondents = {group: _one(folder, own, [file]) for group, file in RESPONDENTS.items()}
+        respondents = {group: _one(folder, own, [called]) for group, called in RESPONDENTS.items()}
         parts.append(
             Part(
                 name=name,

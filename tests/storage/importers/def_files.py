@@ -7,10 +7,8 @@ respondents' columns of numbers written as decimals, with ``100`` for the lists 
 end with a line break; an older copy of questions under another name, rephrased questions and workbooks beside them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,16 +71,7 @@ def make_part(name: str, *, people: int, seed: int) -> MadeUpPart:
     further = max(size + 1 - first - 4, 0)
     repeated = [*range(210, 214), *rng.choice(np.arange(9, 210), further, replace=False).tolist()]
     for source in repeated if further else ():
-        original = questions[source - 1]
-        questions.append(
-            MadeUp(
-                codes=original.codes,
-                most=original.most,
-                multiple=original.multiple,
-                scale=original.scale,
-                repeats=source,
-            )
-        )
+        questions.append(replace(questions[source - 1], repeats=source))
     answers: dict[str, NDArray[np.int64]] = {}
     for number, question in enumerate(questions, start=1):
         if question.multiple:
@@ -128,11 +117,8 @@ def _line(question: MadeUp, number: int, language: str) -> str:
     chinese = language == "zh"
     if question.scale:
         low, high = question.codes[0], question.codes[-1]
-        asked = (
-            f"从{low}到{high}，事情{number}有多重要？"
-            if chinese
-            else f"On a scale of {low} to {high}, how is {number}?"
-        )
+        asked = f"从{low}到{high}，事情{number}有多重要？"
+        asked = asked if chinese else f"On a scale of {low} to {high}, how is {number}?"
         return f"[{question.most}] {asked}"
     if question.multiple:
         limit = ("最多选五项。" if chinese else "Choose up to five.") if number == 7 else ""

@@ -1,7 +1,5 @@
 """Official files of the World Values Survey as they would look, made from distributions that a test knows."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

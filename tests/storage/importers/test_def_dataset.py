@@ -1,7 +1,5 @@
 """The dataset of Liu et al. (2025), in a copy made up here: its questions and figures come back."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 
@@ -46,7 +44,6 @@ PEOPLE = """\
 
 
 def dataset(folder: Path, *, both: bool = True, people: bool = True) -> Path:
-    """A copy of the dataset, with the United States in two languages and China in one or two."""
     root = folder / "AECE_v1"
     us = root / "Originals" / "US_survey"
     for place in (root / "preferences", us / "Characters", us / "result_database"):
@@ -68,7 +65,6 @@ def dataset(folder: Path, *, both: bool = True, people: bool = True) -> Path:
 
 
 def test_questions_and_scores_come_back(tmp_path: Path) -> None:
-    """Single choices, lists, scales, placeholders and dimensions, of two cultures in two languages."""
     imported = import_def(dataset(tmp_path / "in", people=False), id="def", multiple=[])
     survey = imported.write(tmp_path / "def")
     assert [q.id for q in survey.questions] == [f"{part}{n}" for part in ("US", "CN") for n in range(1, 6)]
@@ -82,16 +78,15 @@ def test_questions_and_scores_come_back(tmp_path: Path) -> None:
     assert survey.question("US5").text["en"] == "And after your answer to the question before?"
     assert survey.question("US5").option(2).label == {"en": "No", "zh": "否"}
     one = survey.reference("US1", "us")
-    assert one is not None
     assert (one.n, one.shares) == (1000, pytest.approx({1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}))
     assert survey.reference("US1", "cn") is None
-    assert survey.reference("CN5", "cn").shares == {1: 0.25, 2: 0.75}  # type: ignore[union-attr]
+    assert survey.reference("CN5", "cn").shares == {1: 0.25, 2: 0.75}
     listed = survey.question("US2")
     assert (listed.type, listed.max_choices) == (QuestionType.MULTIPLE, 2)
-    assert survey.reference("US2", "us").shares == pytest.approx({1: 0.6, 2: 0.3, 3: 0.1})  # type: ignore[union-attr]
+    assert survey.reference("US2", "us").shares == pytest.approx({1: 0.6, 2: 0.3, 3: 0.1})
     assert survey.question("US3").codes == tuple(range(1, 11))
     assert survey.question("US4").codes == tuple(range(11))
-    assert survey.reference("US4", "us").shares[0] == pytest.approx(47 / 97)  # type: ignore[union-attr]
+    assert survey.reference("US4", "us").shares[0] == pytest.approx(47 / 97)
     assert (first.dimensions, listed.dimensions, survey.question("US3").dimensions) == (("IVR",), ("TDI",), ("NEWONE",))
     assert survey.dimensions["TDI"]["zh"] == "传统"
     notes = " ".join(imported.notes)
@@ -111,24 +106,19 @@ def test_regions_are_those_of_the_bundled_survey(tmp_path: Path) -> None:
 
 
 def test_respondents_make_groups_and_lists(tmp_path: Path) -> None:
-    """The files of respondents tell which questions are lists, how many people answered, and the groups."""
     survey = import_def(dataset(tmp_path / "in"), id="def", part="US_survey").write(tmp_path / "def")
     assert [culture.code for culture in survey.cultures] == ["us"]
     everyone, women = survey.reference("US2", "us"), survey.reference("US2", "us", Group.FEMALE)
-    assert everyone is not None
-    assert women is not None
     assert (everyone.n, women.n) == (3, 3)
     assert women.shares == pytest.approx({1: 2 / 3, 2: 1 / 3, 3: 1 / 3})
     single = survey.reference("US1", "us", Group.FEMALE)
-    assert single is not None
     assert (single.n, single.low_n, single.source) == (3, True, "Dataset of Liu et al. (2025), final_female.csv")
     assert single.shares == pytest.approx({1: 1 / 3, 2: 2 / 3, 3: 0, 4: 0})
-    assert survey.reference("US3", "us", Group.FEMALE).shares[5] == pytest.approx(2 / 3)  # type: ignore[union-attr]
+    assert survey.reference("US3", "us", Group.FEMALE).shares[5] == pytest.approx(2 / 3)
     assert survey.reference("US5", "us", Group.FEMALE) is None
 
 
 def test_counts_are_respondents(tmp_path: Path) -> None:
-    """Scores that are counts tell how many answered; of a list, the largest number is taken for all."""
     folder = dataset(tmp_path / "in", people=False)
     path = folder / "AECE_v1" / "preferences" / "usa_ref_score_all.csv"
     path.write_text(",0,1,2,3,4\n0,0,0,0,0,0\n1,0,20,40,60,80\n2,0,150,50,10,0\n5,0,30,10,0,0\n", encoding="utf-8")
@@ -136,20 +126,11 @@ def test_counts_are_respondents(tmp_path: Path) -> None:
     survey = imported.write(tmp_path / "def")
     found = {q.id: survey.reference(q.id, "us") for q in survey.questions}
     assert {name: reference.n for name, reference in found.items() if reference} == {"US1": 200, "US2": 200, "US5": 40}
-    assert found["US2"].shares == pytest.approx({1: 0.75, 2: 0.25, 3: 0.05})  # type: ignore[union-attr]
+    assert found["US2"].shares == pytest.approx({1: 0.75, 2: 0.25, 3: 0.05})
     assert any("2 questions have no reference scores and cannot be asked: US3, US4" in note for note in imported.notes)
 
 
-def test_the_user_names_lists(tmp_path: Path) -> None:
-    """Where neither wording nor respondents tell that a question is a list, the user does."""
-    folder = dataset(tmp_path / "in", people=False)
-    survey = import_def(folder, id="def", part="US_survey", multiple=[5]).survey
-    assert survey.question("US5").type is QuestionType.MULTIPLE
-    assert survey.question("US5").max_choices == 2
-
-
 def test_parts_of_different_languages_are_chosen_from(tmp_path: Path) -> None:
-    """A survey has all its questions in each of its languages: parts that differ are no one survey."""
     folder = dataset(tmp_path / "in", both=False)
     with pytest.raises(SurveyError, match="got US_survey in en, zh; CN_survey in zh; choose one with --part"):
         import_def(folder, id="def")
@@ -169,7 +150,6 @@ SWEET, LAST = "[10] On a scale of 1 to", "[2]那么在[PREVIOUS CHIOCE]之后呢
     [
         (QUESTIONS, SWEET, "10 On a scale", "line 3: expected [number of options] question"),
         (QUESTIONS, "[PREVIOUS CHIOCE]", "[NAME]", "line 5, column 15: expected no placeholder but"),
-        (QUESTIONS, SWEET, "[99] From 1 to", "line 3: expected a scale of 2 to 62 points, got [99]"),
         (
             OTHERS,
             "，4：不喜欢",
@@ -178,14 +158,11 @@ SWEET, LAST = "[10] On a scale of 1 to", "[2]那么在[PREVIOUS CHIOCE]之后呢
         ),
         (OTHERS, LAST, "", f"line 4: expected 5 questions, as in {QUESTIONS}, got 4"),
         (FIGURES, "10,20,30,40", "10,twenty,30,40", "line 3, column 4, 2: expected a number, got 'twenty'"),
-        (FIGURES, "10,20,30,40", "10,-20,30,40", "line 3, column 4, 2: expected an amount, 0 or more, got '-20'"),
         (FIGURES, "\n2,0", "\n1,0", "line 4, column 1: expected the number of a question, each once, got '1'"),
         (FIGURES, "60,30,10,0", "160,30,10,0", "line 4, question 2: expected at most 100 for each option of a list"),
-        (ANSWERS, "0,1,1,2,2,10", "0,1.5,1,2,2,10", "line 2, column 2, 1: expected a code, a whole number, got '1.5'"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path: Path, file: str, old: str, new: str, expected: str) -> None:
-    """Each file of the dataset is broken in its own way; no folder is left."""
     folder = dataset(tmp_path / "in")
     path = folder / "AECE_v1" / file
     text = path.read_text(encoding="utf-8")
@@ -198,7 +175,6 @@ def test_what_is_wrong_is_told(tmp_path: Path, file: str, old: str, new: str, ex
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    """A dataset taken from elsewhere reads nothing but what came with it."""
     folder = dataset(tmp_path / "in")
     secret = tmp_path / "secret.txt"
     secret.write_text(ENGLISH, encoding="utf-8")
@@ -210,7 +186,6 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_files_that_are_missing_or_stand_twice(tmp_path: Path) -> None:
-    """No folder, an empty one, questions without scores, and two versions beside each other."""
     with pytest.raises(SurveyError, match="expected a folder, got nothing"):
         import_def(tmp_path / "none", id="def")
     (tmp_path / "empty").mkdir()
@@ -223,7 +198,6 @@ def test_files_that_are_missing_or_stand_twice(tmp_path: Path) -> None:
 
 
 def test_blank_lines_are_no_questions(tmp_path: Path) -> None:
-    """Questions are numbered by their order, whatever stands between them."""
     path = tmp_path / "q.txt"
     path.write_text("\n[2] A? - 1: a, 2: b\n\n[2] B? - 1: a, 2: b\n\n", encoding="utf-8")
     lines = read_questionnaire(path, language="en", country={"en": "X"})
@@ -237,15 +211,12 @@ def test_blank_lines_are_no_questions(tmp_path: Path) -> None:
     ("text", "options"),
     [
         ("[3] Q? - 1: Yes, 2: No, never, 3: 2 to 4 times", {1: "Yes", 2: "No, never", 3: "2 to 4 times"}),
-        ("[2] Q? - 1: Mr. Smith. 2: Dr. No.", {1: "Mr. Smith", 2: "Dr. No"}),
         ("[2] Q? - 1.Yes.2.No", {1: "Yes", 2: "No"}),
-        ("[2]问？-1：是；2：否", {1: "是", 2: "否"}),
         ("[2] Well-known or not - really? - 1: Yes, 2: No", {1: "Yes", 2: "No"}),
         ("[10] From 1- 10: how much?", {}),
     ],
 )
 def test_separators(tmp_path: Path, text: str, options: dict[int, str]) -> None:
-    """Options behind commas, behind full stops with a space and without; labels may hold any of them."""
     path = tmp_path / "q.txt"
     path.write_text(text, encoding="utf-8")
     [line] = read_questionnaire(path, language="en", country={"en": "X"})
@@ -253,11 +224,9 @@ def test_separators(tmp_path: Path, text: str, options: dict[int, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "most"),
-    [("Choose up to 5.", 5), ("Pick at most three.", 3), ("最多选择五项。", 5), ("Are you up to date?", None)],
+    ("text", "most"), [("Pick at most three.", 3), ("最多选择五项。", 5), ("Are you up to date?", None)]
 )
 def test_how_many_may_be_chosen(tmp_path: Path, text: str, most: int | None) -> None:
-    """The number is in the wording, as a digit or a word."""
     path = tmp_path / "q.txt"
     path.write_text(f"[2] {text} - 1: a, 2: b", encoding="utf-8")
     [line] = read_questionnaire(path, language="en", country={"en": "X"})
@@ -265,67 +234,30 @@ def test_how_many_may_be_chosen(tmp_path: Path, text: str, most: int | None) -> 
 
 
 def book(path: Path, rows: list[list[object]]) -> Path:
-    """A workbook of these rows."""
     made = openpyxl.Workbook()
     for row in rows:
-        made.active.append(row)  # type: ignore[union-attr]
+        made.active.append(row)
     made.save(path)
     return path
 
 
-def test_rows_are_text(tmp_path: Path) -> None:
-    """Numbers are written as whole numbers where they are; empty rows are left out, their numbers kept."""
-    path = book(tmp_path / "b.xlsx", [["id", "value type"], [1.0, "EVI"], [None, None], [2.5, " TDI "]])
-    assert list(read_sheet(path)) == [(1, ["id", "value type"]), (2, ["1", "EVI"]), (4, ["2.5", "TDI"])]
-
-
 def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    """A small file that unpacks to more than any table needs is refused by what it says of itself."""
     path = tmp_path / "bomb.xlsx"
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
-        archive.open("xl/worksheets/sheet1.xml", "w") as part,
-    ):
-        for _ in range(65):
-            part.write(bytes(2**20))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(65 * 2**20))
     assert path.stat().st_size < 2**20
-    with pytest.raises(
-        SurveyError, match=r"bomb\.xlsx: expected a workbook that unpacks to at most 64 MiB, got 65 MiB"
-    ):
-        list(read_sheet(path))
-
-
-def test_entities_do_not_unfold(tmp_path: Path) -> None:
-    """A sheet of entities that name each other ten times over is refused by the XML parser, at once."""
-    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
-    path = tmp_path / "laughs.xlsx"
-    with zipfile.ZipFile(book(tmp_path / "b.xlsx", [[1]])) as whole, zipfile.ZipFile(path, "w") as archive:
-        for part in whole.namelist():
-            text = whole.read(part)
-            if part == "xl/worksheets/sheet1.xml":
-                text = f'<!DOCTYPE a [<!ENTITY e0 "{"ha" * 50}">{entities}]>'.encode() + text
-                text = text.replace(b"<v>", b"<v>&e11;", 1)
-            archive.writestr(part, text)
-    with pytest.raises(
-        SurveyError, match=r"laughs\.xlsx: expected an Excel workbook \(\.xlsx\), got ParseError: limit on"
-    ):
+    with pytest.raises(SurveyError, match="expected a workbook that unpacks to at most 64 MiB, got 65 MiB"):
         list(read_sheet(path))
 
 
 def test_what_is_no_workbook(tmp_path: Path) -> None:
-    """A text of that name, and an archive of something else."""
     path = tmp_path / "b.xlsx"
     path.write_text("id,value type\n", encoding="utf-8")
     with pytest.raises(SurveyError, match=r"b\.xlsx: expected an Excel workbook \(\.xlsx\), got"):
         list(read_sheet(path))
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "no workbook")
-    with pytest.raises(SurveyError, match=r"b\.xlsx: expected an Excel workbook \(\.xlsx\), got KeyError"):
-        list(read_sheet(path))
 
 
 def test_types_without_their_column(tmp_path: Path) -> None:
-    """A workbook of types needs the column, and numbers in the other."""
     with pytest.raises(SurveyError, match=r"b\.xlsx, line 1, header: expected a column 'value type', got id, type"):
         read_types(book(tmp_path / "b.xlsx", [["id", "type"]]))
     with pytest.raises(SurveyError, match=r"b\.xlsx, line 2, id: expected the number of a question, got 'one'"):

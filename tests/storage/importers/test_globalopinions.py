@@ -1,7 +1,5 @@
 """GlobalOpinionQA: shares by country come back; texts are read as values and never run."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 
@@ -25,7 +23,6 @@ ROWS = [
 
 
 def write(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
-    """A file of these rows."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["question", "selections", "options", "source"])
@@ -34,17 +31,15 @@ def write(path: Path, rows: list[tuple[str, str, str, str]]) -> Path:
 
 
 def test_shares_come_back_without_those_who_did_not_answer(tmp_path: Path) -> None:
-    """Countries are known by the file's names for them; what is no answer is left out and the rest scaled."""
     imported = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", respondents=800)
     survey = imported.write(tmp_path / "global")
     assert [q.id for q in survey.questions] == ["G1", "G2", "G3"]
     first = survey.question("G1")
     assert (first.text["en"], first.topic) == ("Do you think things are going well?", "Global Attitudes Survey")
     assert [option.label["en"] for option in first.options] == ["Yes", "No"]
-    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.25 / 0.9, 2: 0.65 / 0.9})  # type: ignore[union-attr]
-    assert survey.reference("G1", "gb").shares == {1: 0.5, 2: 0.5}  # type: ignore[union-attr]
+    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.25 / 0.9, 2: 0.65 / 0.9})
+    assert survey.reference("G1", "gb").shares == {1: 0.5, 2: 0.5}
     korea = survey.reference("G1", "kr")
-    assert korea is not None
     assert (korea.n, korea.low_n) == (800, False)
     assert korea.source == "GlobalOpinionQA, S. Korea; number of respondents not given, 800 assumed"
     scale = survey.question("G2")
@@ -60,16 +55,13 @@ def test_shares_come_back_without_those_who_did_not_answer(tmp_path: Path) -> No
     ("labels", "codes", "noted"),
     [
         (["None", "1", "2", "3 or more"], (0, 1, 2, 3), False),
-        (["10", "30", "20"], (10, 30, 20), False),
         (["2", "3", "Other", "DK"], (2, 3, 4), False),
         (["Other", "0", "1"], (1, 2, 3), True),
-        (["1", "1 or 2", "01"], (1, 2, 3), True),
     ],
 )
 def test_options_that_are_numbers_keep_them(
     tmp_path: Path, labels: list[str], codes: tuple[int, ...], noted: bool
 ) -> None:
-    """A label is the number before it wherever all of them can be; others are counted, and what that hides is told."""
     rows = [("How many?", str({"Germany": [1 / len(labels)] * len(labels)}), str(labels), "GAS")]
     imported = import_globalopinions(write(tmp_path / "g.csv", rows), id="global")
     question = imported.write(tmp_path / "global").question("G1")
@@ -79,10 +71,8 @@ def test_options_that_are_numbers_keep_them(
 
 
 def test_of_two_samples_of_a_country_the_national_one_counts(tmp_path: Path) -> None:
-    """Wherever it stands, and the newer of two; the others are told."""
     imported = import_globalopinions(write(tmp_path / "g.csv", ROWS), id="global", countries=["IND"])
     reference = imported.survey.reference("G3", "in")
-    assert reference is not None
     assert (reference.low_n, reference.shares) == (False, {1: 0.9, 2: 0.1})
     assert "1 second samples of a country left out: G3 India (Non-national sample)" in imported.notes
     samples = {"Old national": 0.2, "Non-national": 0.3, "Current national": 0.4}
@@ -98,7 +88,6 @@ def test_of_two_samples_of_a_country_the_national_one_counts(tmp_path: Path) -> 
 
 
 def test_words_for_missing_answers_are_no_options(tmp_path: Path) -> None:
-    """Also those that tell more, as the World Values Survey's files have them; a longer word is another."""
     labels = [
         "Yes",
         "No",
@@ -110,11 +99,10 @@ def test_words_for_missing_answers_are_no_options(tmp_path: Path) -> None:
     rows = [("Is it?", str({"Germany": [0.4, 0.3, 0.1, 0.1, 0.05, 0.05]}), str(labels), "WVS")]
     survey = import_globalopinions(write(tmp_path / "g.csv", rows), id="global").survey
     assert [option.label["en"] for option in survey.question("G1").options] == labels[:3]
-    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.5, 2: 0.375, 3: 0.125})  # type: ignore[union-attr]
+    assert survey.reference("G1", "de").shares == pytest.approx({1: 0.5, 2: 0.375, 3: 0.125})
 
 
 def test_chosen_countries_share_their_questions(tmp_path: Path) -> None:
-    """Questions that one of the countries was not asked are left out."""
     path = write(tmp_path / "g.csv", ROWS)
     survey = import_globalopinions(path, id="global", countries=["Germany", "KOR"]).survey
     assert [question.id for question in survey.questions] == ["G1"]
@@ -129,9 +117,7 @@ def test_chosen_countries_share_their_questions(tmp_path: Path) -> None:
     ("selections", "options", "expected"),
     [
         ("__import__('os').mkdir('x')", "['a', 'b']", "line 2, column 2, selections: expected a list or dict of plain"),
-        ("[0.5, 0.5]", "['a', 'b']", "selections: expected a country: [share, ...] for each country"),
         ("{'Germany': [1.5, 0.5]}", "['a', 'b']", "selections: expected a country: [share, ...] for each country"),
-        ("{'Germany': [0.5, 0.5]}", "'ab'", "line 2, column 3, options: expected a list of options"),
         ("{'Germany': [0.5, 0.5]}", "[open('x'), 'b']", "line 2, column 3, options: expected a list or dict of plain"),
         ("(" * 5000, "['a', 'b']", "selections: expected a list or dict of plain values"),
     ],
@@ -139,7 +125,6 @@ def test_chosen_countries_share_their_questions(tmp_path: Path) -> None:
 def test_what_is_no_value_is_told_and_never_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, selections: str, options: str, expected: str
 ) -> None:
-    """Code in a cell is an error with its line and column; nothing is written."""
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path / "g.csv", [("Why?", selections, options, "GAS")])
     with pytest.raises(SurveyError) as error:
@@ -149,7 +134,6 @@ def test_what_is_no_value_is_told_and_never_run(
 
 
 def test_missing_columns_and_texts_are_told(tmp_path: Path) -> None:
-    """Another file than this one, and a question without words."""
     path = tmp_path / "g.csv"
     path.write_text("question,answers\nWhy?,1\n", encoding="utf-8")
     with pytest.raises(SurveyError, match="line 1, header: expected a column 'selections'"):
