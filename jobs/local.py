@@ -24,22 +24,12 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from defsurvey.jobs import system
 from defsurvey.jobs.broker import EmbeddedBroker, client_of, make_app, report_failure_key
 from defsurvey.jobs.daemons.reconciler import Reconciler, ask_for_report, release_dead
 from defsurvey.jobs.daemons.startup import broker_url, when_told_to_end
 from defsurvey.jobs.progress import Look, Snapshot, say, watch
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import (
-    LOG_FORMAT,
-    UNAVAILABLE,
-    USAGE,
-    duration,
-    exclusive,
-    keep_short,
-    last_error,
-    last_line,
-    why_unwritable,
-)
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import Failure
 from defsurvey.storage.runs import judgements, outbox, store
@@ -104,12 +94,11 @@ class Crew:
         """Start every process."""
         self.settings.logs.mkdir(parents=True, exist_ok=True)
         only = [] if self.only is None else ["--only", self.only]
-        kinds = [("reporter", ["reporter", "--device", self.device, *only])]
-        kinds += [(f"worker-{n + 1}", ["worker", *self._options(n), *only]) for n in range(self.workers)]
-        for name, arguments in kinds:
-            process = _Process(name=name, arguments=arguments, log=self.settings.logs / f"{name}.log")
-            self._processes.append(process)
-            self._launch(process)
+        kinds = {"reporter": ["reporter", "--device", self.device, *only]}
+        kinds |= {f"worker-{n + 1}": ["worker", *self._options(n), *only] for n in range(self.workers)}
+        for name, arguments in kinds.items():
+            self._processes.append(_Process(name, arguments, self.settings.logs / f"{name}.log"))
+            self._launch(self._processes[-1])
 
     def _options(self, number: int) -> list[str]:
         shared = self.workers > 1 and self.device == AUTO  # the GPUs
@@ -131,21 +120,20 @@ class Crew:
         if time.monotonic() - self._logs_seen_at >= LOGS_SECONDS:  # after they are read for reasons
             self._logs_seen_at = time.monotonic()
             for path in (*self.settings.logs.glob("*.log"), *self.settings.home.glob("broker/*.log")):
-                keep_short(path)
+                system.keep_short(path)
 
     def _survive(self, process: _Process, status: int, done: int) -> None:
-        if status == UNAVAILABLE:
-            raise RunFailed(last_error(process.log))
-        if status == USAGE:
-            raise RunFailed(f"{process.name}: {last_line(process.log)}")
+        if status == system.UNAVAILABLE:
+            raise RunFailed(system.last_error(process.log))
+        if status == system.USAGE:
+            raise RunFailed(f"{process.name}: {system.last_line(process.log)}")
         process.deaths = process.deaths + 1 if done == process.done_at_death else 1
         process.done_at_death = done
         killed = " (killed, as where memory runs out)" if status == -signal.SIGKILL else ""
         if process.deaths >= DEATHS_WITHOUT_PROGRESS:
-            if why := why_unwritable(self.settings.home):  # in which case no log says so either
+            if why := system.why_unwritable(self.settings.home):  # in which case no log says so either
                 raise RunFailed(f"{self.settings.home}: {why}; what was committed is kept")
-            died = f"{process.name} died {process.deaths} times without progress"
-            raise RunFailed(f"{died}{killed}; see {process.log}")
+            raise RunFailed(f"{process.name} died {process.deaths} times without progress{killed}; see {process.log}")
         log.warning("%s ended with status %d and is started again%s", process.name, status, killed)
         self._launch(process)
 
@@ -227,7 +215,7 @@ class Follower:
             return
         self._disk_seen_at = time.monotonic()
         home = self.crew.settings.home
-        why = why_unwritable(home)
+        why = system.why_unwritable(home)
         if why and not self._disk_full:
             say(self.console, f"{home}: {why}; waiting for room, what was committed is kept")
         self._disk_full = bool(why)
@@ -256,7 +244,7 @@ class Follower:
             raise RunFailed(f"{problem}; see {log_file}, then: defsurvey report {self.run}")
         if time.monotonic() - self._said_at >= WORD_SECONDS:
             self._said_at = time.monotonic()
-            taken = f"the report has taken {duration(seconds)} so far"
+            taken = f"the report has taken {system.duration(seconds)} so far"
             say(self.console, f"every answer is there; {taken}, see {log_file}")
 
 
@@ -280,10 +268,9 @@ def work(
     concurrency: int | None,
     console: Console,
 ) -> Snapshot:
-    """Do everything that a run needs on this machine and return how it ended.
+    """Do everything that a run needs on this machine, once ``prepare`` has written it to the outbox; returns its end.
 
-    ``prepare`` writes what is to be done, or opens it again, into the outbox. It raises HomeInUse where another
-    ``defsurvey run`` works in the same home, and RunFailed where the workers cannot go on.
+    Raises HomeInUse where another ``defsurvey run`` works in the home, and RunFailed where the workers cannot go on.
     """
     signals: list[int] = []
 
@@ -297,7 +284,7 @@ def work(
         "wait until it has ended; or keep this study for later (defsurvey enqueue STUDY, then defsurvey resume RUN "
         f"--wait); or run it in a home of its own: DEFSURVEY_HOME=FOLDER DEFSURVEY_CACHE={settings.cache}"
     )
-    lock = exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS, remedy=remedy)
+    lock = system.exclusive(settings.home / "run.lock", "defsurvey run", patience=PATIENCE_SECONDS, remedy=remedy)
     own = EmbeddedBroker(settings.home) if settings.broker_url is None else None
     with lock, own or nullcontext():
         url = broker_url(settings)
@@ -305,7 +292,7 @@ def work(
         settings.logs.mkdir(parents=True, exist_ok=True)
         logging.raiseExceptions = False  # a line that a full disk does not take is lost, and nothing said of it:
         handler = logging.FileHandler(settings.logs / "run.log")  # the terminal belongs to the progress display
-        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        handler.setFormatter(logging.Formatter(system.LOG_FORMAT))
         logging.getLogger().addHandler(handler)
         release_dead(database)
         prepare()
@@ -323,10 +310,8 @@ def work(
             crew.only = run
         else:
             for other in outbox.unfinished_beside(database, run):  # others may share the broker
-                shared = (
-                    f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on as well"
-                )
-                say(console, f"{shared}, unless: defsurvey cancel {other}")
+                shared = f"{other} is unfinished and has models of {run}: what the broker holds of it is worked on"
+                say(console, f"{shared} as well, unless: defsurvey cancel {other}")
         stop = threading.Event()
         thread = threading.Thread(target=reconciler.run, args=(stop,), name="reconciler", daemon=True)
         try:

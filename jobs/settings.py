@@ -16,8 +16,6 @@ from defsurvey.storage.surveys.problem import nearest
 from defsurvey.workers import OWN_CARDS
 
 _PREFIX = "DEFSURVEY_"
-#: Schemes of a broker's URL.
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 
 
 class BadSetting(BadInput, ValueError):
@@ -143,10 +141,10 @@ def _url(given: Mapping[str, str], what: str) -> str | None:
     """The URL of the database or the broker, with the password that lies in the file named for it."""
     url = given.get(f"{what}_URL")
     scheme, separator, rest = (url or "").partition("://")
-    if what == "BROKER" and url is not None and scheme not in BROKER_SCHEMES:
+    if what == "BROKER" and url is not None and scheme not in ("redis", "rediss", "redis+socket"):
         # the URL may hold a password, so that no more than its scheme is repeated
-        schemes = ", ".join(f"{known}://" for known in BROKER_SCHEMES)
-        raise _bad("BROKER_URL", f"a URL with {schemes}", f"{scheme}://" if separator else "no scheme")
+        expected = "a URL with redis://, rediss://, redis+socket://"
+        raise _bad("BROKER_URL", expected, f"{scheme}://" if separator else "no scheme")
     variable = f"{what}_PASSWORD_FILE"
     if variable not in given:
         return url
@@ -154,11 +152,7 @@ def _url(given: Mapping[str, str], what: str) -> str | None:
     if not host or ":" in user:
         got = "one with a password" if ":" in user else "one without a host" if url else "none"
         raise _bad(variable, f"{_PREFIX}{what}_URL to name a host and no password", got)
-    password = quote(_read_password(variable, Path(given[variable])), safe="")
-    return f"{scheme}://{user}:{password}@{rest.removeprefix(user + at)}"
-
-
-def _read_password(variable: str, file: Path) -> str:
+    file = Path(given[variable])
     try:
         password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -167,4 +161,4 @@ def _read_password(variable: str, file: Path) -> str:
         raise _bad(variable, f"text in {file}", "other bytes") from None
     if not password:
         raise _bad(variable, f"a password in {file}", "an empty file")
-    return password
+    return f"{scheme}://{user}:{quote(password, safe='')}@{rest.removeprefix(user + at)}"

@@ -14,67 +14,49 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-METHOD = '''
-"""A neighbour is asked about."""
-
+METHOD = """
 from defsurvey.workers.simulation.methods.method import Method
 from defsurvey.workers.simulation.prompts import country_name, request_text
 
 
 class Neighbour(Method):
-    """The model tells what a neighbour would answer."""
-
     name = "neighbour"
 
     def text(self, parts):
-        """The prompt."""
         country = country_name(parts.culture, parts.language)
         request = request_text(parts.question, parts.shown, parts.language)
         return f"What does your neighbour in {country} say?\\n{request}"
-'''
-ENGINE = '''
-"""Whoever is asked says the option shown last."""
-
+"""
+ENGINE = """
 from concurrent.futures import Future
 
 from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason
 
 
 class LastShown:
-    """Follows one rule."""
-
     def submit(self, request):
-        """Answer at once."""
         done = Future()
         text = f"Answer: {request.asked.shown[-1]}"
         done.set_result(Completion(text=text, finish=FinishReason.STOP, used=NO_DECODING))
         return done
 
     def describe(self):
-        """The rule."""
         return {"weights": "the option shown last"}
 
     def close(self):
-        """Nothing to give back."""
-
+        pass
 
 def open_last_shown(card):
-    """The engine of a card."""
     return LastShown()
-'''
-METRIC = '''
-"""How one-sided answers are."""
-
+"""
+METRIC = """
 import numpy as np
 
 
 def commonest_share(counts):
-    """Share of the commonest answer, mean over items; (I, K) -> a number."""
     return float(np.mean(counts.max(axis=-1) / counts.sum(axis=-1)))
-'''
-FIGURE = '''
-"""How many questions nobody refused."""
-
+"""
+FIGURE = """
 from dataclasses import replace
 
 from defsurvey.reports.analysis import NotRun
@@ -83,7 +65,6 @@ from defsurvey.reports.page import Field
 
 
 def unrefused(analysis):
-    """Refused answers of every cell."""
     if not analysis.overall.done:
         raise NotRun("nothing was answered")
     return analysis.cells
@@ -91,21 +72,17 @@ def unrefused(analysis):
 
 @section("unrefused", "Unrefused", "Who refused nothing")
 def unrefused_section(analysis, section):
-    """A table of it."""
     fields = [MODEL, Field("Refusals", lambda cell: str(cell.quality.refused.count))]
     shown = culture_table(analysis, analysis.figure(unrefused), fields, anchor="u", caption="Refusals by model")
     return replace(section, tables=(shown,))
-'''
-IMPORTER = '''
-"""A question a line: its text, then of each option the label and how many people in a thousand chose it."""
-
+"""
+IMPORTER = """
 from defsurvey.storage.surveys.importers.cultures import read_populations
 from defsurvey.storage.surveys.importers.imported import Imported
 from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
 
 
 def import_lines(path, *, id, cultures, country):
-    """The survey that the lines of a file are."""
     (people,) = read_populations(cultures).chosen([country])
     questions, references = [], []
     for number, line in enumerate(path.read_text().splitlines(), start=1):
@@ -122,7 +99,7 @@ def import_lines(path, *, id, cultures, country):
         questions=tuple(questions), cultures=(culture,), references=tuple(references),
     )
     return Imported(survey=survey, left_out=())
-'''
+"""
 COMMAND = '''@_importer("lines", _FILE, click.option("--country", type=text, required=True))
 def _lines():
     """A question a line."""
@@ -136,9 +113,7 @@ LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
 COLUMN = "    letters: int | None = None  #: of the completion\n"
 FILLED = "            letters=len(completion.text if text is None else text),\n"
-MIGRATION = '''
-"""How many letters a reply has."""
-
+MIGRATION = """
 import sqlalchemy as sa
 from alembic import op
 
@@ -147,9 +122,8 @@ down_revision = "0010"
 
 
 def upgrade():
-    """Answers from before have none."""
     op.add_column("answer", sa.Column("letters", sa.Integer()))
-'''
+"""
 VERB = '''
 
 @click.command()

@@ -31,8 +31,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two passes.
 PASS_SECONDS = 2.0
-#: Seconds after which messages are sent again that nobody claimed while their queue was empty. Not from their sending:
-#: a queue that held some for hours has emptied a moment before the last are claimed.
+#: Seconds for which a queue has to be empty until messages that nobody claimed are sent again.
 LOST_SECONDS = 15.0
 #: After so many seconds between two passes leases are given time to be renewed before they count as run out: the
 #: database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
@@ -117,9 +116,7 @@ class Reconciler:
         now, models = self.clock(), [backlog.model for backlog in backlogs(self.database, run=self.only)]
         empty = [model for model in models if self.broker.llen(simulate_queue(model)) == 0]
         self._empty_since = {model: self._empty_since.get(model, now) for model in empty}
-        for model, since in self._empty_since.items():
-            if now - since < LOST_SECONDS:
-                continue
+        for model in (model for model, since in self._empty_since.items() if now - since >= LOST_SECONDS):
             if again := outbox.publish_again(self.database, run=self.only, model=model, older_than=LOST_SECONDS):
                 log.info("%s: %d messages were in no queue any more", model, again)
 
@@ -137,16 +134,12 @@ def release_dead(database: Database) -> int:
 
     The epoch fences whoever is alive after all, so that a mistaken release costs work, never data.
     """
-    freed = 0
-    for owner in owners(database):
-        if is_dead(owner):
-            done = free_owned(database, owner)
-            _warn(done)
-            freed += done.participants
-    return freed
+    freed = [free_owned(database, owner) for owner in owners(database) if is_dead(owner)]
+    for done in freed:
+        _warn(done)
+    return sum(done.participants for done in freed)
 
 
 def _warn(freed: Freed) -> None:
-    for participant in freed.quarantined:
-        why = f"{QUARANTINE_AFTER} workers died while it was asked alone"
-        log.error("participant %d is set aside: %s", participant, why)
+    for who in freed.quarantined:
+        log.error("participant %d is set aside: %d workers died while it was asked alone", who, QUARANTINE_AFTER)

@@ -11,9 +11,6 @@ from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.results import read_draws, read_results
 from defsurvey.storage.runs.verdicts import ReadBy, read_by, read_judgements, with_readings
 
-#: Taken in a run's own folder while its report is built: an older one would else be written over a newer one.
-_LOCK = ".lock"
-
 
 def write_report(
     database: Database,
@@ -32,7 +29,7 @@ def write_report(
     """
     if not record:
         return _build(database, run, folder, readings=readings)
-    with exclusive(folder / _LOCK, "report", patience=patience, needed=False):
+    with exclusive(folder / ".lock", "report", patience=patience, needed=False):
         while True:
             report = _build(database, run, folder, readings=readings)
             outbox.record_report(database, report)
@@ -53,13 +50,8 @@ def _build(database: Database, run: str, folder: Path, *, readings: bool) -> out
     shown = with_readings(database, results) if readings else results
     draws = read_draws(database, run)
     paths = build_report(shown, folder, draws=draws, verdicts=verdicts, notes=notes, remarks=remarks)
-    return outbox.BuiltReport(
-        run=run,
-        revision=results.revision,
-        judgements=judged.revision,
-        html=str(paths.html),
-        markdown=str(paths.markdown),
-    )
+    shows = {"revision": results.revision, "judgements": judged.revision}
+    return outbox.BuiltReport(run=run, **shows, html=str(paths.html), markdown=str(paths.markdown))
 
 
 def warm() -> None:

@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from celery import Celery
 
-from defsurvey.jobs.broker import (
-    IDLE_QUEUE,
-    JUDGE_QUEUE,
-    REPORTS_QUEUE,
-    EmbeddedBroker,
-    client_of,
-    make_app,
-    simulate_queue,
-)
+from defsurvey.jobs import broker
+from defsurvey.jobs.broker import EmbeddedBroker, client_of
 from defsurvey.jobs.daemons.startup import (
     Pulse,
     beating_step,
@@ -41,7 +35,11 @@ log = logging.getLogger(__name__)
 #: Connections of a worker that has as many threads as its engine has room for: each is used for a moment only.
 CONNECTIONS = 48
 #: The queues of a reporter's tasks.
-_QUEUES = {"reports": [REPORTS_QUEUE], "judging": [JUDGE_QUEUE], None: [REPORTS_QUEUE, JUDGE_QUEUE]}
+_QUEUES = {
+    "reports": [broker.REPORTS_QUEUE],
+    "judging": [broker.JUDGE_QUEUE],
+    None: [broker.REPORTS_QUEUE, broker.JUDGE_QUEUE],
+}
 #: Seconds after which Flower forgets a worker that has gone: each start of one has a name, and series, of its own.
 FORGOTTEN_AFTER = 3600
 
@@ -51,18 +49,14 @@ class FlowerMissing(Failure, RuntimeError):
 
 
 def _app(settings: Settings) -> Celery:
-    return make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    return broker.make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
 
 
 def _stop_orphaned_broker(settings: Settings) -> None:
     """The run that started this process is gone: stop its broker, unless another run has taken it over."""
-    if settings.broker_url is not None:
-        return
-    try:
-        with exclusive(settings.home / "run.lock", "defsurvey run"):
+    if settings.broker_url is None:
+        with suppress(HomeInUse), exclusive(settings.home / "run.lock", "defsurvey run"):
             EmbeddedBroker(settings.home).stop()
-    except HomeInUse:
-        pass
 
 
 def worker(
@@ -138,7 +132,7 @@ def worker(
         stage.resident,
         database=database,
         models=known,
-        queue_of=simulate_queue,
+        queue_of=broker.simulate_queue,
         run=only,
         by_room=concurrency is None,
     )
@@ -150,7 +144,7 @@ def worker(
     try:
         return serve(
             app,
-            queues=[IDLE_QUEUE],
+            queues=[broker.IDLE_QUEUE],
             concurrency=concurrency or MOST,
             name=stage.ledger.owner.replace(":", "-"),
             on_stop=stop,
@@ -171,9 +165,8 @@ def reporter(
 ) -> int:
     """Build reports, and judge what studies want judged, until told to stop. Returns the exit status.
 
-    ``tasks`` is ``reports`` or ``judging`` where it is to do that alone, ``device`` where a judge runs whose weights
-    are here, ``only`` the one run to judge, and ``parent`` the process of ``defsurvey run`` without which it is to
-    end.
+    ``tasks`` is ``reports`` or ``judging`` where it is to do that alone, ``only`` the one run to judge, and ``parent``
+    the process of ``defsurvey run`` without which it is to end.
     """
     from defsurvey.jobs.daemons.reports import warm
     from defsurvey.jobs.daemons.tasks import register_judging, register_reports

@@ -60,11 +60,8 @@ class NothingHere(BadInput, LookupError):
 def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
     """The database that the settings name, brought up to date; ``make``: it is made where there is none.
 
-    Raises:
-        LogMissing: a SQLite file has lost its log, unless it may be ``without_log``.
-        NothingHere: there is none, and none is to be made.
-        DatabaseUnavailable: it cannot be reached, or is no database.
-        BadSetting: its URL, or the folder that it is kept in, cannot be used.
+    Raises BadSetting, NothingHere (there is none, and none is to be made), DatabaseUnavailable, and LogMissing where a
+    SQLite file has lost its log, unless it may be ``without_log``.
     """
     try:
         database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)
@@ -100,8 +97,7 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
 def migrate_when_up(settings: Settings, *, patience: float) -> str:
     """Bring the database up to date once it answers, within ``patience`` seconds. Returns the schema's revision."""
     log_to_stderr()
-    deadline = time.monotonic() + patience
-    said = ""
+    deadline, said = time.monotonic() + patience, ""
     while True:
         try:
             open_database(settings, without_log=True).close()
@@ -128,14 +124,15 @@ def broker_url(settings: Settings) -> str:
 
 def app_if_up(settings: Settings) -> Celery | None:
     """The broker's app; None where it does not answer, or, for the embedded one, where nobody would listen."""
-    if settings.broker_url is not None:
-        try:
+    own = EmbeddedBroker(settings.home)
+    try:
+        if settings.broker_url is not None:
             check_reachable(settings.broker_url)
-        except BrokerUnavailable:
+        elif not own.alive():
             return None
-        return make_app(settings.broker_url, visibility_timeout=settings.visibility_timeout)
-    broker = EmbeddedBroker(settings.home)
-    return make_app(broker.url, visibility_timeout=settings.visibility_timeout) if broker.alive() else None
+    except BrokerUnavailable:
+        return None
+    return make_app(settings.broker_url or own.url, visibility_timeout=settings.visibility_timeout)
 
 
 def log_to_stderr() -> None:

@@ -42,6 +42,9 @@ RowId = Annotated[int, Field(ge=1, lt=2**63)]
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
 RunName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
+#: Whether this process is to end.
+Leaving = Callable[[], bool]
+
 #: Seconds for which the broker remembers why a report could not be built.
 _FAILURE_SECONDS = 3600
 #: Seconds that a reporter waits for another process that builds the report of a run.
@@ -93,15 +96,11 @@ def register_reports(app: Celery, database: Database, folder: Path, broker: redi
 
     def failed(*, exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
         log.error("report of %s: %s", args[0], exception)
-        if not _passes(exception):  # else the reconciler asks again
+        full = isinstance(exception, OSError) and exception.errno in DISK
+        if not full and not isinstance(exception, (*OUTAGE, redis.RedisError)):  # else the reconciler asks again
             broker.set(report_failure_key(args[0]), str(exception), ex=_FAILURE_SECONDS)
 
     signals.task_failure.connect(failed, sender=build_report, weak=False)
-
-
-def _passes(error: BaseException) -> bool:
-    """Whether what kept a report from being built passes by itself: an outage, or a disk without room."""
-    return isinstance(error, (*OUTAGE, redis.RedisError)) or (isinstance(error, OSError) and error.errno in DISK)
 
 
 def register_judging(
@@ -111,7 +110,7 @@ def register_judging(
     *,
     only: str | None = None,
     device: str = "cpu",
-    leaving: Callable[[], bool] = lambda: False,
+    leaving: Leaving = lambda: False,
 ) -> None:
     """Let this process judge finished runs whose study names a judge, one after the other, unless it is ``leaving``."""
     # Judging takes hours: for a second run there must be no waiting on a thread that a report may need.
@@ -128,12 +127,7 @@ def register_judging(
 
 
 def judge_if_due(
-    settings: Settings,
-    database: Database,
-    run: str,
-    *,
-    device: str = "cpu",
-    leaving: Callable[[], bool] = lambda: False,
+    settings: Settings, database: Database, run: str, *, device: str = "cpu", leaving: Leaving = lambda: False
 ) -> None:
     """Judge a run by the judge that its study names, unless that has been done.
 

@@ -74,8 +74,8 @@ def check_contamination(
                     asked += len(batch.probes)
                     failures += batch.failures
                     bar.update(task, advance=len(batch.probes), failed=len(failures) - before)
-    keys = {probe.key for probe in read_probes(database, run_id)}
-    found = sum(probe.key in keys for probe in wanted)
+    there = {probe.key for probe in read_probes(database, run_id)}
+    found = sum(probe.key in there for probe in wanted)
     return Checked(wanted=len(wanted), there=found, asked=asked, failures=tuple(failures))
 
 

@@ -9,17 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+from defsurvey.jobs.judging import steps
 from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
-from defsurvey.jobs.judging.steps import (
-    Watch,
-    Work,
-    calibrate,
-    collect_open,
-    judge_in_batches,
-    judge_one_by_one,
-    judging,
-)
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
 from defsurvey.reports.figures.shared import main_condition
@@ -79,7 +71,7 @@ def judge_run(
     rubric: Rubric | None = None,
     batch: bool = False,
     device: str = "cpu",
-    watch: Watch = lambda *_: None,
+    watch: steps.Watch = lambda *_: None,
     leaving: Callable[[], bool] = lambda: False,
 ) -> Judged:
     """Judge a run, or go on with it: as the command says, else the study, else ``DEFAULT_JUDGE`` on ``DEFAULT_SAMPLE``.
@@ -107,7 +99,7 @@ def judge_run(
     if batch:
         check_batches(card)
     survey = store.load_survey(database, run.survey)
-    with judging(database, run_id) as held:
+    with steps.judging(database, run_id) as held:
         sample = judgements.sample(database, judged_cells(run, survey), share=wanted.sample, seed=run.protocol.seed)
         if not sample:
             done = Ended.DONE
@@ -116,17 +108,8 @@ def judge_run(
         with closing(open_engine(card, survey=survey, device=device, cache=settings.cache)) as engine:
             name = judge_name(card, engine, wanted.rubric)
             judge = judgements.register(database, name)
-            work = Work(
-                database=database,
-                run=run,
-                survey=survey,
-                card=card,
-                judge=judge,
-                wanted=wanted,
-                ledger=ledger,
-                watch=watch,
-                held=held,
-                leaving=leaving,
+            work = steps.Work(
+                database, run, survey, card, judge, wanted, ledger=ledger, watch=watch, held=held, leaving=leaving
             )
             before = len(judgements.judged(database, judge, run_id))
             try:
@@ -137,18 +120,18 @@ def judge_run(
                 raise
 
 
-def _judge(work: Work, engine: Engine, identity: str, sample: Sequence[AnswerKey], *, batch: bool) -> Judged:
+def _judge(work: steps.Work, engine: Engine, identity: str, sample: Sequence[AnswerKey], *, batch: bool) -> Judged:
     """Calibrate an open judge, and have it judge a sample that is not empty."""
     run, problems = work.run.id, list[str]()
-    score = calibrate(work, engine)
+    score = steps.calibrate(work, engine)
     said = {"run": run, "judge": identity, "calibration": "" if score is None else str(score)}
     if score is not None and not score.passed:
         work.end(Ended.REFUSED, f"{identity} was {score}")
         return Judged(**said, ended=Ended.REFUSED, sampled=0, judged=0)
     if score is not None:
-        gone = collect_open(work)
-        problems = judge_in_batches(work, sample) if batch else judge_one_by_one(work, engine, sample)
-        problems += gone
+        gone = steps.collect_open(work)
+        asked = steps.judge_in_batches(work, sample) if batch else steps.judge_one_by_one(work, engine, sample)
+        problems = asked + gone
     done = len(sample) - len(work.left(sample))
     complete = score is not None and done == len(sample)
     if work.leaving() and not complete:

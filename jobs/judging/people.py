@@ -20,18 +20,8 @@ from defsurvey.reports.export import write_csv
 from defsurvey.storage.database import Database
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.files import write_whole
-from defsurvey.storage.runs import judgements, store
+from defsurvey.storage.runs import judgements, store, verdicts
 from defsurvey.storage.runs.judgement import DIMENSIONS, AnswerKey, GivenAnswer, Verdict
-from defsurvey.storage.runs.verdicts import (
-    Label,
-    Reading,
-    find_answer,
-    judged_keys,
-    record_labels,
-    record_reading,
-    take_back,
-    to_read,
-)
 from defsurvey.storage.surveys.importers.files import read_dicts, read_header
 from defsurvey.storage.surveys.problem import shown
 from defsurvey.storage.surveys.survey import Question, QuestionType
@@ -59,7 +49,7 @@ class BadAudit(BadInput, ValueError):
 def write_template(database: Database, run_id: str, file: Path) -> int:
     """Write judged answers of a run, drawn by its seed, to a table with empty verdicts. Returns how many."""
     run = store.load_run(database, run_id)
-    keys = judged_keys(database, run_id)
+    keys = verdicts.judged_keys(database, run_id)
     if not keys:
         raise BadAudit(f"run {run_id}: expected judged answers, got none; judge it first: defsurvey judge {run_id}")
     survey = store.load_survey(database, run.survey)
@@ -95,20 +85,17 @@ def read_labels(database: Database, run_id: str, file: Path) -> int:
     found = [label for number, row in numbered if (label := _label(database, run_id, row, f"{file}, row {number}"))]
     if not found:
         raise BadAudit(f"{file}: expected at least one verdict, got none")
-    record_labels(database, run_id, found)
+    verdicts.record_labels(database, run_id, found)
     return sum(len(label.verdicts) for label in found)
 
 
-def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> Label | None:
+def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> verdicts.Label | None:
     """What a row says; None where it has no verdict."""
-    verdicts = {}
-    for dimension in DIMENSIONS:
-        word = row[dimension].casefold()
-        if word and word not in tuple(Verdict):
+    said = {dimension: row[dimension].casefold() for dimension in DIMENSIONS if row[dimension]}
+    for dimension, word in said.items():
+        if word not in tuple(Verdict):
             raise BadAudit(f"{where}, {dimension}: expected {', '.join(Verdict)} or nothing, got {row[dimension]!r}")
-        if word:
-            verdicts[dimension] = Verdict(word)
-    if not verdicts:
+    if not said:
         return None
     if not row["person"]:
         raise BadAudit(f"{where}, person: expected who judged, got nothing")
@@ -117,12 +104,12 @@ def _label(database: Database, run: str, row: Mapping[str, str], where: str) -> 
         name = "participant" if number is None else "slot"
         raise BadAudit(f"{where}, {name}: expected a whole number of at most 9 digits, got {shown(row[name])}")
     names = {name: row[name] for name in ("model", "culture", "condition", "language")}
-    key = find_answer(database, run, names, number=number, question=row["question"], slot=slot)
+    key = verdicts.find_answer(database, run, names, number=number, question=row["question"], slot=slot)
     if key is None:
         raise BadAudit(f"{where}: run {run} has no such answer")
     if _digest(key) != row["digest"]:
         raise BadAudit(f"{where}, digest: expected {_digest(key)}, got {row['digest']!r}; was it asked again since?")
-    return Label(key=key, person=row["person"], verdicts=verdicts)
+    return verdicts.Label(key=key, person=row["person"], verdicts={name: Verdict(word) for name, word in said.items()})
 
 
 SKIP, REFUSE, UNDO, QUIT = "S", "R", "U", "Q"
@@ -146,8 +133,8 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
     ``key`` waits for the next key; where it is interrupted (Ctrl-C) or at its end (Ctrl-D) instead, that quits.
     """
     survey = store.load_survey(database, store.load_run(database, run_id).survey)
-    answers = list(judgements.given_answers(database, to_read(database, run_id, reader)))
-    past: list[Reading | None] = []  # None: skipped
+    answers = list(judgements.given_answers(database, verdicts.to_read(database, run_id, reader)))
+    past: list[verdicts.Reading | None] = []  # None: skipped
     with suppress(KeyboardInterrupt, EOFError):  # Ctrl-C and Ctrl-D quit as Q does: what was read has been kept
         while len(past) < len(answers):
             given = answers[len(past)]
@@ -158,12 +145,12 @@ def review(database: Database, run_id: str, *, reader: str, key: Callable[[], st
                 break
             if pressed == UNDO:
                 if past and (before := past.pop()) is not None:
-                    take_back(database, before)
+                    verdicts.take_back(database, before)
             elif pressed == SKIP:
                 past.append(None)
             else:
-                read = Reading(key=given.key, reader=reader, choices=codes)
-                record_reading(database, read)
+                read = verdicts.Reading(key=given.key, reader=reader, choices=codes)
+                verdicts.record_reading(database, read)
                 past.append(read)
     done = sum(read is not None for read in past)
     return Reviewed(read=done, skipped=len(past) - done, left=len(answers) - done)
@@ -204,8 +191,7 @@ def screen(given: GivenAnswer, question: Question, chosen: set[int], *, head: st
         mark = "x" if code in chosen else " "
         keys.append(f"[{option_key}] ", style="bold")
         keys.append(f"{mark} {visible(option_text(question, code, language))}\n")
-    several = question.type is QuestionType.MULTIPLE
-    enter = f"Enter: these (at most {question.max_choices})   " if several else ""
+    enter = f"Enter: these (at most {question.max_choices})   " if question.type is QuestionType.MULTIPLE else ""
     keys.append(f"{enter}R: refuses   S: skip   U: undo   Q: quit", style="dim")
     of_response = Panel(response, title=Text(f"response; {visible(answer.reason)}"))
     return Group(Panel(asked, title=Text(title)), of_response, keys)

@@ -66,10 +66,8 @@ def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iter
     judge. Raises BeingJudged where another process holds it.
     """
     owner = lease_owner()
-    holder = judgements.take_lease(database, run, owner, ttl=ttl)
-    if holder != owner and is_dead(holder):
+    while (holder := judgements.take_lease(database, run, owner, ttl=ttl)) != owner and is_dead(holder):
         judgements.release_lease(database, run, holder)
-        holder = judgements.take_lease(database, run, owner, ttl=ttl)
     if holder != owner:
         raise BeingJudged(f"run {run} is being judged by another process ({holder})")
     over = threading.Event()
@@ -106,16 +104,11 @@ class Put:
     call: AnswerKey
     response: str
     by_program: Mapping[str, Finding]  #: what needs no judge
+    decided: Judgement | None  #: all of it, where the program alone can say that
     request: Request
 
-    @property
-    def decided(self) -> Judgement | None:
-        """The whole judgement, where the program alone can give it."""
-        whole = set(self.by_program) == set(DIMENSIONS)
-        return Judgement(findings={name: self.by_program[name] for name in DIMENSIONS}) if whole else None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Work:
     """One judging of one run."""
 
@@ -160,13 +153,11 @@ class Work:
     def put(self, calls: Sequence[AnswerKey]) -> Iterator[Put]:
         """The calls as they are put before the judge, read as they are needed; gone answers are left out."""
         for given in judgements.given_answers(self.database, calls):
-            answer = given.answer
-            yield Put(
-                call=given.key,
-                response=answer.completion,
-                by_program=decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply),
-                request=judge_request(subject_of(given, self.survey), self.wanted.rubric),
-            )
+            answer, request = given.answer, judge_request(subject_of(given, self.survey), self.wanted.rubric)
+            found = decided(answer.state, answer.reason, answer.completion, self.run.protocol.reply)
+            whole = {name: found[name] for name in DIMENSIONS if name in found}
+            alone = Judgement(findings=whole) if len(whole) == len(DIMENSIONS) else None
+            yield Put(call=given.key, response=answer.completion, by_program=found, decided=alone, request=request)
 
     def keep(self, said: Sequence[tuple[AnswerKey, Judgement]], *, batched: bool = False) -> None:
         """Commit judgements."""
@@ -280,7 +271,7 @@ def judge_in_batches(work: Work, sample: Sequence[AnswerKey]) -> list[str]:
     passing: dict[AnswerKey, str] = {}
     with closing(Batches(work.card)) as batches:
         for _ in range(ROUNDS):
-            passing = {}
+            passing.clear()
             todo = [call for call in work.left(sample) if call not in refused]
             work.watch("judging", len(sample) - len(todo), len(sample))
             while todo:
@@ -297,12 +288,10 @@ def judge_in_batches(work: Work, sample: Sequence[AnswerKey]) -> list[str]:
 
 def _most_calls(work: Work) -> int:
     """How many calls the next batch may have: no more than what is left of a budget is expected to pay for."""
-    left, prices = work.money_left, work.card.prices
-    if left is None or prices is None:
-        return MOST_CALLS
+    left, (read_price, written_price) = work.money_left, work.card.prices or (0.0, 0.0)
     read, written = judgements.tokens_of_a_call(work.database, work.run.id, work.judge)
-    cost = BATCHED * (read * prices[0] + written * prices[1]) / 1e6
-    return MOST_CALLS if not cost else max(1, ceil(min(MOST_CALLS, left / cost)))
+    cost = BATCHED * (read * read_price + written * written_price) / 1e6
+    return MOST_CALLS if left is None or not cost else max(1, ceil(min(MOST_CALLS, left / cost)))
 
 
 def _hand_over(work: Work, batches: Batches, calls: Sequence[AnswerKey], total: int) -> list[tuple[AnswerKey, Lost]]:
@@ -330,24 +319,24 @@ def _finish(
     work: Work, batches: Batches, token: str, name: str, calls: Sequence[AnswerKey], total: int
 ) -> list[tuple[AnswerKey, Lost]]:
     """Wait for a batch, commit its results and forget it, as where it is Gone. Returns the calls without a reply."""
-    puts = {put.call: put for put in work.put(calls)}
-    requests = {place: puts[call].request for place, call in enumerate(calls) if call in puts}
+    known = {put.call: put for put in work.put(calls)}
+    puts = {place: known[call] for place, call in enumerate(calls) if call in known}
     before = total - len(calls)
     try:
         batches.wait(name, look=lambda done: work.watch("judging in a batch", before + done, total))
-        results = batches.results(name, token, requests)
+        results = batches.results(name, token, {place: put.request for place, put in puts.items()})
     except Gone as gone:
         judgements.close_batch(work.database, token)
         raise Gone(f"batch {name} {gone}, what was in it is asked again") from None
     said: list[tuple[AnswerKey, Judgement]] = []
     lost: list[tuple[AnswerKey, Lost]] = []
     for place, result in results:
-        put = puts[calls[place]]
+        put = puts[place]
+        if isinstance(result, Lost):
+            lost.append((put.call, result))
+            continue
         try:
-            if isinstance(result, Lost):
-                lost.append((put.call, result))
-            else:
-                said.append((put.call, judgement_in(result, put.response, put.by_program)))
+            said.append((put.call, judgement_in(result, put.response, put.by_program)))
         except JudgeGaveUp as error:
             lost.append((put.call, Lost(reason=str(error), again=True)))
     for start in range(0, len(said), _KEPT):

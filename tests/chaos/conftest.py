@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.machine import ChaosMachine, chaos_machine, finish_well
-from tests.chaos.postgres import PostgresServer, postgres
 from tests.chaos.table import Row, markdown
+from tests.storage.postgres import PostgresServer, running_server
 
+#: What was committed survives the server's death; only a power loss is not tested, so nothing is flushed to the disk.
+SETTINGS = ("listen_addresses=", "fsync=off", "synchronous_commit=on", "max_connections=200")
 _rows: list[Row] = []
 _numbers = count()
 
@@ -20,7 +22,7 @@ _numbers = count()
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresServer]:
     """A PostgreSQL server; a test that stops it starts it again."""
-    with postgres() as running:
+    with running_server(SETTINGS) as running:
         yield running
 
 
@@ -35,27 +37,25 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChaosMac
         yield own
 
 
-@pytest.fixture
-def sqlite_machine(tmp_path: Path) -> Iterator[ChaosMachine]:
-    """A machine of the test's own, on SQLite."""
-    with chaos_machine(tmp_path / "machine") as own:
-        yield own
-
-
 @pytest.fixture(scope="session")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[bytes]:
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """What every run has to export, whatever happens to it: an undisturbed one did."""
     with chaos_machine(tmp_path_factory.mktemp("undisturbed") / "machine") as quiet:
         finish_well(quiet.start("run", "study.yaml"))
         exported = quiet.export_bytes()
         quiet.conclude("nothing", exported)
-        yield exported
+        return exported
 
 
 @pytest.fixture
-def record() -> Callable[[Row], None]:
-    """Takes up a row of the table."""
-    return _rows.append
+def conclude(machine: ChaosMachine, expected: bytes) -> Callable[..., Row]:
+    """Holds what was promised against what is there after a fault of that name, which makes a row of the table."""
+
+    def check(fault: str, **options: object) -> Row:
+        _rows.append(machine.conclude(fault, expected, **options))  # type: ignore[arg-type]
+        return _rows[-1]
+
+    return check
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -55,11 +55,7 @@ def poison_line(seed: int, culture: str, question: str) -> str:
 
 
 class Chain:
-    """Answers every request, after a while, by the chain.
-
-    Args:
-        folder: where it is told what to do, and notes what it did.
-    """
+    """Answers every request, after a while, by the chain; a folder holds what it is told and what it notes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -83,18 +79,12 @@ class Chain:
         self._delay.close()
 
     def _read(self, name: str) -> str:
-        try:
-            return (self._folder / name).read_text()
-        except FileNotFoundError:
-            return ""
+        file = self._folder / name
+        return file.read_text() if file.exists() else ""
 
     def _note(self, what: str, request: Request) -> None:
-        line = f"{what} {os.getpid()} {link(request)}\n".encode()
-        descriptor = os.open(self._folder / "calls", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(descriptor, line)  # one write: lines of several processes do not mix
-        finally:
-            os.close(descriptor)
+        with (self._folder / "calls").open("ab", buffering=0) as calls:  # one write: lines of processes do not mix
+            calls.write(f"{what} {os.getpid()} {link(request)}\n".encode())
 
 
 class Poisonable(Chain):

@@ -9,14 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.progress import snapshot
@@ -25,30 +23,17 @@ from defsurvey.storage.database import Database
 from tests.chaos.chain import follow
 from tests.chaos.engines import FOLDER
 from tests.chaos.table import Row
-from tests.end_to_end.machine import QUESTION, QUESTIONS_HEAD, Machine, wait_until
+from tests.end_to_end.machine import CULTURES, Machine, wait_until
+from tests.end_to_end.machine import STUDY as SMALL_STUDY
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = "small"
-CULTURES = ("us", "cn")
 QUESTIONS = 10
 PARTICIPANTS = 16  #: of each culture: 32 in all
 PLANNED = QUESTIONS * PARTICIPANTS * len(CULTURES)
 SEED = 7
-STUDY = f"""\
-name: {RUN}
-survey: survey
-questions: all
-cultures: [us, cn]
-models: [citizen]
-conditions: [def]
-participants: {PARTICIPANTS}
-seed: {SEED}
-"""
-CARD = """\
-[citizen]
-engine = "tests.chaos.engines:{engine}"
-path = "empty"
-"""
+STUDY = SMALL_STUDY.replace("participants: 5", f"participants: {PARTICIPANTS}")
+CARD = '[citizen]\nengine = "tests.chaos.engines:{engine}"\npath = "empty"\n'
 #: Open participants that nobody holds, and those that somebody does.
 WAITING = "SELECT id, next_item FROM participant WHERE status = 'open' AND lease_until IS NULL"
 HELD = "SELECT id, next_item, lease_owner FROM participant WHERE status = 'open' AND lease_until IS NOT NULL"
@@ -64,23 +49,15 @@ class Injection:
 
 @dataclass
 class ChaosMachine(Machine):
-    """A machine whose model answers by the hash chain.
+    """A machine whose model answers by the hash chain."""
 
-    Args:
-        url: of the database; None: SQLite in the home.
-    """
-
-    url: str | None = None
+    url: str | None = None  #: of the database; None: SQLite in the home
     injections: list[Injection] = field(default_factory=list)
+    said: str = ""  #: what daemons that were not started by a run have logged
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        survey, numbers = self.folder / "survey", range(1, QUESTIONS + 1)
-        (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
-        lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10" for n in numbers for culture in CULTURES]
-        (survey / "references.csv").write_text(
-            "\n".join(["question,culture,group,n,low_n,source,percent", *lines]) + "\n"
-        )
+        self.write_survey(QUESTIONS)
         self.write_study(STUDY)
         self.set_engine("chain")
 
@@ -117,17 +94,7 @@ class ChaosMachine(Machine):
 
     def faulty(self, fault: str, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Type a command with a fault built in, see ``tests.chaos.faulty``."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.faulty", fault, *words],
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(process)
-        return process
+        return self.start(fault, *words, module="tests.chaos.faulty", **environment)
 
     def answers(self) -> int:
         """How many answers are committed; 0 where there is no run yet."""
@@ -140,11 +107,13 @@ class ChaosMachine(Machine):
 
     def calls(self) -> Counter[tuple[str, int]]:
         """(``asked`` or ``said``, process) -> how often."""
-        try:
-            lines = (self.folder / "calls").read_text().splitlines()
-        except FileNotFoundError:
-            return Counter()
+        lines = self.noted("calls")
         return Counter((line.split()[0], int(line.split()[1])) for line in lines)
+
+    def noted(self, name: str) -> list[str]:
+        """The lines of a file that engines or faults write."""
+        file = self.folder / name
+        return file.read_text().splitlines() if file.exists() else []
 
     def asked(self) -> int:
         """How many requests any engine got."""
@@ -157,10 +126,7 @@ class ChaosMachine(Machine):
 
     def injected(self, what: str) -> int:
         """How often a built-in fault struck."""
-        try:
-            return sum(what in line for line in (self.folder / "injected").read_text().splitlines())
-        except FileNotFoundError:
-            return 0
+        return sum(what in line for line in self.noted("injected"))
 
     def held(self) -> dict[int, tuple[int, int]]:
         """Participants in hand -> the item each is at, and the process that holds it."""
@@ -171,11 +137,9 @@ class ChaosMachine(Machine):
         return sorted({pid for _, pid in self.held().values()})
 
     def caught(self, *, pid: int | None = None, waiting: bool = False) -> bool:
-        """Note an injection if work is in flight now. Whether it is.
+        """Note an injection if work is in flight now, of this process alone where one is given. Whether it is.
 
-        Args:
-            pid: only work of this process.
-            waiting: note where those stand that wait in the queue, whom the fault concerns.
+        With ``waiting`` those are noted that wait in the queue, whom the fault concerns.
         """
         positions = {who: item for who, (item, holder) in self.held().items() if pid in (None, holder)}
         if positions:
@@ -219,25 +183,16 @@ class ChaosMachine(Machine):
 
     def recoveries(self) -> list[tuple[float, float]]:
         """Seconds from each injection to the next answer of the first and of the last whom it concerned."""
-        found = self.rows("SELECT participant, item, committed_at FROM answer")
-        committed = {(participant, item): at for participant, item, at in found}
-        found_after = [
-            [committed[position] - injection.at for position in injection.positions.items()]
-            for injection in self.injections
-        ]
-        return [(min(waits), max(waits)) for waits in found_after]
+        committed, found = self.committed_at(), []
+        for injection in self.injections:
+            waits = [committed[position] - injection.at for position in injection.positions.items()]
+            found.append((min(waits), max(waits)))
+        return found
 
-    def conclude(
-        self, fault: str, expected: bytes, *, times: int | None = None, fenced: int = 0, log: str | None = None
-    ) -> Row:
-        """Hold everything that was promised against what is there.
+    def conclude(self, fault: str, expected: bytes, *, times: int | None = None, log: str | None = None) -> Row:
+        """Hold everything that was promised against what is there, and the export against an undisturbed run's.
 
-        Args:
-            fault: its name in the table.
-            expected: the export of an undisturbed run.
-            times: how often it was injected; as often as was noted where not given.
-            fenced: stale writes refused, where they are not in the log.
-            log: what the workers logged; the logs of the home where not given.
+        Where not given, ``times`` is how many injections were noted, and ``log`` the logs of the home.
         """
         logged = self.log() if log is None else log
         with Database(self.database_url) as database:
@@ -256,7 +211,7 @@ class ChaosMachine(Machine):
             planned=counted.planned,
             kept=chained.kept,
             recomputed=self.asked() - PLANNED,
-            fenced=fenced + logged.count("not held under epoch"),
+            fenced=logged.count("not held under epoch"),
             seconds=self.recoveries(),
         )
 
@@ -297,17 +252,6 @@ def finish_well(process: subprocess.Popen[str], *, code: int = 0, seconds: float
     return out + err
 
 
-@contextmanager
-def broker_elsewhere(folder: Path) -> Iterator[EmbeddedBroker]:
-    """A broker that is not the machine's own, so that nobody but the test starts it again."""
-    broker = EmbeddedBroker(folder)
-    broker.ensure()
-    try:
-        yield broker
-    finally:
-        broker.stop()
-
-
 def server_of(broker: EmbeddedBroker) -> int:
     """The process id of a broker's server."""
     return int((broker.folder / "server.lock").read_text())
@@ -321,8 +265,3 @@ def kill_server(broker: EmbeddedBroker, *, and_its_file: bool = False) -> None:
         shutil.rmtree(broker.folder / "appendonlydir")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not broker.alive(), "the broker's death")
-
-
-def eventually(condition: Callable[[], Any], what: str, *, seconds: float = 60.0) -> None:
-    """Wait until something is so; the database may be away meanwhile."""
-    wait_until(condition, what, seconds=seconds)

@@ -33,13 +33,7 @@ TO_OPEN: list[Gated] = []
 
 
 class Gated(Chain):
-    """Answers by the chain, but for questions that are held until the test lets them go.
-
-    Args:
-        folder: where it notes what it is asked.
-        held: questions whose replies wait.
-        cannot_open: why it cannot be opened, where that is to be tried.
-    """
+    """Answers by the chain, but for questions that are ``held`` until the test lets them go."""
 
     def __init__(self, folder: Path, *held: str, cannot_open: str = "") -> None:
         super().__init__(folder)
@@ -105,17 +99,10 @@ def started(database: Database, *, participants: int = 1) -> list[int]:
     """Write a run of five questions whose participants remember everything. Returns their ids."""
     condition, culture = Condition(name="def"), SURVEY.culture("us")
     drawn = (draw_axes(PROTOCOL, condition, culture, index) for index in range(participants))
-    cell = NewCell(
-        model="citizen",
-        culture="us",
-        condition=condition,
-        language="en",
-        draws=tuple(replace(draws, memory_capacity=15) for draws in drawn),
-    )
-    run = NewRun(
-        id=RUN, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL, design="design", study="", cells=(cell,)
-    )
-    add_run(database, run)
+    draws = tuple(replace(draws, memory_capacity=15) for draws in drawn)
+    cell = NewCell(model="citizen", culture="us", condition=condition, language="en", draws=draws)
+    design = {"questions": QUESTIONS, "protocol": PROTOCOL, "design": "design", "study": "", "cells": (cell,)}
+    add_run(database, NewRun(id=RUN, survey=SURVEY, **design))
     with database.read() as connection:
         return list(connection.execute(select(tables.participant.c.id).order_by(tables.participant.c.id)).scalars())
 

@@ -53,10 +53,9 @@ def remove_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def come_back_too_late(database: Database, folder: Path) -> tuple[Outcome, Outcome]:
-    """One worker is stuck at the third question; everything is taken back and asked anew by another, up to the third
-    question, with other answers before it; then the first comes back with what it was told before.
+    """One worker is stuck at the third question while everything is taken back and asked anew by another, up to there.
 
-    Returns what became of the late one and of the other.
+    Then the first comes back with what it was told before. Returns what became of the late one and of the other.
     """
     (who,) = started(database)
     late, fresh = Gated(folder, "Q3"), Gated(folder, "Q3")
@@ -94,24 +93,17 @@ def test_without_the_fence_the_chain_breaks(
     assert follow(database, RUN).breaks != ()
 
 
-class AtOnce:
-    """Lets the last checkpoints of several participants be committed at the same instant.
+def end_at_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Let the last checkpoints of so many participants be committed at the same instant."""
+    barrier = threading.Barrier(number)
+    checkpoint = Ledger.checkpoint
 
-    Args:
-        monkeypatch: puts it before the ledger.
-        number: of participants.
-    """
+    def together(self: Ledger, held: Participant, answer: object, memory: tuple[int, ...], *more: object) -> None:
+        if answer.item == len(QUESTIONS) - 1:  # type: ignore[attr-defined]
+            barrier.wait(PATIENCE)
+        checkpoint(self, held, answer, memory, *more)  # type: ignore[arg-type]
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-        barrier = threading.Barrier(number)
-        checkpoint = Ledger.checkpoint
-
-        def together(self: Ledger, held: Participant, answer: object, memory: tuple[int, ...], *more: object) -> None:
-            if answer.item == len(QUESTIONS) - 1:  # type: ignore[attr-defined]
-                barrier.wait(PATIENCE)
-            checkpoint(self, held, answer, memory, *more)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(Ledger, "checkpoint", together)
+    monkeypatch.setattr(Ledger, "checkpoint", together)
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +169,7 @@ def test_one_report_for_each_revision_of_the_ledger(
     engine = Gated(tmp_path)
     stage: ParticipantRunner = stage_of(database, engine, on_run_finished=partial(ask_for_report, app, database))
     with monkeypatch.context() as patched, ThreadPoolExecutor(4) as pool:
-        AtOnce(patched, 4)
+        end_at_once(patched, 4)
         assert set(pool.map(stage.simulate, who)) == {Outcome.FINISHED}
     with broker.client() as client:
         reconciler = Reconciler(database=database, app=app, broker=client)
@@ -217,20 +209,7 @@ def test_two_requests_at_the_same_instant_build_one_report(
     monkeypatch.setattr(tasks, "write_report", slowly)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(app.tasks[REPORT], [RUN, RUN], [len(QUESTIONS)] * 2))
-    assert built == [len(QUESTIONS)]
-    engine.close()
-
-
-def test_a_message_that_comes_too_late_rebuilds_nothing(
-    database: Database, broker: EmbeddedBroker, reporter: tuple[Celery, list[int]], tmp_path: Path
-) -> None:
-    """A request for an older revision finds a newer report."""
-    app, built = reporter
-    (who,) = started(database)
-    engine = Gated(tmp_path)
-    assert stage_of(database, engine).simulate(who) is Outcome.FINISHED
-    for revision in (len(QUESTIONS), 1, len(QUESTIONS)):
-        app.tasks[REPORT](RUN, revision)
+    app.tasks[REPORT](RUN, 1)  # a message that comes too late, for an older revision
     assert built == [len(QUESTIONS)]
     engine.close()
 

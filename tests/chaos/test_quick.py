@@ -1,4 +1,4 @@
-"""The quick half with real processes: a few kills, two brokers on one folder, two commands on one home."""
+"""The quick half with real processes: a few kills, two commands on one home, a worker without its broker."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from defsurvey.jobs.broker import EmbeddedBroker
-from tests.chaos.machine import ChaosMachine, broker_elsewhere, finish_well, kill_server
+from tests.chaos.machine import ChaosMachine, finish_well, kill_server
 from tests.chaos.table import Row
 from tests.end_to_end.machine import ended, wait_until
 
-Record = Callable[[Row], None]
+on_sqlite = pytest.mark.parametrize("machine", ["sqlite"], indirect=True)
 
 
-def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, record: Record) -> None:
+@on_sqlite
+def test_everything_at_once(machine: ChaosMachine, conclude: Callable[..., Row]) -> None:
     """A worker is killed, the broker is killed with its file, a second command comes: the answers are the same."""
-    machine = sqlite_machine
     machine.set_latency(0.4)  # the second command must not take longer to start than the run to end
     run = machine.start("run", "study.yaml", "--concurrency", "16")
     machine.wait_for_answers(20, run)
@@ -30,14 +32,14 @@ def test_everything_at_once(sqlite_machine: ChaosMachine, expected: bytes, recor
     kill_server(EmbeddedBroker(machine.home), and_its_file=True)
     finish_well(run)
     assert machine.rows("SELECT id FROM run") == [("small",)]
-    record(machine.conclude("a kill, a lost broker and a second command", expected))
+    conclude("a kill, a lost broker and a second command")
 
 
-def test_a_worker_that_is_told_to_end_ends_though_nothing_answers(sqlite_machine: ChaosMachine, tmp_path: Path) -> None:
+@on_sqlite
+def test_a_worker_that_is_told_to_end_ends_though_nothing_answers(machine: ChaosMachine, tmp_path: Path) -> None:
     """Its broker is gone and its model takes a minute for each answer: eight seconds, and its leases are free."""
-    machine = sqlite_machine
     machine.set_latency(60.0)
-    with broker_elsewhere(tmp_path / "broker") as broker:
+    with EmbeddedBroker(tmp_path / "broker") as broker:
         here = {"DEFSURVEY_BROKER_URL": broker.url}
         machine.done("enqueue", "study.yaml", **here)
         worker = machine.start("worker", "--concurrency", "4", **here)
@@ -46,3 +48,4 @@ def test_a_worker_that_is_told_to_end_ends_though_nothing_answers(sqlite_machine
         worker.send_signal(signal.SIGTERM)
         assert ended(worker).returncode == 0
         assert machine.held() == {}
+        assert machine.rows("SELECT sum(lease_epoch), sum(next_item) FROM participant") == [(4, 0)]

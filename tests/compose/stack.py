@@ -26,19 +26,12 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """One project of Compose.
+    """One project of Compose."""
 
-    Args:
-        project: name of the project; volumes and containers carry it.
-        folder: holds the project's folders of secrets, results and studies.
-        settings: further variables, as in ``.env``.
-        overrides: further Compose files, which go before compose.yaml.
-    """
-
-    project: str
-    folder: Path
-    settings: Mapping[str, str] = field(default_factory=dict)
-    overrides: Sequence[Path] = ()
+    project: str  #: volumes and containers carry its name
+    folder: Path  #: holds its folders of secrets, results and studies
+    settings: Mapping[str, str] = field(default_factory=dict)  #: further variables, as in ``.env``
+    overrides: Sequence[Path] = ()  #: further Compose files, which go before compose.yaml
 
     @property
     def results(self) -> Path:
@@ -62,13 +55,8 @@ class Stack:
         kept = {name: os.environ[name] for name in names if name in os.environ}
         uid, gid = account()
         folders = {"RESULTS_DIR": self.results, "STUDIES_DIR": self.studies, "SECRETS_DIR": self.secrets}
-        return {
-            **kept,
-            "HOST_UID": str(uid),
-            "HOST_GID": str(gid),
-            **{name: str(folder) for name, folder in folders.items()},
-            **self.settings,
-        }
+        own = {name: str(value) for name, value in ({"HOST_UID": uid, "HOST_GID": gid} | folders).items()}
+        return kept | own | dict(self.settings)
 
     def prepare(self) -> None:
         """Make the folders, as docs/install.md tells."""
@@ -91,9 +79,8 @@ class Stack:
         environment = {**self.environment, **(settings or {})}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout)
         if check and done.returncode:
-            raise AssertionError(
-                f"{' '.join(arguments)}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-            )
+            said = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+            raise AssertionError(f"{' '.join(arguments)}: {done.returncode}\n{said}")
         return done
 
     def up(self, *arguments: str) -> None:

@@ -1,14 +1,21 @@
-"""From `up` to a report on this machine, on a real engine, and what a wrong set-up says."""
+"""From `up` to a report, on a real engine; what is seen of it meanwhile, over TLS too, and what a wrong set-up says."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import subprocess
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.compose.stack import PATIENCE, SECRETS, Stack, account, free_port, wait_for
+from tests.compose.conftest import STUDY
+from tests.compose.stack import PATIENCE, ROOT, SECRETS, Stack, account, free_port, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
@@ -213,3 +220,185 @@ def _secrets(folder: Path, text: str) -> dict[str, str]:
 
 def _log(stack: Stack, service: str) -> list[str]:
     return stack.compose("logs", "--no-log-prefix", service).stdout.splitlines()
+
+
+def _certify(folder: Path) -> None:
+    command = ["make", "--silent", "compose-tls", f"SECRETS_DIR={folder}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def encrypted(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """What a scripted study needs, with deploy/compose.tls.yaml."""
+    folder = tmp_path_factory.mktemp("tls")
+    folder.chmod(0o755)
+    running = Stack(
+        project="defsurvey-test-tls",
+        folder=folder / "stack",
+        settings={"POSTGRES_PORT": free_port(), "REDIS_PORT": free_port()},
+        overrides=(ROOT / "deploy" / "compose.tls.yaml",),
+    )
+    running.prepare()
+    _certify(running.secrets)
+    (running.studies / "quick.yaml").write_text(STUDY.format(model="human", participants=12))
+    try:
+        running.up("reconciler", "reporter", "worker-cpu")
+        yield running
+    finally:
+        running.compose("--profile", "*", "down", "--volumes", "--timeout", "5")
+
+
+def test_a_study_runs_over_tls(encrypted: Stack) -> None:
+    """Database and broker are reached by TLS alone: each connection says so itself."""
+    encrypted.cli("enqueue", "studies/quick.yaml", "--name", "encrypted")
+    assert encrypted.finish("encrypted")["answered"] == 120
+    remote = "pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
+    asked = f"SELECT bool_and(ssl), count(*) > 1 FROM {remote}"
+    psql = ("psql", "--username", "defsurvey", "--tuples-only", "--no-align", "--command", asked)
+    assert encrypted.compose("exec", "--no-TTY", "postgres", *psql).stdout.strip() == "t|t"
+    plain = "redis-cli -h redis ping 2>&1; true"
+    assert "PONG" not in encrypted.compose("exec", "--no-TTY", "redis", "sh", "-c", plain).stdout
+
+
+def test_a_server_of_another_authority_is_refused(encrypted: Stack, tmp_path: Path) -> None:
+    """Database and broker, each in one line that names it and says why."""
+    tmp_path.chmod(0o755)
+    for name in ("postgres-password", "redis-password", "hf-token"):
+        (tmp_path / name).write_bytes((encrypted.secrets / name).read_bytes())
+    _certify(tmp_path)
+    other = {"SECRETS_DIR": str(tmp_path)}
+    run = ("run", "--rm", "--no-deps", "--no-TTY")
+    migrated = encrypted.compose(*run, "migrate", "migrate", "--patience", "1", check=False, settings=other)
+    assert migrated.returncode == 1
+    assert "defsurvey: database postgresql://defsurvey:***@postgres:5432/" in migrated.stderr
+    assert "certificate verify failed" in migrated.stderr
+    # the broker alone is foreign
+    own = ("--env", "DEFSURVEY_DATABASE_URL=", "--env", "DEFSURVEY_DATABASE_PASSWORD_FILE=")
+    reconciled = encrypted.compose(*run, *own, "reconciler", check=False, settings=other)
+    assert reconciled.returncode == 1
+    assert "broker rediss://" in reconciled.stderr
+    assert "certificate verify failed" in reconciled.stderr
+
+
+#: Asks the worker's metrics from within its own container, where no other program could.
+_SCRAPE = "from urllib.request import urlopen; print(urlopen('http://{host}:9464/metrics').read().decode())"
+
+
+def _metrics(stack: Stack, service: str, host: str = "127.0.0.1") -> dict[str, float]:
+    """Every sample that a worker shows, asked from a service's container."""
+    said = stack.compose("exec", "--no-TTY", service, "python", "-c", _SCRAPE.format(host=host)).stdout
+    return {name: float(value) for name, value in re.findall(r"(?m)^([a-z]\S*) (\S+)$", said)}
+
+
+def test_the_metrics_of_every_worker_answer(stack: Stack) -> None:
+    """Within the network, by the service's name, as Prometheus asks."""
+    stack.cli("enqueue", "studies/quick.yaml", "--name", "measured")
+    stack.finish("measured")
+    after = _metrics(stack, "reporter", "worker-cpu")
+    assert after["defsurvey_database_up"] == 1
+    assert after['defsurvey_model_resident{model="human"}'] == 1
+    assert after['defsurvey_answers_total{model="human",state="answered"}'] >= 120
+    assert _metrics(stack, "reporter", "worker-api")["defsurvey_leases"] == 0
+
+
+def test_flower_answers_and_sees_the_workers(stack: Stack) -> None:
+    """On this machine alone; its metrics know the tasks; no password is in its log."""
+    stack.up("flower")
+    try:
+        address = f"http://127.0.0.1:{stack.settings['FLOWER_PORT']}"
+        stack.cli("enqueue", "studies/quick.yaml", "--name", "watched")
+        stack.finish("watched")
+
+        def seen() -> bool:
+            with urllib.request.urlopen(f"{address}/metrics") as answer:
+                said = answer.read().decode()
+            return 'type="task-succeeded"' in said
+
+        wait_for(seen, "Flower to have counted tasks", 60)
+        with urllib.request.urlopen(f"{address}/workers?json=1") as answer:
+            workers = json.loads(answer.read())["data"]
+        assert len([worker for worker in workers if worker["status"]]) >= 2
+        bindings = stack.inspect("flower")["NetworkSettings"]["Ports"].values()
+        assert {binding["HostIp"] for ports in bindings for binding in ports or []} == {"127.0.0.1"}
+        password = (stack.secrets / "redis-password").read_text().strip()
+        assert password not in stack.compose("logs", "flower").stdout
+    finally:
+        stack.compose("rm", "--stop", "--force", "flower")
+
+
+def test_prometheus_asks_every_worker_and_answers_the_dashboard(stack: Stack) -> None:
+    """What it is told to ask is up; every expression of the dashboard gives figures while a run is under way."""
+    if stack.compose("pull", "--policy", "missing", "prometheus", check=False).returncode:
+        pytest.skip("the image prom/prometheus is neither here nor to be had from a registry")
+    dashboard = json.loads((ROOT / "deploy/monitoring/grafana/dashboards/defsurvey.json").read_text())
+    asked = {target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])}
+    assert len(asked) > 20
+    # a scripted respondent decodes nothing, and no worker here has a GPU
+    awaited = {expression for expression in asked if not re.search("defsurvey_(batch|device)_", expression)}
+    study = (stack.studies / "slow.yaml").read_text().replace("participants: 32", "participants: 150")
+    (stack.studies / "long.yaml").write_text(study)  # takes longer than Prometheus leaves between its questions
+    stack.up("flower", "prometheus")
+
+    def up() -> bool:
+        targets = _ask_prometheus(stack, "targets")["activeTargets"]
+        seen = Counter(target["labels"]["job"] for target in targets if target["health"] == "up")
+        return seen == {"defsurvey": 2, "celery": 1}
+
+    def all_have_spoken() -> bool:
+        awaited.difference_update([expression for expression in awaited if _figures(stack, expression)])
+        return not awaited
+
+    try:
+        wait_for(up, "both workers and Flower to be seen", PATIENCE)
+        stack.cli("enqueue", "studies/long.yaml", "--name", "observed")
+        wait_for(all_have_spoken, "figures for the whole dashboard", PATIENCE)
+        stack.finish("observed")
+        for expression in asked:  # those without figures are well formed too
+            _figures(stack, expression)
+    finally:
+        stack.compose("rm", "--stop", "--force", "flower", "prometheus")
+    assert not awaited
+
+
+def _figures(stack: Stack, expression: str) -> list[Any]:
+    """What Prometheus has to say to an expression now; the dashboard's own interval is a minute here."""
+    question = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
+    return list(_ask_prometheus(stack, f"query?{question}")["result"])
+
+
+def _ask_prometheus(stack: Stack, question: str) -> dict[str, Any]:
+    address = f"http://127.0.0.1:{stack.settings['PROMETHEUS_PORT']}/api/v1/{question}"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return dict(json.loads(answer.read())["data"])
+
+
+def test_the_doctor_finds_a_stack_well(stack: Stack) -> None:
+    """From the container in which a user types."""
+    said = json.loads(stack.cli("doctor", "--json").stdout)
+    found = {finding["name"]: finding for finding in said["findings"]}
+    assert said["well"]
+    for name in ("database", "schema", "broker", "database clock", "broker clock", "disk", "model cache"):
+        assert found[name]["state"] == "ok", found[name]
+    assert found["broker"]["said"].endswith("append-only file on")
+
+
+def test_a_worker_whose_model_cannot_be_loaded_is_ill_and_not_started_again_and_again(stack: Stack) -> None:
+    """It says why and stays; once the cause is gone and it is restarted, it works."""
+    study = (stack.studies / "quick.yaml").read_text().replace("human", "hollow")
+    (stack.studies / "hollow.yaml").write_text(study)
+    restarts = stack.inspect("worker-cpu")["RestartCount"]
+    stack.cli("enqueue", "studies/hollow.yaml", "--name", "hollow")
+    try:
+        health = "the worker to be ill"
+        wait_for(lambda: stack.inspect("worker-cpu")["State"]["Health"]["Status"] == "unhealthy", health, 2 * PATIENCE)
+        state = stack.inspect("worker-cpu")
+        assert (state["State"]["Status"], state["RestartCount"]) == ("running", restarts)
+        log = stack.compose("logs", "--no-log-prefix", "worker-cpu").stdout
+        assert "model hollow" in log
+        assert log.count("stays idle and unhealthy") == 1
+    finally:
+        stack.cli("cancel", "hollow")
+        stack.compose("restart", "worker-cpu")
+    stack.await_health("worker-cpu")
+    stack.cli("enqueue", "studies/quick.yaml", "--name", "mended")
+    assert stack.finish("mended")["answered"] == 120

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from unittest.mock import patch
 from click.testing import CliRunner
 from sqlalchemy import text
 
+from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.storage.database import Database
 
@@ -90,11 +92,7 @@ path = "gone"
 
 @dataclass
 class Machine:
-    """A folder with a home, a small study and its survey, and what is typed there.
-
-    Args:
-        folder: an empty folder.
-    """
+    """A folder with a home, a small study and its survey, and what is typed there."""
 
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -104,13 +102,8 @@ class Machine:
         survey = self.folder / "survey"
         survey.mkdir(parents=True)
         (self.folder / "empty").mkdir()
-        numbers = range(1, QUESTIONS + 1)
         (survey / "survey.yaml").write_text(SURVEY)
-        (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
-        lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10" for n in numbers for culture in CULTURES]
-        (survey / "references.csv").write_text(
-            "\n".join(["question,culture,group,n,low_n,source,percent", *lines]) + "\n"
-        )
+        self.write_survey(QUESTIONS)
         self.write_study(STUDY)
         self.set_latency(0.0)
 
@@ -123,6 +116,13 @@ class Machine:
     def database_url(self) -> str:
         """Where the runs of this machine are."""
         return f"sqlite:///{self.home / 'defsurvey.db'}"
+
+    def write_survey(self, questions: int) -> None:
+        """Give the survey so many questions."""
+        survey, numbers = self.folder / "survey", range(1, questions + 1)
+        (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
+        lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10\n" for n in numbers for culture in CULTURES]
+        (survey / "references.csv").write_text("question,culture,group,n,low_n,source,percent\n" + "".join(lines))
 
     def write_study(self, content: str) -> None:
         """Put a study file in the place of the present one."""
@@ -138,19 +138,22 @@ class Machine:
         own = {"DEFSURVEY_HOME": str(self.home), "DEFSURVEY_MODELS": str(self.folder / "cards.toml")}
         return inherited | own | changes
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, module: str = "defsurvey", **environment: str) -> subprocess.Popen[str]:
         """Type a command and do not wait for its end."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "defsurvey", *words],
-            cwd=self.folder,
-            env=self.environment(**environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command, env = [sys.executable, "-m", module, *words], self.environment(**environment)
+        process = subprocess.Popen(command, cwd=self.folder, env=env, text=True, **pipes)
         self.started.append(process)
         return process
+
+    def stop(self, *daemons: subprocess.Popen[str]) -> None:
+        """Tell daemons to end, which they do well, and their broker."""
+        for daemon in daemons:
+            daemon.send_signal(signal.SIGTERM)
+        for daemon in daemons:
+            said = ended(daemon)
+            assert said.returncode == 0, said.stderr
+        EmbeddedBroker(self.home).stop()
 
     def type(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Type a command and wait for its end."""
@@ -233,6 +236,13 @@ def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
     """Wait for a process to end and take up what it said."""
     out, err = process.communicate(timeout=PATIENCE * 3)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import resource
 import signal
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -16,16 +15,10 @@ import yaml
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.daemons.startup import ILL_AFTER_SECONDS
 from defsurvey.jobs.system import UNAVAILABLE
-from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
+from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 DAEMONS = ("reconciler", "reporter", "judge", "worker-cpu", "worker-api", "worker-gpu-0", "worker-gpu-1")
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def _scrape(port: int) -> dict[str, float]:
@@ -42,7 +35,7 @@ def test_prometheus_sees_a_real_worker_at_work(machine: Machine) -> None:
     """Three participants in flight and seven waiting; then every answer, counted once."""
     machine.set_latency(0.25)
     machine.type("enqueue", "study.yaml")
-    port = _free_port()
+    port = free_port()
     worker = machine.start("worker", "--concurrency", "3", "--metrics", str(port), "--events")
     reconciler = machine.start("reconciler")
     seen: dict[str, float] = {}
@@ -60,11 +53,8 @@ def test_prometheus_sees_a_real_worker_at_work(machine: Machine) -> None:
     seen = _scrape(port)
     assert (seen["defsurvey_leases"], seen["defsurvey_fenced_writes_total"]) == (0, 0)
     assert seen["defsurvey_model_loads_total"] == 1
-    for daemon in (worker, reconciler):
-        daemon.send_signal(signal.SIGTERM)
-        assert ended(daemon).returncode == 0
+    machine.stop(worker, reconciler)
     assert _scrape(port) == {}
-    EmbeddedBroker(machine.home).stop()
 
 
 def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: Machine) -> None:
@@ -84,8 +74,7 @@ def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: 
         worker = machine.start("worker", **named)
         assert ", served\n" in _read_until(worker, "left to workers that have a key for them: ")
         wait_until(lambda: machine.answers() == PLANNED, "the answers of the model that needs no key")
-        worker.send_signal(signal.SIGTERM)
-        assert ended(worker).returncode == 0
+        machine.stop(worker)
 
 
 def _check() -> list[str]:
@@ -117,10 +106,8 @@ def test_a_container_s_check_is_cheap_and_sees_a_daemon_that_is_stopped(machine:
     wait_until(lambda: not well(), "the frozen worker to be ill", seconds=15)
     worker.send_signal(signal.SIGCONT)
     wait_until(well, "a sign of life again")
-    worker.send_signal(signal.SIGTERM)
-    assert ended(worker).returncode == 0
+    machine.stop(worker)
     assert not well()
-    EmbeddedBroker(machine.home).stop()
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> str:
@@ -145,7 +132,6 @@ def test_a_worker_whose_model_cannot_be_loaded_stays_ill_instead_of_ending(machi
     assert worker.poll() is None
     health = machine.type("healthy", "worker")
     assert (health.returncode, "no sign of life" in health.stderr) == (1, True)
-    for daemon, status in ((worker, UNAVAILABLE), (reconciler, 0)):
-        daemon.send_signal(signal.SIGTERM)
-        assert ended(daemon).returncode == status
-    EmbeddedBroker(machine.home).stop()
+    worker.send_signal(signal.SIGTERM)
+    assert ended(worker).returncode == UNAVAILABLE
+    machine.stop(reconciler)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -17,18 +15,10 @@ from typing import Any
 import pytest
 import redis
 
-from defsurvey.jobs.broker import (
-    JUDGE,
-    JUDGE_QUEUE,
-    REPORT,
-    REPORTS_QUEUE,
-    SIMULATE,
-    EmbeddedBroker,
-    make_app,
-    simulate_queue,
-)
+from defsurvey.jobs import broker as broker_module
+from defsurvey.jobs.broker import EmbeddedBroker, make_app, simulate_queue
 from tests.end_to_end.library import FOLDER, MODELS, ROOM
-from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, wait_until
+from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, free_port, wait_until
 from tests.jobs.hostile import hostile
 from tests.judging.conftest import KEY
 from tests.judging.provider import judging
@@ -51,52 +41,10 @@ def test_what_was_enqueued_without_a_broker_is_worked_off_later(machine: Machine
     assert machine.rows("SELECT count(*) FROM worker") == [(0,)]
     broker = EmbeddedBroker(machine.home)
     assert broker.alive()  # it stays for whoever works next
-    assert machine.json("enqueue", "study.yaml", "--name", "next") == {
-        "run": "next",
-        "added": 10,
-        "published": 10,
-        "waiting": 0,
-    }
+    enqueued = machine.json("enqueue", "study.yaml", "--name", "next")
+    assert enqueued == {"run": "next", "added": 10, "published": 10, "waiting": 0}
     assert machine.done("resume", "next") == "next: 10 messages published\n"
     broker.stop()
-
-
-def test_a_worker_that_is_told_to_stop_lets_go_at_once(machine: Machine) -> None:
-    """SIGTERM in the middle of an answer: the process ends within seconds, and nobody has to wait for its leases."""
-    machine.set_latency(120.0)
-    machine.type("enqueue", "study.yaml")
-    worker = machine.start("worker", "--concurrency", "3")
-    reconciler = machine.start("reconciler")
-    held = "SELECT count(*) FROM participant WHERE lease_until IS NOT NULL"
-    wait_until(lambda: machine.rows(held) == [(3,)], "three participants to be asked")
-    told = time.monotonic()
-    worker.send_signal(signal.SIGTERM)
-    finished = ended(worker)
-    assert time.monotonic() - told < 10
-    assert finished.returncode == 0, finished.stderr
-    assert machine.rows(held) == [(0,)]
-    assert machine.rows("SELECT sum(lease_epoch), sum(next_item) FROM participant") == [(3, 0)]
-    reconciler.send_signal(signal.SIGINT)
-    assert ended(reconciler).returncode == 0
-    EmbeddedBroker(machine.home).stop()
-
-
-def test_two_resumes_at_once_are_harmless(machine: Machine, expected: list[str]) -> None:
-    """Both end well in the middle of the work, and no answer is lost or asked for twice."""
-    machine.set_latency(0.8)
-    machine.type("enqueue", "study.yaml")
-    daemons = [machine.start(verb) for verb in ("worker", "reporter", "reconciler")]
-    wait_until(lambda: machine.answers() > 0, "the first answers")
-    both = [machine.start("resume", "small") for _ in range(2)]
-    assert [ended(one).returncode for one in both] == [0, 0]
-    assert machine.answers() < PLANNED  # they came in the middle of it
-    wait_until(lambda: machine.rows("SELECT revision FROM report") == [(PLANNED,)], "the report")
-    for daemon in daemons:
-        daemon.send_signal(signal.SIGTERM)
-    assert [ended(daemon).returncode for daemon in daemons] == [0, 0, 0]
-    assert machine.export() == expected
-    assert machine.rows("SELECT sum(commits) FROM participant") == [(PLANNED,)]
-    EmbeddedBroker(machine.home).stop()
 
 
 CARD = '[{name}]\nengine = "tests.end_to_end.library:open_slowly"\npath = "."\n\n'
@@ -129,10 +77,7 @@ def worked_off(machine: Machine, planned: int) -> None:
     """One worker and a reconciler, until every answer is there."""
     daemons = [machine.start("worker", **environment(machine)), machine.start("reconciler")]
     wait_until(lambda: machine.answers() == planned, "every answer")
-    for daemon in daemons:
-        daemon.send_signal(signal.SIGTERM)
-    assert [ended(daemon).returncode for daemon in daemons] == [0, 0]
-    EmbeddedBroker(machine.home).stop()
+    machine.stop(*daemons)
 
 
 def test_shuffled_work_of_four_models_costs_four_loads(machine: Machine) -> None:
@@ -156,8 +101,7 @@ def test_a_worker_killed_while_it_changes_models_loses_nothing(machine: Machine)
     assert ended(first).returncode == -signal.SIGKILL
     before = machine.answers()
     assert 0 < before < planned
-    reconciler.send_signal(signal.SIGTERM)
-    assert ended(reconciler).returncode == 0
+    machine.stop(reconciler)
     worked_off(machine, planned)
     assert loads(machine).count(MODELS[2]) == 2
     doubled = machine.rows("SELECT 1 FROM answer GROUP BY participant, item, slot HAVING count(*) > 1")
@@ -168,9 +112,9 @@ def test_a_worker_killed_while_it_changes_models_loses_nothing(machine: Machine)
 ITEMS = 200  #: in each queue
 #: Queue -> task, and arguments that are in order and lead to nothing.
 QUEUES: dict[str, tuple[str, list[Any]]] = {
-    simulate_queue("citizen"): (SIMULATE, [999]),
-    REPORTS_QUEUE: (REPORT, ["nobody", 1, 0]),
-    JUDGE_QUEUE: (JUDGE, ["nobody"]),
+    simulate_queue("citizen"): (broker_module.SIMULATE, [999]),
+    broker_module.REPORTS_QUEUE: (broker_module.REPORT, ["nobody", 1, 0]),
+    broker_module.JUDGE_QUEUE: (broker_module.JUDGE, ["nobody"]),
 }
 
 
@@ -205,9 +149,7 @@ def start(machine: Machine, *words: str, **environment: str) -> subprocess.Popen
 
 def test_whatever_lies_in_the_queues_work_goes_on(machine: Machine, broker: EmbeddedBroker) -> None:
     """Worker and reporter live, all questions are answered, judged and reported, and nothing comes back."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with judging() as judge, broker.client() as client:
         fill(broker, client)
         (machine.folder / "cards.toml").write_text((machine.folder / "cards.toml").read_text() + judge.cards())
@@ -224,9 +166,7 @@ def test_whatever_lies_in_the_queues_work_goes_on(machine: Machine, broker: Embe
         counted = {queue: int(number) for queue, number in client.hgetall("defsurvey:dead-letter-counts").items()}  # type: ignore[union-attr]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             metrics = page.read().decode()
-        for daemon in daemons:
-            daemon.send_signal(signal.SIGTERM)
-        assert [ended(daemon).returncode for daemon in daemons] == [0, 0, 0]
+        machine.stop(*daemons)
     for queue in QUEUES:
         assert ITEMS / 2 < counted[queue.encode()] <= ITEMS
         assert f'defsurvey_dead_letters_total{{queue="{queue}"}} {counted[queue.encode()]}.0' in metrics

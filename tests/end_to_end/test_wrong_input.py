@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.end_to_end.machine import STUDY, Machine
@@ -21,13 +19,6 @@ def refusal(machine: Machine, *words: str, code: int = 2, **environment: str) ->
     assert refused.stderr.startswith("defsurvey: ")
     assert refused.stderr.count("\n") == 1
     return refused.stderr.removeprefix("defsurvey: ").strip()
-
-
-def folder_for_tiny(machine: Machine) -> Path:
-    """Where the tiny survey goes."""
-    folder = machine.folder / "tiny"
-    folder.mkdir()
-    return folder
 
 
 def assert_nothing_was_enqueued(machine: Machine) -> None:
@@ -65,7 +56,8 @@ def test_a_wrong_study(machine: Machine, right: str, wrong: str, told: str) -> N
 )
 def test_a_wrong_survey(machine: Machine, file: str, right: str, wrong: str, told: str) -> None:
     """A run and a check of the survey both name file, line and field."""
-    write_tiny(folder_for_tiny(machine), (file, right, wrong))
+    (machine.folder / "tiny").mkdir()
+    write_tiny(machine.folder / "tiny", (file, right, wrong))
     machine.write_study(TINY_STUDY)
     assert told in refusal(machine, "run", "study.yaml")
     assert_nothing_was_enqueued(machine)
@@ -97,37 +89,27 @@ def test_an_unknown_run(undisturbed: Machine, words: tuple[str, ...]) -> None:
     )
 
 
+NEAR = "environment variable DEFSURVEY_HOM is not known (did you mean 'DEFSURVEY_HOME'?)"
+EXPECTED = "environment variable DEFSURVEY_DATABASE_URL: expected sqlite or postgresql, got mysql"
+REFUSED = "expected a folder that this account can write to, got /proc/nowhere: No such file"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told", "code"),
     [
-        ("DEFSURVEY_HOM", "x", "environment variable DEFSURVEY_HOM is not known (did you mean 'DEFSURVEY_HOME'?)", 2),
-        (
-            "DEFSURVEY_DATABASE_URL",
-            "mysql://x/y",
-            "environment variable DEFSURVEY_DATABASE_URL: expected sqlite or postgresql, got mysql",
-            2,
-        ),
-        ("DEFSURVEY_DATABASE_URL", "sqlite:////nowhere/x.db", "database sqlite:////nowhere/x.db: unable to open", 1),
-        (
-            "DEFSURVEY_DATABASE_URL",
-            "postgresql://me:secret@127.0.0.1:1/x",
-            "database postgresql://me:***@127.0.0.1:1/x: ",
-            1,
-        ),
-        ("DEFSURVEY_MODELS", "/nowhere/cards.toml", "/nowhere/cards.toml: there is no such model file", 2),
-        ("DEFSURVEY_BROKER_URL", "amqp://x", "environment variable DEFSURVEY_BROKER_URL: expected a URL with", 2),
-        ("DEFSURVEY_BROKER_URL", "redis://127.0.0.1:1", "broker redis://127.0.0.1:1 (DEFSURVEY_BROKER_URL): ", 1),
-        (
-            "DEFSURVEY_HOME",
-            "/proc/nowhere",
-            "expected a folder that this account can write to, got /proc/nowhere: No such file",
-            2,
-        ),
+        ("HOM", "x", NEAR, 2),
+        ("DATABASE_URL", "mysql://x/y", EXPECTED, 2),
+        ("DATABASE_URL", "sqlite:////nowhere/x.db", "database sqlite:////nowhere/x.db: unable to open", 1),
+        ("DATABASE_URL", "postgresql://me:secret@127.0.0.1:1/x", "database postgresql://me:***@127.0.0.1:1/x: ", 1),
+        ("MODELS", "/nowhere/cards.toml", "/nowhere/cards.toml: there is no such model file", 2),
+        ("BROKER_URL", "amqp://x", "environment variable DEFSURVEY_BROKER_URL: expected a URL with", 2),
+        ("BROKER_URL", "redis://127.0.0.1:1", "broker redis://127.0.0.1:1 (DEFSURVEY_BROKER_URL): ", 1),
+        ("HOME", "/proc/nowhere", REFUSED, 2),
     ],
 )
 def test_a_wrong_environment(machine: Machine, name: str, value: str, told: str, code: int) -> None:
     """What cannot be used ends with 2, what cannot be reached with 1, and no password is repeated."""
-    said = refusal(machine, "run", "study.yaml", code=code, **{name: value})
+    said = refusal(machine, "run", "study.yaml", code=code, **{f"DEFSURVEY_{name}": value})
     assert told in said
     assert "secret" not in said
     assert_nothing_was_enqueued(machine)
@@ -152,7 +134,6 @@ def test_parquet_needs_a_file(undisturbed: Machine) -> None:
     ("words", "given"),
     [
         (("report", "small", "--output"), "--output"),
-        (("export", "small", "--output"), "--output"),
         (("bundle", "export", "small"), "FILE"),
         (("survey", "copy", "wvs7", "-o"), "--output"),
         (("survey", "template"), "FILE"),

@@ -161,7 +161,7 @@ def test_deaths_with_progress_between_them_are_survived(settings: Settings) -> N
 def test_logs_are_kept_short_while_a_run_is_watched(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of its processes, of itself and of its broker; not at every look, of which there are several a second."""
     kept: list[Path] = []
-    monkeypatch.setattr(local, "keep_short", kept.append)
+    monkeypatch.setattr(system, "keep_short", kept.append)
     (settings.home / "broker").mkdir()
     (settings.home / "broker" / "broker.log").touch()
     crew = started(settings, "import time; time.sleep(60)", "a line of yesterday\n")
@@ -269,7 +269,7 @@ def test_whoever_waits_for_room_is_told_once(
     """A full disk is waited out like any outage, but no log can say what is waited for; the next one is told again."""
     enqueue(database, None, study(models="[human]", participants="1"))
     reasons = ["", "No space left on device", "No space left on device", "", "Disk quota exceeded"]
-    monkeypatch.setattr(local, "why_unwritable", lambda _folder: reasons.pop(0))
+    monkeypatch.setattr(system, "why_unwritable", lambda _folder: reasons.pop(0))
     monkeypatch.setattr(local, "DISK_SECONDS", 0.0)
     monkeypatch.setattr(progress, "LOOK_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):

@@ -13,7 +13,7 @@ import pytest
 
 from defsurvey.jobs.broker import JUDGE, make_app
 from defsurvey.jobs.daemons import tasks
-from defsurvey.jobs.judging import judge
+from defsurvey.jobs.judging import steps
 from defsurvey.jobs.judging.judge import JudgingLeft, in_words
 from defsurvey.storage.runs import judgements, outbox, recovery, store
 from defsurvey.storage.runs.judgement import Rubric
@@ -411,14 +411,14 @@ def test_money_that_comes_as_the_last_call_ends_makes_it_due_again(
     """Nothing was wrong and nothing is spent: what is left is asked the next time."""
     small.answer_everything()
     small.change_budget(0.008)
-    judge_one_by_one = judge.judge_one_by_one
+    judge_one_by_one = steps.judge_one_by_one
 
     def and_filled(*asked: Any) -> list[str]:
         problems = judge_one_by_one(*asked)
         small.change_budget(100.0)
         return problems
 
-    monkeypatch.setattr("defsurvey.jobs.judging.judge.judge_one_by_one", and_filled)
+    monkeypatch.setattr("defsurvey.jobs.judging.steps.judge_one_by_one", and_filled)
     small.judge_if_due()
     assert small.due() == ["first"]
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -24,49 +25,67 @@ NOBODY = "nobody"
 SETTINGS = ("listen_addresses=", "fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
 
 
+class PostgresServer:
+    """One server, in an empty folder that ``nobody`` can reach; its data outlive its process."""
+
+    def __init__(self, folder: Path, settings: Sequence[str]) -> None:
+        root = os.geteuid() == 0
+        self._programs, self._log, self._settings = _programs(folder, copied=root), folder / "log", settings
+        self._as: dict[str, Any] = {"user": NOBODY if root else None, "env": {"PATH": os.defpath, "LC_ALL": "C"}}
+        self._process: subprocess.Popen[bytes] | None = None
+        self.socket = folder / "run"
+        self.socket.mkdir()
+        if root:
+            folder.chmod(0o755)
+            shutil.chown(self.socket, NOBODY)
+        made = ["-D", self.socket / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run([self._programs / "initdb", *made], check=True, capture_output=True, **self._as)
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        flags = [part for setting in self._settings for part in ("-c", setting)]
+        command = [self._programs / "postgres", "-D", self.socket / "data", "-k", self.socket, *flags]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self._as)
+        _await(self.socket, self._process, self._log)
+
+    def stop(self) -> None:
+        """End it as a crash would: every connection is cut, and its log is replayed at the next start."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def create(self, name: str) -> str:
+        """Make an empty database. Returns its URL."""
+        execute(self.socket, f"CREATE DATABASE {name}")
+        return f"postgresql://postgres@/{name}?host={self.socket}"
+
+
+@contextmanager
+def running_server(settings: Sequence[str] = SETTINGS) -> Iterator[PostgresServer]:
+    """Run a server for the block, of which nothing is left afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp" if os.geteuid() == 0 else None))
+    try:
+        server = PostgresServer(folder, settings)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
 @contextmanager
 def postgres_server(settings: Sequence[str] = SETTINGS) -> Iterator[Path]:
     """Run a server for the block; gives the folder of its socket."""
-    root = os.geteuid() == 0
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp" if root else None))
-    account = NOBODY if root else None
-    try:
-        programs = _programs(folder, copied=root)
-        home = folder / "run"
-        home.mkdir()
-        if account:
-            folder.chmod(0o755)
-            shutil.chown(home, account)
-        environment = {"PATH": os.defpath, "LC_ALL": "C"}
-        subprocess.run(
-            [programs / "initdb", "-D", home / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
-            check=True,
-            capture_output=True,
-            user=account,
-            env=environment,
-        )
-        flags = [part for setting in settings for part in ("-c", setting)]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", home / "data", "-k", home, *flags],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=account,
-                env=environment,
-            )
-        try:
-            _await(home, server, folder / "log")
-            yield home
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once, whoever is connected: nothing is kept
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-    finally:
-        shutil.rmtree(folder)
+    with running_server(settings) as server:
+        yield server.socket
 
 
 def execute(socket: Path, statement: str) -> None:

@@ -71,10 +71,8 @@ class Batches:
 
         Raises Retryable where it is not known whether it was made, which ``find`` finds out.
         """
-        calls: list[Any] = [
-            {"custom_id": f"{token}-{number}", "params": self._provider.body(request)}
-            for number, request in enumerate(requests)
-        ]
+        bodies = enumerate(map(self._provider.body, requests))
+        calls: list[Any] = [{"custom_id": f"{token}-{number}", "params": body} for number, body in bodies]
         return self._once(lambda: self._client.messages.batches.create(requests=calls).id)
 
     def find(self, token: str, *, size: int, since: float, known: set[str]) -> str | None:
@@ -83,8 +81,13 @@ class Batches:
         It has ``size`` calls, was made ``since`` (seconds since the epoch), and is none of those ``known``. Only its
         results say whose a batch is, so that those that have not ended, which may take a day, are looked at last.
         """
-        made = self._patiently(partial(self._made_since, since - _CLOCKS_DIFFER))
-        alike = [batch for batch in made if batch.id not in known and sum(_counts(batch)) == size]
+
+        def made() -> list[MessageBatch]:  # the newest first, page after page
+            listed, earliest = self._client.messages.batches.list(limit=100), since - _CLOCKS_DIFFER
+            return list(takewhile(lambda batch: batch.created_at.timestamp() >= earliest, listed))
+
+        found = self._patiently(made)
+        alike = [batch for batch in found if batch.id not in known and sum(_counts(batch)) == size]
         for batch in sorted(alike, key=lambda batch: batch.processing_status != "ended"):
             with suppress(Gone):
                 self.wait(batch.id)
@@ -114,11 +117,6 @@ class Batches:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def _made_since(self, moment: float) -> list[MessageBatch]:
-        """All batches that are not older than that, the newest first, page after page."""
-        listed = self._client.messages.batches.list(limit=100)
-        return list(takewhile(lambda batch: batch.created_at.timestamp() >= moment, listed))
 
     def _retrieved(self, batch: str) -> MessageBatch:
         try:

@@ -89,10 +89,8 @@ def asked_text(subject: Subject) -> str:
     Behind a prompt that asked for a list stands which line of it the response is.
     """
     method = METHODS[subject.method]
-    asked = method.text(subject)
-    if method.slots > 1:
-        asked += f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
-    return asked
+    line = f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
+    return method.text(subject) + (line if method.slots > 1 else "")
 
 
 def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
@@ -139,9 +137,7 @@ def judge_request(subject: Subject, rubric: Rubric = Rubric.OWN) -> Request:
 def _read(subject: Subject) -> str:
     if subject.state is AnswerState.REFUSED:
         return "a refusal to answer"
-    if not subject.choices:
-        return "no option"
-    return "; ".join(option_text(subject.question, code, subject.language) for code in subject.choices)
+    return "; ".join(option_text(subject.question, code, subject.language) for code in subject.choices) or "no option"
 
 
 #: Share of all labels that a judge must meet; who always passes, always fails or is never sure meets half at most.

@@ -36,20 +36,15 @@ def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
     if completion.finish is FinishReason.REFUSAL:
         return dict.fromkeys(DIMENSIONS, _unsure("the judge declined"))
     try:
-        reply = _said(completion.text)
+        try:
+            reply = _object(completion.text)
+        except ValueError:  # behind its thoughts, then; evidence may well quote the mark of a thought
+            reply = _object(spoken(completion.text)[0])
     except ValueError as error:
         cut = " (it was cut off at its longest)" if completion.finish is FinishReason.LENGTH else ""
         why = f"the judge's reply is not the one JSON object asked for: {error}{cut}"
         return dict.fromkeys(DIMENSIONS, _unsure(why))
     return {dimension: _finding(reply, dimension, _plain(response)) for dimension in DIMENSIONS}
-
-
-def _said(text: str) -> dict[str, Any]:
-    """The object that a reply is, or says behind its thoughts; evidence may well quote the mark of a thought."""
-    try:
-        return _object(text)
-    except ValueError:
-        return _object(spoken(text)[0])
 
 
 def _object(text: str) -> dict[str, Any]:
