@@ -87,12 +87,8 @@ class Configured:
         return {key for key, smallest in least.items() if smallest * len(least) < LEVEL}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """The distribution of draws; equal participants of different models share those of one seed and count once."""
-
-    levels: tuple[tuple[str, str, str, int], ...]  #: culture, axis, label of a level, how often
-    per_question: bool  #: drawn anew for every question
+#: A model in a culture, and who was picked there.
+_Pick = tuple[ConfiguredCell, Picked | None]
 
 
 def _stored(analysis: Analysis) -> DrawArrays:
@@ -101,8 +97,11 @@ def _stored(analysis: Analysis) -> DrawArrays:
     return analysis.draws
 
 
-def drawn(analysis: Analysis) -> Drawn:
-    """How often each level was drawn, culture by culture, in the main condition; the models of a culture together."""
+def drawn(analysis: Analysis) -> tuple[tuple[str, str, str, int], ...]:
+    """Culture, axis, label of a level, and how often that was drawn by the participants of the main condition.
+
+    Equal participants of different models share the draws of one seed and count once.
+    """
     draws = _stored(analysis)
     found, seeds = [], [run.protocol.seed for run in run_of_cells(analysis.results.run)]
     seed = np.unique(seeds, return_inverse=True)[1][draws.cell]
@@ -113,7 +112,7 @@ def drawn(analysis: Analysis) -> Drawn:
             counts = Counter(labels[place] for place in level[level >= 0].tolist())
             ordered = sorted(counts.items(), key=lambda pair: (not pair[0][:1].isdigit(), len(pair[0]), pair[0]))
             found += [(culture.culture.code, name, label, count) for label, count in ordered]
-    return Drawn(levels=tuple(found), per_question=bool((draws.question >= 0).any()))
+    return tuple(found)
 
 
 def _distinct(draws: DrawArrays, seed: Ints, here: Ints) -> Ints:
@@ -163,19 +162,13 @@ def _cell(cell: CellAnalysis, by_question: Floats, draws: DrawArrays, here: Ints
     # every axis of every cell is one of the tests that Holm corrects together
     fine = rearrangements_for(cells * len(drawn_axes))
     row = {int(draws.participant[place]): int(place) for place in here}
-    picked = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
+    found = extremes(by_question, seed=CONFIGURATION_SEED) if pickable(by_question).any() else ()
+    picked = [_picked(draws, row.get(v.participant), how, v) for how, v in zip(("best", "worst"), found, strict=False)]
     means, axes = mean_known(by_question)[draws.participant[here]], []
     for name, levels, labels in drawn_axes:
         axis = axis_of(means, np.where(levels < 0, np.nan, levels), rng, rearrangements=fine)
         axes.append(AxisRow(name=name, labels=tuple(labels[int(level.level)] for level in axis.levels), axis=axis))
-    return ConfiguredCell(
-        cell=cell,
-        extremes=tuple(
-            _picked(draws, row.get(value.participant), label, value)
-            for label, value in zip(("best", "worst"), picked, strict=False)
-        ),
-        axes=tuple(axes),
-    )
+    return ConfiguredCell(cell=cell, extremes=tuple(picked), axes=tuple(axes))
 
 
 def _axes(draws: DrawArrays, here: Ints) -> tuple[tuple[str, Ints, tuple[str, ...]], ...]:
@@ -239,10 +232,8 @@ def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
     for culture, name, axis in axes:
         if (culture, name, axis) not in testable:
             cells.setdefault(axis, []).append(f"{name} in {names[culture]}" if several else names[culture])
-    untested = "; ".join(
-        f"{axis} ({listed(where) if len(where) <= NAMED else f'{len(where)} of {len(part.cells)} cells'})"
-        for axis, where in cells.items()
-    )
+    of = {axis: listed(c) if len(c) <= NAMED else f"{len(c)} of {len(part.cells)} cells" for axis, c in cells.items()}
+    untested = "; ".join(f"{axis} ({where})" for axis, where in of.items())
     few = f"for too few participants, or one level only (p is adjusted for all {counted(len(axes), 'axis', 'axes')})"
     said = f"An axis is tested for each model and culture by itself. Not testable, {few}: {untested}."
     return (said,) if untested else ()
@@ -251,12 +242,11 @@ def _untested(analysis: Analysis, part: Configured) -> tuple[str, ...]:
 def _extremes(analysis: Analysis, part: Configured) -> Table:
     none = Entry(NONE, why="no participant has answered half of the questions")
 
-    def of(
-        text: str, entry: Callable[[Picked], Entry | str], meaning: str = ""
-    ) -> Field[tuple[ConfiguredCell, Picked | None]]:
+    def of(text: str, entry: Callable[[Picked], Entry | str], meaning: str = "") -> Field[_Pick]:
         return Field(text, lambda row: none if row[1] is None else entry(row[1]), meaning)
 
-    fields: list[Field[tuple[ConfiguredCell, Picked | None]]] = [
+    rows: list[_Pick] = [(cell, each) for cell in part.cells for each in cell.extremes or (None,)]
+    fields: list[Field[_Pick]] = [
         Field("Model", lambda row: row[0].name + (f", {row[1].label}" if row[1] else ""), words=True),
         of("Participant", lambda each: str(each.value.participant)),
         of("Beams", lambda each: each.num_beams),
@@ -266,14 +256,9 @@ def _extremes(analysis: Analysis, part: Configured) -> Table:
         of("Divergence", lambda each: fixed(each.value.value), "mean smoothed KL of its own answers, nats"),
         of("95% interval", lambda each: _interval(each.value.interval), "questions resampled"),
     ]
-    return culture_table(
-        analysis,
-        [(cell, each) for cell in part.cells for each in cell.extremes or (None,)],
-        fields,
-        "appendix-f-extremes",
-        "The participants with the lowest and the highest divergence, picked after the fact",
-        notes=("Only participants that answered at least half of the questions are picked from.",),
-    )
+    caption = "The participants with the lowest and the highest divergence, picked after the fact"
+    notes = ("Only participants that answered at least half of the questions are picked from.",)
+    return culture_table(analysis, rows, fields, "appendix-f-extremes", caption, notes=notes)
 
 
 def _interval(interval: Interval) -> Entry:
@@ -293,65 +278,43 @@ def _axes_table(analysis: Analysis, part: Configured) -> Table:
         row = cell.axes[at]
         found, means = adjusted[cell.culture, cell.name, row.name], [level.mean for level in row.axis.levels]
         spread = f"{fixed(min(means), 2)}–{fixed(max(means), 2)}" if len(means) > 1 else ""
-        why = "one level, or too few participants" if isnan(found) else ""
-        return Entry(chance(found), beneath=spread, why=why)
+        return Entry(chance(found), spread, why="one level, or too few participants" if isnan(found) else "")
 
-    fields: list[Field[ConfiguredCell]] = [
-        MODEL,
-        *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p),
-    ]
-    return culture_table(
-        analysis,
-        part.cells,
-        fields,
-        "appendix-f-axes",
-        "Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean",
-        notes=("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",),
-    )
+    fields = [MODEL, *fields_of([(row.name.capitalize(), "") for row in part.cells[0].axes], p)]
+    caption = "Does an axis go with the divergence? p, Holm over all of them; beneath, lowest and highest level mean"
+    notes = ("Levels are dealt out anew among participants; a level that few drew has a mean that varies much.",)
+    return culture_table(analysis, part.cells, fields, "appendix-f-axes", caption, notes=notes)
 
 
 def _levels(analysis: Analysis, part: Configured) -> Table:
+    rows = []
+    for cell, row in ((each, row) for each in part.cells for row in each.axes):
+        for label, level in zip(row.labels, row.axis.levels, strict=True):
+            rows.append((cell, f"{cell.name}, {row.name}: {_region(analysis, cell.culture, label)}", level))
     fields: list[Field[tuple[ConfiguredCell, str, Level]]] = [
         Field("Level", lambda row: row[1], words=True),
         Field("Participants", lambda row: str(row[2].participants)),
         Field("Mean", lambda row: fixed(row[2].mean)),
         Field("95% interval", lambda row: _interval(row[2].interval), "t interval over participants"),
     ]
-    return culture_table(
-        analysis,
-        [
-            (cell, f"{cell.name}, {row.name}: {_region(analysis, cell.culture, label)}", level)
-            for cell in part.cells
-            for row in cell.axes
-            for label, level in zip(row.labels, row.axis.levels, strict=True)
-        ],
-        fields,
-        "appendix-f-level-means",
-        "Mean divergence of the participants at each level (nats)",
-    )
+    caption = "Mean divergence of the participants at each level (nats)"
+    return culture_table(analysis, rows, fields, "appendix-f-level-means", caption)
 
 
 @section("draws", "Draws", "What participants drew")
 def draw_section(analysis: Analysis, section: Section) -> Section:
     """How often each level of each axis was drawn."""
-    part, totals = analysis.figure(drawn), Counter[tuple[str, str]]()
-    for code, axis, _, count in part.levels:
+    levels, totals = analysis.figure(drawn), Counter[tuple[str, str]]()
+    for code, axis, _, count in levels:
         totals[code, axis] += count
+    rows = [(code, f"{axis}: {_region(analysis, code, of)}", n, n / totals[code, axis]) for code, axis, of, n in levels]
     fields: list[Field[tuple[str, str, int, float]]] = [
         Field("Level", lambda row: row[1], words=True),
         Field("Draws", lambda row: f"{row[2]:,}"),
         Field("Share of the axis", lambda row: Entry(percent(row[3]), bar=row[3])),
     ]
-    shown = culture_table(
-        analysis,
-        [
-            (code, f"{axis}: {_region(analysis, code, label)}", n, n / totals[code, axis])
-            for code, axis, label, n in part.levels
-        ],
-        fields,
-        "draws-levels",
-        "Levels drawn, by culture",
-    )
-    when = "Drawn anew for every question." if part.per_question else "Drawn once per participant."
+    shown = culture_table(analysis, rows, fields, "draws-levels", "Levels drawn, by culture")
+    anew = (_stored(analysis).question >= 0).any()
+    when = "Drawn anew for every question." if anew else "Drawn once per participant."
     shared = "Equal participants of different models share the draws of one seed and count once."
     return replace(section, paragraphs=(f"{when} {shared}",), tables=(shown,))

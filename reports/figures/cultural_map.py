@@ -46,36 +46,28 @@ def map_section(analysis: Analysis, section: Section) -> Section:
     """Figure 7."""
     names, named = culture_names(analysis), named_cultures(analysis)
     section = replace(section, legend=tuple(names.values()))
+
+    def raw(paper: Projection) -> dict[str, Any]:
+        chart = culture_map("map-paper", "The map of raw codes", paper, names)
+        return {"charts": (chart,), "tables": _tables(paper, "figure-7-paper", names)}
+
     try:
         part = analysis.figure(cultural_map)
     except NotRun as missing:
         paper = analysis.figure_if_run(paper_map)
         if paper is None:
             raise
-        return replace(
-            section,
-            title="Cultural variation map, the paper's way",
-            paragraphs=(f"The sound way is not run: {missing.reason}. {_RAW}",),
-            chart_note=_reading(paper),
-            charts=(culture_map("map-paper", "The map of raw codes", paper, names),),
-            tables=_tables(paper, "figure-7-paper", names),
-        )
+        title, said = "Cultural variation map, the paper's way", f"The sound way is not run: {missing.reason}. {_RAW}"
+        return replace(section, title=title, paragraphs=(said,), chart_note=_reading(paper), **raw(paper))
     first, *others = (named[code] for code in part.cultures)
     lines = f"{'A line goes' if len(others) == 1 else 'Lines go'} from {first} to {listed(others)}"
     how = (
         f"Mean scores of each dimension from the {counted(part.items, 'item')} that people of "
         f"{all_of(len(part.cultures))} answered, scaled to 0–1 and turned so that more is more of it. {lines}."
     )
-    paper_way = Fold(
-        anchor="figure-7-paper",
-        title="The paper's way: raw option codes",
-        paragraphs=(_RAW,),
-        charts=(culture_map("map-paper", "The map of raw codes", part.paper, names),),
-        tables=_tables(part.paper, "figure-7-paper", names),
-    )
-    scores = Fold(
-        anchor="figure-7-scores", title="Scores behind the map", tables=(_scores(analysis, part.sound, names),)
-    )
+    title = "The paper's way: raw option codes"
+    paper_way = Fold(anchor="figure-7-paper", title=title, paragraphs=(_RAW,), **raw(part.paper))
+    scores = (_scores(analysis, part.sound, names),)
     return replace(
         section,
         title=_direction(analysis, part.sound) or section.title,
@@ -84,7 +76,7 @@ def map_section(analysis: Analysis, section: Section) -> Section:
         chart_note=_reading(part.sound),
         tables=_tables(part.sound, "figure-7", names),
         side_by_side=True,
-        folds=(scores, paper_way),
+        folds=(Fold(anchor="figure-7-scores", title="Scores behind the map", tables=scores), paper_way),
     )
 
 
@@ -99,10 +91,10 @@ def _scores(analysis: Analysis, projection: Projection, names: Mapping[str, str]
     def score(row: MapRow, at: int) -> Entry:
         return Entry(fixed(float(row.scores[at]), 2), shade=float(row.scores[at]))
 
-    fields: list[Field[MapRow]] = [Field("Subject", lambda row: row.subject, words=True), *fields_of(heads, score)]
+    subject: Field[MapRow] = Field("Subject", lambda row: row.subject, words=True)
     return table(
         [row for code in projection.cultures for row in projection.rows if row.culture == code],
-        fields,
+        [subject, *fields_of(heads, score)],
         "figure-7-score-table",
         "Mean score of each dimension, 0 to 1",
         group=lambda row: names[row.culture],
@@ -134,62 +126,47 @@ def _direction(analysis: Analysis, projection: Projection) -> str:
 
 def _tables(projection: Projection, anchor: str, names: dict[str, str]) -> tuple[Table, Table]:
     """Ways against people's, and loadings."""
-    numbers = projection.numbers
+    numbers, components = projection.numbers, projection.components
     first, *others = projection.cultures
     several = len(others) > 1
-    numbering: list[Field[MapArrow]] = [Field("No.", lambda each: numbers[each.subject], "on the map")]
+
+    def interval(each: MapArrow) -> Entry:
+        if isnan(each.arrow.cosine_low):
+            return Entry(NONE, why="no longer than chance would make it, or too few participants to say")
+        return Entry(f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
+
+    number: Field[MapArrow] = Field("No.", lambda each: numbers[each.subject], "on the map")
+    same, apart = (
+        "1: the same way as people; 0: across; −1: the opposite",
+        "1: as far apart as people of the two cultures",
+    )
+    fields: list[Field[MapArrow]] = [
+        Field("Model", lambda each: each.subject, words=True),
+        *([number] if numbers else ()),
+        Field("Cosine", lambda each: signed(each.arrow.cosine, 2), same),
+        Field("95% interval", interval, "of the cosine, participants resampled and their noise taken off"),
+        Field("Length", lambda each: fixed(each.arrow.length_free, 2), f"{apart}; noise taken off"),
+        Field("As measured", lambda each: fixed(each.arrow.length_ratio, 2), "the length with what chance adds to it"),
+        Field("Cosine, map", lambda each: signed(each.arrow.map_cosine, 2), "of the two components shown, as drawn"),
+        Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
+    ]
     ways = table(
         projection.arrows,
-        [
-            Field("Model", lambda each: each.subject, words=True),
-            *(numbering if numbers else ()),
-            Field(
-                "Cosine",
-                lambda each: signed(each.arrow.cosine, 2),
-                "1: the same way as people; 0: across; −1: the opposite",
-            ),
-            Field("95% interval", _cosines, "of the cosine, participants resampled and their noise taken off"),
-            Field(
-                "Length",
-                lambda each: fixed(each.arrow.length_free, 2),
-                "1: as far apart as people of the two cultures; noise taken off",
-            ),
-            Field(
-                "As measured", lambda each: fixed(each.arrow.length_ratio, 2), "the length with what chance adds to it"
-            ),
-            Field(
-                "Cosine, map", lambda each: signed(each.arrow.map_cosine, 2), "of the two components shown, as drawn"
-            ),
-            Field("Length, map", lambda each: fixed(each.arrow.map_length_ratio, 2)),
-        ],
+        fields,
         f"{anchor}-arrows",
         f"Each model's way {f'from {names[first]} ' if several else 'between cultures '}against people's",
         group=lambda each: names[each.to] if several else "",
         grouped_by="To" if several else "",
         notes=(_NOISE, *(f"{name} is left out: it has no score in some dimension." for name in projection.left_out)),
     )
-    components = projection.components
-    shares = enumerate(components.explained.tolist(), start=1)
-    loadings = table(
-        enumerate(projection.dimensions),
-        [
-            Field("Dimension", lambda place: place[1], words=True),
-            *fields_of(
-                [(f"PC{n} ({share:.0%})", "") for n, share in shares],
-                lambda place, n: signed(float(components.loadings[n, place[0]]), 2),
-            ),
-        ],
-        f"{anchor}-loadings",
-        "Loadings of the two components",
-    )
-    return ways, loadings
+    heads = [(f"PC{n} ({share:.0%})", "") for n, share in enumerate(components.explained.tolist(), start=1)]
+    dimension: Field[tuple[int, str]] = Field("Dimension", lambda place: place[1], words=True)
 
+    def loading(place: tuple[int, str], n: int) -> str:
+        return signed(float(components.loadings[n, place[0]]), 2)
 
-def _cosines(each: MapArrow) -> Entry:
-    """The interval of a cosine; a dash where the way is no longer than chance would make it."""
-    if isnan(each.arrow.cosine_low):
-        return Entry(NONE, why="no longer than chance would make it, or too few participants to say")
-    return Entry(f"{signed(each.arrow.cosine_low, 2)} to {signed(each.arrow.cosine_high, 2)}")
+    columns, rows = [dimension, *fields_of(heads, loading)], enumerate(projection.dimensions)
+    return ways, table(rows, columns, f"{anchor}-loadings", "Loadings of the two components")
 
 
 @section("appendix-c", "App. C · Meaning", "What a high and a low score mean", "Appendix C")
@@ -202,21 +179,21 @@ def score_section(analysis: Analysis, section: Section) -> Section:
     mapped = part.sound.dimensions if part else ()
     people = [row for row in part.sound.rows if row.human] if part else []
 
-    def score(code: str, at: int) -> Entry:
-        return Entry(fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE)
+    def score(code: str, at: int) -> str:
+        return fixed(float(people[at].scores[mapped.index(code)]), 2) if code in mapped else NONE
 
     def meaning(text: str, which: str) -> Field[str]:
         of = {code: each[which] for code, each in known.items()}
         return Field(text, lambda code: Entry(of.get(code, "the survey does not say"), words=True), words=True)
 
     fields: list[Field[str]] = [
-        Field("Dimension", lambda code: Entry(dimensions[code].get("en", code), beneath=code), words=True),
+        Field("Dimension", lambda code: Entry(dimensions[code].get("en", code), code), words=True),
         meaning("A high score", "high"),
         meaning("A low score", "low"),
         *fields_of([(names[row.culture], "mean score of its people, 0 to 1") for row in people], score),
     ]
-    shown = table(analysis.dimensions, fields, "appendix-c-meanings", "Value dimensions; mean scores of people, 0 to 1")
-    return replace(section, tables=(shown,))
+    caption = "Value dimensions; mean scores of people, 0 to 1"
+    return replace(section, tables=(table(analysis.dimensions, fields, "appendix-c-meanings", caption),))
 
 
 #: Corners of an ellipse.
@@ -228,10 +205,8 @@ SIZE = 560
 def culture_map(name: str, title: str, projection: Projection, spelled: dict[str, str]) -> Chart:
     """The map, a line per subject from the first culture to each of the others; ``spelled`` are all cultures' names."""
     first, second = (f"{share:.0%}" for share in projection.components.explained.tolist())
-    description = (
-        f"Two principal components, {first} and {second} of the variance of {len(projection.rows)} points; an "
-        "arrow per subject between cultures."
-    )
+    of = f"{first} and {second} of the variance of {len(projection.rows)} points"
+    description = f"Two principal components, {of}; an arrow per subject between cultures."
     return Chart(name=name, title=title, description=description, make=partial(_drawn, projection, spelled))
 
 
@@ -240,28 +215,22 @@ def _drawn(projection: Projection, spelled: dict[str, str]) -> Any:
 
     axes, height = _axes(alt, projection)
     colour, shape = looks(alt, "culture", {code: list(spelled).index(code) for code in projection.cultures})
-    lines = layer(alt, _lines(projection)).mark_rule(aria=False)
+    ellipses, lines = layer(alt, _ellipses(projection)), layer(alt, _lines(projection)).mark_rule(aria=False)
+    ellipses = ellipses.mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
+    width = alt.StrokeWidth("width:Q", scale=None, legend=None)
+    ink = alt.condition("datum.human", alt.value(INK), alt.value(SOFT))
     layers = [
-        layer(alt, _ellipses(projection))
-        .mark_line(strokeWidth=1, strokeDash=[3, 2], opacity=0.8, aria=False, clip=True)
-        .encode(**axes, color=colour, detail="of:N", order="at:Q"),
-        lines.encode(
-            **axes,
-            x2="x2:Q",
-            y2="y2:Q",
-            strokeWidth=alt.StrokeWidth("width:Q", scale=None, legend=None),
-            color=alt.condition("datum.human", alt.value(INK), alt.value(SOFT)),
-        ),
+        ellipses.encode(**axes, color=colour, detail="of:N", order="at:Q"),
+        lines.encode(**axes, x2="x2:Q", y2="y2:Q", strokeWidth=width, color=ink),
     ]
-    points = [_point(row, spelled) for row in projection.rows]
     for human, size in ((True, 130), (False, 60)):
-        marks = layer(alt, [point for point in points if point["human"] is human])
+        marks = layer(alt, [_point(row, spelled) for row in projection.rows if row.human is human])
         marks = marks.mark_point(size=size, filled=True, opacity=1)
         layers.append(marks.encode(**axes, color=colour, shape=shape, description="says:N"))
     labels = layer(alt, _labels(projection, spelled))
-    for weight, ink in (("bold", INK), ("normal", SOFT)):
+    for weight, colour_of in (("bold", INK), ("normal", SOFT)):
         texts = labels.transform_filter(f"datum.weight === '{weight}'")
-        texts = texts.mark_text(color=ink, fontWeight=weight, fontSize=12, aria=False)
+        texts = texts.mark_text(color=colour_of, fontWeight=weight, fontSize=12, aria=False)
         layers.append(texts.encode(**axes, text="name:N"))
     return alt.layer(*layers).properties(width=SIZE, height=height)
 
@@ -283,15 +252,9 @@ def _axes(alt: Any, projection: Projection) -> tuple[dict[str, Any], float]:
 
 
 def _point(row: MapRow, spelled: dict[str, str]) -> Row:
-    subject = "People" if row.human else row.subject
-    across, along = (fixed(place, 2) for place in row.point)
-    return {
-        "x": row.point[0],
-        "y": row.point[1],
-        "culture": row.culture,
-        "human": row.human,
-        "says": f"{subject}, {spelled[row.culture]}: {across}, {along}",
-    }
+    (x, y), subject = row.point, "People" if row.human else row.subject
+    says = f"{subject}, {spelled[row.culture]}: {fixed(x, 2)}, {fixed(y, 2)}"
+    return {"x": x, "y": y, "culture": row.culture, "human": row.human, "says": says}
 
 
 def _ellipses(projection: Projection) -> list[Row]:
@@ -345,10 +308,8 @@ def _beyond(row: MapRow, projection: Projection, by: float) -> tuple[float, floa
 
     Of a subject without other places the line comes from the middle of the map.
     """
-    others = [
-        other.point for other in projection.rows if other.subject == row.subject and other.culture != row.culture
-    ] or [(0.0, 0.0)]
-    middle = sum(x for x, _ in others) / len(others), sum(y for _, y in others) / len(others)
+    others = [each.point for each in projection.rows if each.subject == row.subject and each.culture != row.culture]
+    middle = np.mean(others or [(0.0, 0.0)], axis=0).tolist()
     reach = by * (max(row.point[0] for row in projection.rows) - min(row.point[0] for row in projection.rows))
     across, along = row.point[0] - middle[0], row.point[1] - middle[1]
     length = max(hypot(across, along), 1e-12)

@@ -20,7 +20,7 @@ from defsurvey.reports.charts.rows import NATS, Mark, Scale, reach, row_axis, ro
 from defsurvey.reports.figures import words
 from defsurvey.reports.figures.shared import apart, excess, items_behind, main_cells, nameable
 from defsurvey.reports.metrics.aggregate import mean_known
-from defsurvey.reports.number_format import NAMED, counted, fixed, listed, nats, signed
+from defsurvey.reports.number_format import NAMED, NONE, counted, fixed, listed, nats, signed
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table
 from defsurvey.reports.untrusted import visible
 
@@ -54,29 +54,24 @@ def _by_model(cells: Sequence[CellAnalysis]) -> dict[str, list[CellAnalysis]]:
 
 def _labels(analysis: Analysis) -> dict[int, str]:
     """Place of each dimension that the run's items speak to -> how its row is called: its name with its code."""
-    names, found = analysis.results.survey.dimensions, {}
-    for place, code in enumerate(names):
-        name = names[code].get("en", "")
+    found = {}
+    for place, (code, names) in enumerate(analysis.results.survey.dimensions.items()):
+        name = names.get("en", "")
         if code in analysis.dimensions:
             found[place] = visible(f"{name[:1].upper()}{name[1:]} ({code})" if name and name != code else code)
     return found
 
 
 def _mean_marks(analysis: Analysis, cells: Sequence[CellAnalysis]) -> list[Mark]:
-    names = words.culture_names(analysis)
-    return [
-        words.divergence_mark(
-            label,
-            f"{names[cell.culture]}, {label}",
-            float(cell.sound.by_dimension[place]),
-            cell.intervals.by_dimension[place],
-            float(cell.sound_floor.by_dimension[place]),
-            series=list(names).index(cell.culture),
-        )
-        for cell in cells
-        for place, label in _labels(analysis).items()
-        if isfinite(cell.sound.by_dimension[place])
-    ]
+    names, marks = words.culture_names(analysis), []
+    for cell in cells:
+        for place, label in _labels(analysis).items():
+            value, floor = float(cell.sound.by_dimension[place]), float(cell.sound_floor.by_dimension[place])
+            if isfinite(value):
+                name, series = f"{names[cell.culture]}, {label}", list(names).index(cell.culture)
+                interval = cell.intervals.by_dimension[place]
+                marks.append(words.divergence_mark(label, name, value, interval, floor, series=series))
+    return marks
 
 
 def quantiles_of(analysis: Analysis, values: Floats) -> Floats:
@@ -133,13 +128,13 @@ def _boxes(analysis: Analysis, cells: Sequence[CellAnalysis]) -> list[Row]:
     for cell in cells:
         spread, items = _sound_quantiles(analysis, cell), items_behind(analysis, cell)
         for place, label in called.items():
-            low, quarter, median, three, high = spread[place].tolist()
-            if isfinite(median):
-                says = f"{names[cell.culture]}, {label}: median {nats(median)}, quartiles {nats(quarter)} and "
-                says += f"{nats(three)}, {counted(round(items[place]), 'item')}"
-                row: Row = {"row": cut[place], "series": str(list(names).index(cell.culture)), "says": says}
-                row |= {"floor": float(cell.sound_floor.by_dimension[place]), "low": low, "high": high}
-                found.append(row | {"quarter": quarter, "median": median, "three": three})
+            box: Row = dict(zip(("low", "quarter", "median", "three", "high"), spread[place].tolist(), strict=True))
+            if isfinite(box["median"]):
+                quartiles = f"quartiles {nats(box['quarter'])} and {nats(box['three'])}"
+                says = f"{names[cell.culture]}, {label}: median {nats(box['median'])}, {quartiles}, "
+                says += counted(round(items[place]), "item")
+                box |= {"row": cut[place], "series": str(list(names).index(cell.culture)), "says": says}
+                found.append(box | {"floor": float(cell.sound_floor.by_dimension[place])})
     return found
 
 
@@ -147,36 +142,37 @@ def mean_table(analysis: Analysis, *, paper: bool = False) -> Table:
     """KL by cell and dimension, the floor beneath each figure: smoothed, or plug-in by the paper's rules."""
     weighed = "dimension" if analysis.dimensions else "question"
     by, cells = ", by value dimension" if analysis.dimensions else "", analysis.cells
-    over = f"over {weighed}s: every {weighed} weighs the same"
+
+    def no_mean(cell: CellAnalysis) -> str:
+        return "" if isfinite(cell.sound.headline) else cell.sound.reason
 
     def why(cell: CellAnalysis) -> str:
-        return cell.paper_reason if paper else _no_mean(cell)
+        return cell.paper_reason if paper else no_mean(cell)
 
+    def excess_of(cell: CellAnalysis) -> Entry:
+        return Entry(signed(cell.excess), why=no_mean(cell))
+
+    def by_question(cell: CellAnalysis) -> Entry:
+        means, floor = (cell.paper, cell.paper_floor) if paper else (cell.sound, cell.sound_floor)
+        return Entry(fixed(means.question_mean), fixed(floor.question_mean))
+
+    over = f"over {weighed}s: every {weighed} weighs the same"
     fields = [words.MODEL, *words.mean_fields(analysis, cells, lambda cell: cell, over, paper=paper, why=why)]
     if not paper:
-        fields += [
-            Field("95% interval", _intervals, "for other participants; beneath, for other questions too"),
-            Field(
-                "Excess",
-                lambda cell: Entry(signed(cell.excess), why=_no_mean(cell)),
-                "mean less what equally many people would score",
-            ),
-        ]
+        of = (
+            "for other participants; beneath, for other questions too",
+            "mean less what equally many people would score",
+        )
+        fields += [Field("95% interval", _intervals, of[0]), Field("Excess", excess_of, of[1])]
     if analysis.dimensions:
-        meaning = "mean over all questions: every question weighs the same"
-        fields.append(Field("By question", partial(_by_question, paper=paper), meaning))
+        fields.append(Field("By question", by_question, "mean over all questions: every question weighs the same"))
+    anchor, note = "table-smoothed", _TWO_INTERVALS
+    caption = f"Smoothed KL divergence from people{by} (nats; lower is closer)"
     if paper:
         fields.append(words.infinite_field(lambda cell: cell.paper_values.infinite_share))
-    return words.culture_table(
-        analysis,
-        cells,
-        fields,
-        "table-plug-in" if paper else "table-smoothed",
-        f"The paper's way: plug-in KL divergence from people{by} (nats)"
-        if paper
-        else f"Smoothed KL divergence from people{by} (nats; lower is closer)",
-        notes=(_OF_ITS_ROW if paper else _TWO_INTERVALS,),
-    )
+        anchor, note = "table-plug-in", _OF_ITS_ROW
+        caption = f"The paper's way: plug-in KL divergence from people{by} (nats)"
+    return words.culture_table(analysis, cells, fields, anchor, caption, notes=(note,))
 
 
 _OF_ITS_ROW = (
@@ -187,15 +183,6 @@ _TWO_INTERVALS = (
     "The small figure beneath is the noise floor: what equally many real people would score. The upper interval is "
     "about these questions, the lower one about questions like these."
 )
-
-
-def _no_mean(cell: CellAnalysis) -> str:
-    return "" if isfinite(cell.sound.headline) else cell.sound.reason
-
-
-def _by_question(cell: CellAnalysis, *, paper: bool) -> Entry:
-    means, floor = (cell.paper, cell.paper_floor) if paper else (cell.sound, cell.sound_floor)
-    return Entry(fixed(means.question_mean), beneath=fixed(floor.question_mean))
 
 
 def _intervals(cell: CellAnalysis) -> Entry:
@@ -324,23 +311,15 @@ def _quartiles(analysis: Analysis, *, paper: bool) -> Table:
 
     def entry(row: tuple[CellAnalysis, Floats], place: int) -> Entry:
         _, lower, middle, upper, _ = row[1][place].tolist()
-        known = isfinite(middle)
-        beneath = f"{fixed(lower)}–{fixed(upper)}" if known else ""
-        return Entry(fixed(middle), beneath=beneath, why="" if known else reason)
+        return Entry(fixed(middle), f"{fixed(lower)}–{fixed(upper)}") if isfinite(middle) else Entry(NONE, why=reason)
 
     def infinite(row: tuple[CellAnalysis, Floats]) -> str:
         return str(int(np.isinf(row[0].divergences.plug_in_kl[analysis.items.grouping.dimension >= 0]).sum()))
 
     fields = [Field("Model", lambda row: row[0].name, words=True), *words.per_dimension(analysis, entry)]
+    anchor, kind, notes = "figure-6-quartiles", "Median of the smoothed", tuple[str, ...]()
     if paper:
-        meaning = "items of a dimension whose plug-in KL is infinite before the rule"
-        fields.append(Field("Infinite", infinite, meaning))
-    kind = "The paper's way: median of the plug-in" if paper else "Median of the smoothed"
-    return words.culture_table(
-        analysis,
-        rows,
-        fields,
-        "figure-6-quartiles-plug-in" if paper else "figure-6-quartiles",
-        f"{kind} KL of a dimension's items, quartiles beneath (nats)",
-        notes=(words.RULE,) if paper else (),
-    )
+        fields.append(Field("Infinite", infinite, "items of a dimension whose plug-in KL is infinite before the rule"))
+        anchor, kind, notes = f"{anchor}-plug-in", "The paper's way: median of the plug-in", (words.RULE,)
+    caption = f"{kind} KL of a dimension's items, quartiles beneath (nats)"
+    return words.culture_table(analysis, rows, fields, anchor, caption, notes=notes)

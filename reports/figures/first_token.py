@@ -115,20 +115,19 @@ def _over(items: ItemTable, known: Bools, values: Floats) -> float:
 def first_token_section(analysis: Analysis, section: Section) -> Section:
     """First-token probabilities beside the main condition."""
     rows, condition = analysis.figure(first_token), main_condition(analysis.results.run.cells)
+
+    def interview(row: FirstTokenRow) -> Entry:
+        return Entry(fixed(row.interview), fixed(row.floor))
+
     undrawn = "KL of the mean probabilities from people, smoothed by their n; no answers"
+    as_answers = "smoothed KL of as many answers drawn from the probabilities"
     fields: list[Field[FirstTokenRow]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Language", lambda row: Entry(row.language, words=True), words=True),
         Field("First token", lambda row: fixed(row.value), undrawn),
-        Field(
-            "As answers", lambda row: fixed(row.drawn), "smoothed KL of as many answers drawn from the probabilities"
-        ),
+        Field("As answers", lambda row: fixed(row.drawn), as_answers),
         Field("Excess", lambda row: signed(row.drawn - row.floor), "of these over the noise floor"),
-        Field(
-            condition,
-            lambda row: Entry(fixed(row.interview), beneath=fixed(row.floor)),
-            "smoothed KL of its answers; beneath, the noise floor",
-        ),
+        Field(condition, interview, "smoothed KL of its answers; beneath, the noise floor"),
         Field(f"Excess, {condition}", lambda row: signed(row.interview - row.floor), "over the same noise floor"),
         Field("Questions", lambda row: str(row.questions), "behind both means"),
         Field("Orders", lambda row: str(row.orders), "in which the options were shown, at most"),

@@ -40,8 +40,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 def _of_each(run: Run) -> dict[str, str]:
     """The settings of a run; of several in one report each run's own, where they differ."""
-    parts = {part.id: _settings(part) for part in runs_of(run)}
-    said = {}
+    parts, said = {part.id: _settings(part) for part in runs_of(run)}, {}
     for name in _settings(run):
         values = {part: settings[name] for part, settings in parts.items()}
         several = len(set(values.values())) > 1
@@ -69,11 +68,8 @@ def _languages(culture: CultureAnalysis) -> str:
 def provenance_section(analysis: Analysis) -> Section:
     """Versions, models, survey, seeds, judge, failures and the study file."""
     results = analysis.results
-    survey, run, progress = results.survey, results.run, results.progress
-    again, versions = (
-        results.out_of_sequence,
-        ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items())),
-    )
+    survey, run, progress, again = results.survey, results.run, results.progress, results.out_of_sequence
+    versions = ", ".join(f"{package} {version}" for package, version in sorted(results.versions.items()))
     settings = _of_each(run)
     terms = {
         "Run": run.id,
@@ -105,11 +101,8 @@ def provenance_section(analysis: Analysis) -> Section:
 
 def download_section(analysis: Analysis) -> Section:
     """The files beside the report."""
-    runs = run_ids(analysis.results.run)
-    exported = "; ".join(
-        f"defsurvey export {run} --format parquet --output {run if len(runs) > 1 else 'answers'}.parquet"
-        for run in runs
-    )
+    runs, asking = run_ids(analysis.results.run), "defsurvey export {} --format parquet --output {}.parquet"
+    exported = "; ".join(asking.format(run, run if len(runs) > 1 else "answers") for run in runs)
     beside = (
         "The files lie beside this report; every table above, also of comparisons and tests, can be had as CSV by "
         f"itself. Replies in full: {exported}"
@@ -119,15 +112,13 @@ def download_section(analysis: Analysis) -> Section:
         "dimension and question, distances by item, shares by option; simple respondents; one a line, unrounded, each "
         "way of measuring by itself"
     )
+    answers = Download(file=ANSWERS, text="every answer, one a line, without the text of the reply")
     return Section(
         anchor="downloads",
         contents="Downloads",
         title="The data behind it",
         paragraphs=(beside,),
-        downloads=(
-            Download(file=METRICS, text=metrics),
-            Download(file=ANSWERS, text="every answer, one a line, without the text of the reply"),
-        ),
+        downloads=(Download(file=METRICS, text=metrics), answers),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,6 @@ from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, Tile, table
 from defsurvey.storage.runs.probes import Probe, ProbeKind
-from defsurvey.storage.runs.results import Results
 from defsurvey.storage.surveys.survey import Question, Survey
 
 
@@ -26,11 +25,10 @@ def quality_section(analysis: Analysis) -> Section:
     tables, folds = [_quality(analysis), _diversity(analysis)], []
     try:
         checked = analysis.figure(contamination)
-    except NotRun as missing:
-        how = f"Whether the models have seen the survey was not checked: {missing.reason}."
-    else:
         tables += [each for each in _checks(checked, analysis) if each.rows]
         folds = [_fold(checked, analysis)]
+    except NotRun as missing:
+        how = f"Whether the models have seen the survey was not checked: {missing.reason}."
     return Section(
         anchor="quality",
         contents="Answer quality",
@@ -85,24 +83,18 @@ def _diversity(analysis: Analysis) -> Table:
     def distinct(cell: CellAnalysis) -> str:
         return fixed(cell.distinct_choices, 2) if cell.quality.valid.count else NONE
 
+    def d(text: str, value: Callable[[CellAnalysis], float], meaning: str = "") -> Field[CellAnalysis]:
+        return Field(text, lambda cell: Entry(fixed(value(cell)), why=cell.diversity.reason), meaning)
+
+    used, of_people = "exp(entropy) of the choices, mean over items with a reference", "effective options of people"
     fields: list[Field[CellAnalysis]] = [
         MODEL,
-        Field(
-            "D",
-            lambda cell: Entry(fixed(cell.diversity.d), why=cell.diversity.reason),
-            "distinct full replies, Eq. 6 of the paper",
-        ),
+        d("D", lambda cell: cell.diversity.d, "distinct full replies, Eq. 6 of the paper"),
         Field("Maximum", lambda cell: fixed(cell.diversity.maximum), "of D at this number of replies"),
-        Field("D / max", lambda cell: Entry(fixed(cell.diversity.relative), why=cell.diversity.reason)),
+        d("D / max", lambda cell: cell.diversity.relative),
         Field("Distinct answers", distinct, "mean over questions"),
-        Field(
-            "Effective options",
-            lambda cell: fixed(cell.effective_options),
-            "exp(entropy) of the choices, mean over items with a reference",
-        ),
-        Field(
-            "People", lambda cell: fixed(cell.human_effective_options), "effective options of people, the same items"
-        ),
+        Field("Effective options", lambda cell: fixed(cell.effective_options), used),
+        Field("People", lambda cell: fixed(cell.human_effective_options), f"{of_people}, the same items"),
     ]
     note = (
         "Few participants cannot use many options: with n of them the effective options are at most n, while the "
@@ -136,49 +128,42 @@ class Contamination:
 
 
 def contamination(analysis: Analysis) -> Contamination:
-    """What the probes of a run say; not run where nobody asked."""
-    results = analysis.results
+    """What the probes of a run say, by models and questions in the run's order; not run where nobody asked."""
+    results, survey = analysis.results, analysis.results.survey
     if not results.probes:
         asking = [f"defsurvey contamination {run}" for run in run_ids(results.run)]
         raise NotRun(f"nobody asked; {' and '.join(asking)} {'does' if len(asking) == 1 else 'do'}")
+    models, place = [cell.model for cell in results.run.cells], results.run.questions.index
     asked: dict[tuple[ProbeKind, str, str, str], list[Probe]] = {}
-    for probe in _in_order(results):
+    for probe in sorted(
+        results.probes, key=lambda p: (models.index(p.model), p.culture, p.language, place(p.question))
+    ):
         culture = probe.culture if probe.kind is ProbeKind.PERCENTAGES else ""
         asked.setdefault((probe.kind, probe.model, culture, probe.language), []).append(probe)
     of = {kind: [probes for key, probes in asked.items() if key[0] is kind] for kind in ProbeKind}
-    survey, seed = results.survey, results.run.protocol.seed
+    seed = results.run.protocol.seed
     return Contamination(
         recalled=tuple(_recalled(survey, probes, seed) for probes in of[ProbeKind.OPTIONS]),
         guessed=tuple(_guessed(survey, probes, seed) for probes in of[ProbeKind.PERCENTAGES]),
     )
 
 
-def _in_order(results: Results) -> list[Probe]:
-    """The probes in the order of the run's models and questions; cultures and languages follow the models."""
-    models = list(dict.fromkeys(cell.model for cell in results.run.cells))
-    questions = {name: place for place, name in enumerate(results.run.questions)}
-    return sorted(results.probes, key=lambda p: (models.index(p.model), p.culture, p.language, questions[p.question]))
-
-
 def _recalled(survey: Survey, probes: list[Probe], seed: int) -> ProbedRow[Recalled]:
     """Nothing is compared with a question whose options are all numbers: any reply is as near to them as any other."""
-    language = probes[0].language
-    offered = [(probe, _labels(survey.question(probe.question), language)) for probe in probes]
+    first = probes[0]
+    offered = [(probe, _labels(survey.question(probe.question), first.language)) for probe in probes]
     worded = [(probe, labels) for probe, labels in offered if labels]
     labels, size = [each for _, each in worded], len(worded)
     near = {each: [similarity(probe.completion, each) for probe, _ in worded] for each in dict.fromkeys(labels)}
-    return ProbedRow(
-        model=probes[0].model,
-        culture="",
-        asked=len(probes),
-        language=language,
-        questions=tuple(probe.question for probe, _ in worded),
-        test=recalled(
-            np.array([near[each] for each in labels]).reshape(size, size).T,
-            np.array([[one == other for other in labels] for one in labels]).reshape(size, size),
-            np.random.default_rng(seed),
-        ),
-    )
+    likeness = np.array([near[each] for each in labels]).reshape(size, size).T
+    same = np.array([[one == other for other in labels] for one in labels]).reshape(size, size)
+    test = recalled(likeness, same, np.random.default_rng(seed))
+    return _probed(first, "", [probe.question for probe, _ in worded], len(probes), test)
+
+
+def _probed(first: Probe, culture: str, questions: list[str], asked: int, test: Test) -> ProbedRow[Test]:
+    where = {"model": first.model, "culture": culture, "language": first.language}
+    return ProbedRow(**where, questions=tuple(questions), asked=asked, test=test)
 
 
 def _labels(question: Question, language: str) -> tuple[str, ...]:
@@ -189,21 +174,15 @@ def _labels(question: Question, language: str) -> tuple[str, ...]:
 
 def _guessed(survey: Survey, probes: list[Probe], seed: int) -> ProbedRow[Guessed]:
     """Of the replies with percentages, against those published of the options whose share is known."""
-    first, questions, given, published = probes[0], [], [], []
+    questions, given, published = [], [], []
     for probe in probes:
         reference = survey.reference(probe.question, probe.culture)
         if probe.percent and reference is not None and reference.shares:
             questions.append(probe.question)
             given.append([probe.percent[code] for code in reference.shares])
             published.append([100 * share for share in reference.shares.values()])
-    return ProbedRow(
-        model=first.model,
-        culture=first.culture,
-        language=first.language,
-        questions=tuple(questions),
-        asked=len(probes),
-        test=guessed(given, published, np.random.default_rng(seed)),
-    )
+    test = guessed(given, published, np.random.default_rng(seed))
+    return _probed(probes[0], probes[0].culture, questions, len(probes), test)
 
 
 def _checks(part: Contamination, analysis: Analysis) -> tuple[Table, Table]:
@@ -215,84 +194,65 @@ def _checks(part: Contamination, analysis: Analysis) -> tuple[Table, Table]:
     def share(text: str, count: Callable[[Any], int], meaning: str) -> Field[Any]:
         return Field(text, lambda row: f"{count(row.test)} of {len(row.questions)}", meaning)
 
-    head: list[Field[Any]] = [
-        Field("Model", lambda row: row.model, words=True),
-        Field("Language", lambda row: row.language, words=True),
-    ]
+    model: Field[Any] = Field("Model", lambda row: row.model, words=True)
+    language: Field[Any] = Field("Language", lambda row: row.language, words=True)
     own = "similarity to the question's own options, 0 to 1, mean over questions"
-    nearest = "questions whose own options come nearer than all others"
-    verbatim = f"questions with a similarity of at least {VERBATIM:g}"
-    error = "mean absolute error in percentage points, mean over questions"
+    recalled_fields = [
+        model,
+        language,
+        Field("Own", lambda row: fixed(row.test.mean_own, 2), own),
+        figure("Others", lambda t: fixed(t.mean_others, 2), "the same with questions and options paired at random"),
+        figure("p", lambda t: chance(t.p_all), "share of random pairings that come as near"),
+        share("Nearest", lambda t: t.nearest.sum(), "questions whose own options come nearer than all others"),
+        share("Verbatim", lambda t: t.verbatim.sum(), f"questions with a similarity of at least {VERBATIM:g}"),
+    ]
     exact = f"questions with an error of at most {CLOSE:g} point, of those read"
     read = "questions whose reply gives a percentage for every option, of those asked"
-    options: Table = table(
-        part.recalled,
-        [
-            *head,
-            Field("Own", lambda row: fixed(row.test.mean_own, 2), own),
-            figure("Others", lambda t: fixed(t.mean_others, 2), "the same with questions and options paired at random"),
-            figure("p", lambda t: chance(t.p_all), "share of random pairings that come as near"),
-            share("Nearest", lambda t: t.nearest.sum(), nearest),
-            share("Verbatim", lambda t: t.verbatim.sum(), verbatim),
-        ],
-        anchor="table-options-recalled",
-        caption="Options recalled from the wording alone",
-        notes=("Nearest and verbatim: of the questions asked. One whose options are all numbers is left out.",),
-    )
     anew = "the same against the published percentages dealt out anew"
-    percentages = culture_table(
-        analysis,
-        part.guessed,
-        [
-            *head,
-            figure("Error", lambda t: fixed(t.mean_error, 1), error),
-            figure("Shuffled", lambda t: fixed(t.mean_shuffled, 1), anew),
-            figure("p", lambda t: chance(t.p_all), "share of shuffles whose error is as small"),
-            share("Exact", lambda t: t.close.sum(), exact),
-            Field("Read", lambda row: f"{len(row.questions)} of {row.asked}", read),
-        ],
-        "table-percentages-recalled",
+    guessed_fields = [
+        model,
+        language,
+        figure(
+            "Error", lambda t: fixed(t.mean_error, 1), "mean absolute error in percentage points, mean over questions"
+        ),
+        figure("Shuffled", lambda t: fixed(t.mean_shuffled, 1), anew),
+        figure("p", lambda t: chance(t.p_all), "share of shuffles whose error is as small"),
+        share("Exact", lambda t: t.close.sum(), exact),
+        Field("Read", lambda row: f"{len(row.questions)} of {row.asked}", read),
+    ]
+    options, percentages = (
+        "Options recalled from the wording alone",
         "Published percentages given from the wording alone",
     )
-    return options, percentages
+    notes = ("Nearest and verbatim: of the questions asked. One whose options are all numbers is left out.",)
+    return (
+        table(part.recalled, recalled_fields, "table-options-recalled", options, notes=notes),
+        culture_table(analysis, part.guessed, guessed_fields, "table-percentages-recalled", percentages),
+    )
 
 
 def _fold(part: Contamination, analysis: Analysis) -> Fold:
-    names = culture_names(analysis)
-    options = _by_question(
-        [
-            (f"{row.model}, {row.language}", question, figures)
-            for row in part.recalled
-            for question, *figures in zip(row.questions, row.test.own, row.test.others, row.test.p, strict=True)
-        ],
-        ("Own", "Others"),
-        digits=2,
-        anchor="table-options-by-question",
-        caption="Similarity to the question's own options, and to other questions'",
-    )
-    percentages = _by_question(
-        [
-            (f"{row.model}, {names.get(row.culture, row.culture)}, {row.language}", question, figures)
-            for row in part.guessed
-            for question, *figures in zip(row.questions, row.test.error, row.test.shuffled, row.test.p, strict=True)
-        ],
-        ("Error", "Shuffled"),
-        digits=1,
-        anchor="table-percentages-by-question",
-        caption="Error of the percentages given, in points, and against those dealt out anew",
-    )
-    return Fold(
-        anchor="contamination-by-question",
-        title="What models know, question by question",
-        tables=tuple(each for each in (options, percentages) if each.rows),
-    )
+    names, recalled_rows, guessed_rows = culture_names(analysis), [], []
+    for row in part.recalled:
+        figures = zip(row.test.own, row.test.others, row.test.p, strict=True)
+        recalled_rows += [(f"{row.model}, {row.language}", *each) for each in zip(row.questions, figures, strict=True)]
+    for given in part.guessed:
+        figures = zip(given.test.error, given.test.shuffled, given.test.p, strict=True)
+        name = f"{given.model}, {names.get(given.culture, given.culture)}, {given.language}"
+        guessed_rows += [(name, *each) for each in zip(given.questions, figures, strict=True)]
+    own = "Similarity to the question's own options, and to other questions'"
+    error = "Error of the percentages given, in points, and against those dealt out anew"
+    options = _by_question(recalled_rows, ("Own", "Others"), 2, "table-options-by-question", own)
+    percentages = _by_question(guessed_rows, ("Error", "Shuffled"), 1, "table-percentages-by-question", error)
+    tables = tuple(each for each in (options, percentages) if each.rows)
+    return Fold(anchor="contamination-by-question", title="What models know, question by question", tables=tables)
 
 
 def _by_question(
-    rows: list[tuple[str, str, list[float]]], heads: tuple[str, str], *, digits: int, anchor: str, caption: str
+    rows: Sequence[tuple[str, str, tuple[float, ...]]], heads: tuple[str, str], digits: int, anchor: str, caption: str
 ) -> Table:
     """A row per model and question: a figure, the same by chance, and p."""
-    fields: list[Field[tuple[str, str, list[float]]]] = [
+    fields: list[Field[tuple[str, str, tuple[float, ...]]]] = [
         Field("Question", lambda row: row[1], words=True),
         Field(heads[0], lambda row: fixed(float(row[2][0]), digits)),
         Field(heads[1], lambda row: fixed(float(row[2][1]), digits)),

@@ -81,13 +81,13 @@ def _tested(items: ItemTable, cell: CellAnalysis, by_item: Floats, comparable: b
 def question_section(analysis: Analysis, section: Section) -> Section:
     """Which questions tell a model from people, and every question by itself."""
     cells = analysis.figure(distinguish)
+
+    def share(cell: DistinguishedCell) -> Entry:
+        return Entry(percent(cell.share_alike), bar=cell.share_alike if cell.questions else None)
+
     fields: list[Field[DistinguishedCell]] = [
         MODEL,
-        Field(
-            "Not told apart",
-            lambda cell: Entry(percent(cell.share_alike), bar=cell.share_alike if cell.questions else None),
-            "share of the questions tested, adjusted p at least 0.05",
-        ),
+        Field("Not told apart", share, "share of the questions tested, adjusted p at least 0.05"),
         Field("Questions", lambda cell: f"{cell.alike} of {cell.questions}", "not told apart, of those tested"),
     ]
     caption = "Questions on which answers are not told from people's"
@@ -112,11 +112,9 @@ def _alike(analysis: Analysis) -> str:
     if not tested:
         return ""
     best = max(tested, key=lambda cell: cell.share_alike)
-    return (
-        f"{best.name} is not told from people on {percent(best.share_alike)} of {counted(best.questions, 'question')} "
-        f"in {named_cultures(analysis)[best.culture]}"
-        f"{f', the most of {len(tested)} cells' if len(tested) > 1 else ''}"
-    )
+    said = f"{best.name} is not told from people on {percent(best.share_alike)} of"
+    where = f"{counted(best.questions, 'question')} in {named_cultures(analysis)[best.culture]}"
+    return f"{said} {where}{f', the most of {len(tested)} cells' if len(tested) > 1 else ''}"
 
 
 _TYPES = {
@@ -199,18 +197,17 @@ def _people(question: Question, culture: CultureAnalysis, items: Ints) -> TableR
     known = items[~np.isnan(culture.reference.n[items])]
     first, none = int(known[0] if known.size else items[0]), "no reference"
     asked, effective = float(culture.reference.asked[first]), float(culture.reference.n[first])
-    shares = _shares(question, culture.reference.shares[items])
     weighted = f"as {effective:,.0f}" if effective < asked - 0.5 else ""
-    return TableRow(
-        head=Entry("People"),
-        group=culture.name,
-        quiet=True,
-        entries=(
-            *(_figure(share, percent(share), why=none, shade=min(share, 1.0)) for share in shares),
-            _figure(asked, f"{asked:,.0f}", beneath=weighted, why=none),
-            *(Entry("") for _ in range(4)),
-        ),
-    )
+    entries = [
+        *_options(_shares(question, culture.reference.shares[items]), percent, none),
+        _figure(asked, f"{asked:,.0f}", beneath=weighted, why=none),
+        *(Entry("") for _ in range(4)),
+    ]
+    return TableRow(head=Entry("People"), group=culture.name, quiet=True, entries=tuple(entries))
+
+
+def _options(shares: Sequence[float], written: Callable[[float], str], why: str) -> list[Entry]:
+    return [_figure(share, written(share), why=why, shade=min(share, 1.0)) for share in shares]
 
 
 def _respondent(
@@ -226,19 +223,16 @@ def _respondent(
     value, floor = float(cell.sound.by_question[place]), float(cell.sound_floor.by_question[place])
     distance, noise = _distance(question, culture, cell, place, items)
     beneath = "" if isnan(noise) else fixed(noise, 2)
-    return TableRow(
-        head=Entry(cell.name),
-        group=culture.name,
-        entries=(
-            *(_figure(share, f"{100 * share:.0f}%", why="no valid answer", shade=min(share, 1.0)) for share in shares),
-            Entry(str(valid)),
-            _figure(value, fixed(value, 2), why=why),
-            _figure(floor, fixed(floor, 2), why=why),
-            # answers without a place on the scale have a divergence and no distance along it
-            _figure(distance, fixed(distance, 2), beneath=beneath, why=why or "no answer on the scale"),
-            _figure(p, chance(p), why=untested),
-        ),
-    )
+    entries = [
+        *_options(shares, "{:.0%}".format, "no valid answer"),
+        Entry(str(valid)),
+        _figure(value, fixed(value, 2), why=why),
+        _figure(floor, fixed(floor, 2), why=why),
+        # answers without a place on the scale have a divergence and no distance along it
+        _figure(distance, fixed(distance, 2), beneath=beneath, why=why or "no answer on the scale"),
+        _figure(p, chance(p), why=untested),
+    ]
+    return TableRow(head=Entry(cell.name), group=culture.name, entries=tuple(entries))
 
 
 def _figure(value: float, text: str, *, beneath: str = "", shade: float | None = None, why: str) -> Entry:

@@ -184,7 +184,7 @@ def test_participants_of_other_seeds_count_by_themselves(seed: int, counted: int
         draws(regions=(), region=(-1, -1)), cell=np.zeros(2, np.int32), participant=np.arange(2, dtype=np.int32)
     )
     part = analyse(merge(runs), draws=merge_draws(runs, [two, two])).figure(drawn)
-    assert sum(count for _, axis, _, count in part.levels if axis == "memory") == counted
+    assert sum(count for _, axis, _, count in part if axis == "memory") == counted
 
 
 def draws(*, regions: tuple[str, ...], region: tuple[int, ...]) -> DrawArrays:

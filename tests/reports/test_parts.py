@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.cells import item_table, reference_table
 from defsurvey.reports.figures.ablation import ablation, languages
-from defsurvey.reports.figures.configured import Configured, Drawn, configured, drawn
+from defsurvey.reports.figures.configured import Configured, configured, draw_section, drawn
 from defsurvey.reports.figures.frameworks import frameworks, model_table
 from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.landscape import cases, landscape, landscape_section, near_question
@@ -151,10 +151,10 @@ def test_people_who_chose_an_option_are_counted_as_they_were_asked() -> None:
         assert np.array_equal(one.tensor, other.tensor)
 
 
-def by_axis(part: Drawn) -> dict[tuple[str, str], dict[str, int]]:
+def by_axis(part: tuple[tuple[str, str, str, int], ...]) -> dict[tuple[str, str], dict[str, int]]:
     """Culture and axis -> how often each level was drawn."""
     found: dict[tuple[str, str], dict[str, int]] = {}
-    for culture, axis, label, count in part.levels:
+    for culture, axis, label, count in part:
         found.setdefault((culture, axis), {})[label] = count
     return found
 
@@ -164,8 +164,6 @@ def test_draws_are_counted_and_named() -> None:
     made = planted(wide_survey(12), models=("honest", "random"))
     draws = replace(made.draws, num_beams=np.where(made.draws.participant == 0, np.nan, made.draws.num_beams))
     part = analyse(made.results, draws=draws)
-    assert isinstance(part.figure(drawn), Drawn)
-    assert not part.figure(drawn).per_question
     us = {axis: dict(levels) for (culture, axis), levels in by_axis(part.figure(drawn)).items() if culture == "us"}
     assert sum(us["beams"].values()) == 19
     assert sum(us["sampling"].values()) == sum(us["memory"].values()) == sum(us["region"].values()) == 20
@@ -184,7 +182,7 @@ def test_draws_per_question_have_no_best_participant() -> None:
     part = analyse(made.results, draws=draws)
     with pytest.raises(NotRun, match="anew for every question"):
         part.figure(configured)
-    assert part.figure(drawn).per_question
+    assert draw_section(part).paragraphs[0].startswith("Drawn anew for every question.")
 
 
 def test_a_configuration_that_matters_is_found() -> None:
