@@ -8,39 +8,22 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from defsurvey.reports.cells import (
-    Floats,
-    Ints,
-    ItemTable,
-    Ranking,
-    ReferenceTable,
-    Sample,
-    comparable,
-    item_table,
-    rank,
-    reference_table,
-    sample_of,
-    told_from_people,
-    uniform_shares,
-)
+from defsurvey.reports import cells as of_cells
+from defsurvey.reports.cells import ItemTable, Ranking, ReferenceTable, Sample
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.metrics.aggregate import Means, headline_mean, mean_known, means
+from defsurvey.reports.metrics.aggregate import Floats, Ints, Means, headline_mean, mean_known, means, ratio
 from defsurvey.reports.metrics.divergence import (
     Divergences,
     PaperValues,
     divergences,
     paper_values,
+    shares_of,
     smoothed_kl,
     wasserstein,
     without_one,
 )
 from defsurvey.reports.metrics.floor import Floor, FloorValues, respondents
-from defsurvey.reports.metrics.intervals import (
-    Interval,
-    Intervals,
-    independent_variance,
-    intervals_of_means,
-)
+from defsurvey.reports.metrics.intervals import Interval, Intervals, independent_variance, intervals_of_means
 from defsurvey.reports.metrics.judges import JudgeNotes, Verdicts
 from defsurvey.reports.metrics.quality import Diversity, Quality, diversity, effective_options, quality
 from defsurvey.storage.runs.results import STATES, AnswerArrays, DrawArrays, Results
@@ -75,28 +58,22 @@ def mode_shares(reference: ReferenceTable) -> Floats:
     return np.where(np.isnan(reference.shares), np.nan, shares)
 
 
-def control(name: str, source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> Control:
-    """What n respondents who answer by ``source`` (I, K) score against a reference."""
-    values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
-    return Control(name=name, n=n, mean=float(headline_mean(values, items.grouping)))
-
-
 def controls(
-    items: ItemTable,
-    reference: ReferenceTable,
-    others: dict[str, ReferenceTable],
-    *,
-    people: str,
-    n: int,
+    items: ItemTable, reference: ReferenceTable, others: dict[str, ReferenceTable], *, people: str, n: int
 ) -> tuple[Control, ...]:
     """n simple respondents of one culture: its own people, uniform answers, its mode, and people of other cultures."""
-    sources = [
-        (f"{n} people of {people}" if n > 1 else f"1 person of {people}", reference.shares),
-        ("uniform answers", uniform_shares(items)),
-        ("always the commonest answer", mode_shares(reference)),
-        *((f"people of {name}", other.shares) for name, other in others.items()),
-    ]
-    return tuple(control(name, source, items, reference, n) for name, source in sources)
+    sources = {
+        f"{n} people of {people}" if n > 1 else f"1 person of {people}": reference.shares,
+        "uniform answers": of_cells.uniform_shares(items),
+        "always the commonest answer": mode_shares(reference),
+        **{f"people of {name}": other.shares for name, other in others.items()},
+    }
+
+    def scored(source: Floats) -> float:
+        values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
+        return float(headline_mean(values, items.grouping))
+
+    return tuple(Control(name=name, n=n, mean=scored(source)) for name, source in sources.items())
 
 
 _READ = {
@@ -116,13 +93,6 @@ def why_not(reply: Reply) -> str:
     return "" if reply is Reply.FULL else f"replies were read {_READ[reply]}"
 
 
-def diversity_of(measured: Diversity, reply: Reply) -> Diversity:
-    """Diversity D, or none of it where replies were cut off."""
-    if reply is Reply.FULL:
-        return measured
-    return Diversity(replies=measured.replies, reason=why_not(reply))
-
-
 def placed_only(
     counts: Floats, items: ItemTable, reference: ReferenceTable, found: Divergences, floor: FloorValues
 ) -> tuple[Divergences, FloorValues]:
@@ -140,8 +110,7 @@ def placed_only(
     own, theirs = (
         np.where(placed, np.take_along_axis(table[rows], order, axis=-1), 0.0) for table in (counts, reference.shares)
     )
-    total = theirs.sum(axis=-1, keepdims=True)
-    shares = np.divide(theirs, total, out=np.full_like(theirs, np.nan), where=total > 0)
+    shares = shares_of(theirs)
     expected = Floor(shares=shares, n_human=reference.n[rows], offered=placed).at(own.sum(axis=-1)).wasserstein
     distance, noise = found.wasserstein.copy(), floor.wasserstein.copy()
     distance[rows], noise[rows] = wasserstein(own, shares, placed), expected
@@ -174,38 +143,17 @@ def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participa
     return weights
 
 
-def valid_answers(answers: AnswerArrays, cell: int, questions: int) -> Ints:
-    """Valid answers per question of a cell, shape (Q,)."""
-    here = (answers.cell == cell) & (answers.state == ANSWERED)
-    return np.bincount(answers.question[here], minlength=questions).astype(np.int64)
-
-
-def state_counts(answers: AnswerArrays, cell: int, participants: int) -> dict[AnswerState, Ints]:
-    """How many answers of each participant of a cell ended in each state, shape (P,)."""
-    here = answers.cell == cell
-    person, state = answers.participant[here].astype(np.int64), answers.state[here]
-    people = max(participants, int(person.max(initial=-1)) + 1)
-    return {
-        STATES[place]: np.bincount(person[state == place], minlength=people).astype(np.int64)
-        for place in range(len(STATES))
-    }
-
-
 def single_answers(weights: Floats, items: ItemTable, reference: ReferenceTable) -> Floats:
     """What each participant's answer to each item scores alone, shape (P, I)."""
     alone = np.eye(items.offered.shape[1])[None] * items.offered[:, :, None]
     scores = smoothed_kl(alone, reference.shares[:, None], reference.n[:, None], items.offered[:, None])
-    return _mean_over_answers(weights, np.where(items.offered, scores, 0.0), weights.sum(axis=-1))
+    return ratio((weights * np.where(items.offered, scores, 0.0)).sum(axis=-1), weights.sum(axis=-1))
 
 
 def codes(weights: Floats, items: ItemTable) -> Floats:
     """Code of each participant's answer to each item, shape (P, I)."""
-    return _mean_over_answers(weights, np.where(items.placed, items.code, 0.0), (weights * items.placed).sum(axis=-1))
-
-
-def _mean_over_answers(weights: Floats, values: Floats, count: Floats) -> Floats:
-    total = (weights * values).sum(axis=-1)
-    return np.asarray(np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0), dtype=np.float64)
+    given = np.where(items.placed, items.code, 0.0)
+    return ratio((weights * given).sum(axis=-1), (weights * items.placed).sum(axis=-1))
 
 
 def intervals(items: ItemTable, reference: ReferenceTable, weights: Floats, points: Floats) -> Intervals:
@@ -327,12 +275,12 @@ def culture_analysis(
     """Every cell of a culture, measured, and simple respondents."""
     reference = references[culture.code]
     floor = Floor(shares=reference.shares, n_human=reference.n, offered=items.offered)
-    random = replace(floor, source=uniform_shares(items))
+    random = replace(floor, source=of_cells.uniform_shares(items))
     places = [place for place, cell in enumerate(results.run.cells) if cell.culture == culture.code]
     # where only probabilities were read there are no answers; such cells are measured by themselves (first_token)
     places = [place for place in places if results.run.cells[place].condition.slots] or places
     cells = tuple(_cell(results, items, reference, floor, random, place, names[place]) for place in places)
-    named = {code: in_sentence(results.survey.culture(code)) for code in references}
+    others = {code: other for code, other in references.items() if code != culture.code}
     return CultureAnalysis(
         culture=culture,
         reference=reference,
@@ -341,41 +289,43 @@ def culture_analysis(
         controls=controls(
             items,
             reference,
-            {named[code]: other for code, other in references.items() if code != culture.code},
-            people=named[culture.code],
+            {in_sentence(results.survey.culture(code)): other for code, other in others.items()},
+            people=in_sentence(culture),
             n=max(cell.cell.participants * max(cell.cell.condition.slots, 1) for cell in cells),
         ),
-        ranking=rank({cell.name: cell.sample for cell in cells}, items, reference),
+        ranking=of_cells.rank({cell.name: cell.sample for cell in cells}, items, reference),
     )
 
 
 def _cell(
     results: Results, items: ItemTable, reference: ReferenceTable, floor: Floor, random: Floor, place: int, name: str
 ) -> CellAnalysis:
-    cell, answers = results.run.cells[place], results.answers
+    cell, answers, reply = results.run.cells[place], results.answers, results.run.protocol.reply
+    here = answers.cell == place
+    person, question, state = answers.participant[here], answers.question[here], answers.state[here]
+    replied, chosen = state != FAILED, answers.choices[here] != 0
     weights = answer_weights(answers, items, place, cell.participants)
-    sample = sample_of(weights, items, reference)
-    counts = sample.counts
-    n_valid = valid_answers(answers, place, len(items.questions))
+    sample = of_cells.sample_of(weights, items, reference)
+    counts, known = sample.counts, (items, reference)
+    n_valid = np.bincount(question[state == ANSWERED], minlength=len(items.questions))
     found, noise = placed_only(
         counts,
-        items,
-        reference,
+        *known,
         divergences(counts, reference.shares, reference.n, items.offered),
         floor.at(n_valid[items.question]),
     )
     ruled = paper_values(found.plug_in_kl, items.grouping.headline)
-    states = state_counts(answers, place, cell.participants)
-    replied = (answers.cell == place) & (answers.state != FAILED)
     options = np.stack([effective_options(counts), effective_options(reference.shares)])
     options[:, np.isnan(options).any(axis=0)] = np.nan
+    # distinct pairs of a question and what was chosen, and the questions of them
+    pairs = np.unique(np.stack([question[chosen].astype(np.int64), answers.choices[here][chosen]]), axis=1)
     return CellAnalysis(
         cell=cell,
         name=name,
         n_valid=n_valid,
         sample=sample,
-        p_people=told_from_people(sample, items, reference),
-        comparable=comparable(counts, items, reference),
+        p_people=of_cells.told_from_people(sample, *known),
+        comparable=of_cells.comparable(counts, *known),
         divergences=found,
         floor=noise,
         sound=means(found.smoothed_kl, items.grouping),
@@ -385,29 +335,20 @@ def _cell(
         paper_floor=means(noise.plug_in_kl, items.grouping),
         paper_values=ruled,
         place=place,
-        participant_kl=single_answers(weights, items, reference),
+        participant_kl=single_answers(weights, *known),
         participant_code=codes(weights, items),
-        intervals=intervals(items, reference, weights, found.smoothed_kl),
+        intervals=intervals(*known, weights, found.smoothed_kl),
         quality=quality(
             planned=cell.participants * cell.condition.slots * len(run_of_cells(results.run)[place].questions),
-            **{state.value: ended for state, ended in states.items()},
+            **{each.value: np.bincount(person[state == at], minlength=len(weights)) for at, each in enumerate(STATES)},
         ),
-        diversity=diversity_of(
-            diversity(answers.digest[replied], answers.question[replied]), results.run.protocol.reply
-        ),
-        distinct_choices=_distinct_choices(results, place),
+        diversity=diversity(answers.digest[here][replied], question[replied])
+        if reply is Reply.FULL
+        else Diversity(replies=int(replied.sum()), reason=why_not(reply)),
+        distinct_choices=float(pairs.shape[1] / len(np.unique(pairs[0]))) if chosen.any() else np.nan,
         effective_options=float(mean_known(options[0])),
         human_effective_options=float(mean_known(options[1])),
     )
-
-
-def _distinct_choices(results: Results, place: int) -> float:
-    answers = results.answers
-    here = (answers.cell == place) & (answers.choices != 0)
-    if not here.any():
-        return float("nan")
-    pairs = np.unique(np.stack([answers.question[here].astype(np.int64), answers.choices[here]]), axis=1)
-    return float(pairs.shape[1] / len(np.unique(pairs[0])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -430,11 +371,10 @@ class Analysis:
                 self.figures[compute] = compute(self)
             except NotRun as reason:
                 self.figures[compute] = reason
-        found = self.figures[compute]
+        found: T | NotRun = self.figures[compute]
         if isinstance(found, NotRun):
             raise found
-        made: T = found
-        return made
+        return found
 
     def figure_if_run(self, compute: Callable[[Analysis], T]) -> T | None:
         """The same; None where this run does not cover it."""
@@ -464,16 +404,12 @@ def analyse(
 ) -> Analysis:
     """Measure every cell of a run, finished or not.
 
-    Args:
-        results: the run.
-        draws: what its participants drew; None: not read, and what needs it is not run.
-        verdicts: one per judge that was asked.
-        notes: what is to be said of judges beside their verdicts.
+    What its participants drew and what judges said is read elsewhere; a figure that needs ``draws`` is not run without.
     """
     survey, run, progress = results.survey, results.run, results.progress
-    items = item_table(survey, run.questions)
+    items = of_cells.item_table(survey, run.questions)
     codes = tuple(dict.fromkeys(cell.culture for cell in run.cells))
-    references = {code: reference_table(survey, items, code) for code in codes}
+    references = {code: of_cells.reference_table(survey, items, code) for code in codes}
     names = cell_names(run.cells)
     return Analysis(
         results=results,

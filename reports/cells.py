@@ -46,8 +46,8 @@ class ItemTable:
     questions: tuple[Question, ...]
     grouping: Grouping  #: to which question and value dimension each item belongs
     option: Ints  #: position of the option in its question, -1 where the item is the whole question, shape (I,)
-    offered: NDArray[np.bool_]  #: which columns the item has, shape (I, K)
-    placed: NDArray[np.bool_]  #: which columns have a place in the order: all but residual options, shape (I, K)
+    offered: Bools  #: which columns the item has, shape (I, K)
+    placed: Bools  #: which columns have a place in the order: all but residual options, shape (I, K)
     code: Floats  #: the option's code; of a list's option 0 not chosen, 1 chosen; nan where not placed, shape (I, K)
     direction: Ints  #: +1 if a higher code means more of the dimension, -1 if less, 0 without one, shape (I,)
 
@@ -57,7 +57,7 @@ class ItemTable:
         return self.grouping.question
 
     @property
-    def whole(self) -> NDArray[np.bool_]:
+    def whole(self) -> Bools:
         """Which items are whole questions, shape (I,)."""
         return self.option < 0
 
@@ -73,7 +73,7 @@ class ReferenceTable:
     shares: Floats  #: shape (I, K); a row of nan where there is no reference
     n: Floats  #: effective number of people behind it, shape (I,); nan where there is none
     asked: Floats  #: people who answered, more than ``n`` where they are weighted unequally, shape (I,)
-    low_n: NDArray[np.bool_]  #: marked as too few people, shape (I,)
+    low_n: Bools  #: marked as too few people, shape (I,)
 
 
 def item_table(survey: Survey, ids: Sequence[str]) -> ItemTable:
@@ -115,28 +115,28 @@ def reference_table(survey: Survey, items: ItemTable, culture: str, group: Group
     An option that a multiple-choice reference does not name was not published for that group: unknown, never 0.
     An ordinary reference names every option that anyone chose, so that one not named has share 0.
     """
-    count, columns = items.offered.shape
-    shares, low = np.full((count, columns), np.nan), np.zeros(count, dtype=bool)
-    n, asked = np.full(count, np.nan), np.full(count, np.nan)
+    shares, low = np.full(items.offered.shape, np.nan), np.zeros(len(items.offered), dtype=bool)
+    n, asked = np.full((2, len(items.offered)), np.nan)
     for place, question in enumerate(items.questions):
         reference = survey.reference(question.id, culture, group)
         if reference is None:
             continue
-        here = items.of_question(place)
-        listed = question.type is QuestionType.MULTIPLE
+        here, listed = items.of_question(place), question.type is QuestionType.MULTIPLE
         absent = np.nan if listed else 0.0
         given = np.array([reference.shares.get(code, absent) for code in question.codes], dtype=np.float64)
-        if not listed and not given.sum() > 0:
-            continue
-        shares[here] = 0.0
+        low[here] = reference.low_n
         if listed:
+            shares[here] = 0.0
             shares[here, 0], shares[here, 1] = 1.0 - given, given
-            shares[here[np.isnan(given)]] = np.nan
-        else:
+            here = here[~np.isnan(given)]
+        elif given.sum() > 0:
+            shares[here] = 0.0
             shares[here, : len(given)] = given / given.sum()
-        n[here], asked[here], low[here] = reference.effective_n, reference.n, reference.low_n
-        unknown = here[np.isnan(shares[here]).any(axis=-1)]
-        n[unknown] = asked[unknown] = np.nan
+        else:
+            low[here] = False
+            continue
+        n[here], asked[here] = reference.effective_n, reference.n
+    shares[np.isnan(shares).any(axis=-1)] = np.nan
     return ReferenceTable(shares=shares, n=n, asked=asked, low_n=low)
 
 
@@ -206,11 +206,8 @@ class Contrast:
 def enough(counts: Floats, items: ItemTable, reference: ReferenceTable, *, of_all: bool = False) -> float:
     """Share of the headline's questions (or of all) with a reference to which a cell has enough valid answers."""
     known = ~np.isnan(reference.n) & (of_all | items.grouping.headline)
-    asked = np.unique(items.question[known])
-    if asked.size == 0:
-        return float("nan")
-    answered = np.unique(items.question[known & (counts.sum(axis=-1) >= COMPARABLE)])
-    return len(answered) / len(asked)
+    asked, having = (np.unique(items.question[of]) for of in (known, known & (counts.sum(axis=-1) >= COMPARABLE)))
+    return len(having) / len(asked) if asked.size else np.nan
 
 
 def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
@@ -382,25 +379,25 @@ def contrasts(compared: Compared, planned: Sequence[Plan]) -> tuple[Contrast, ..
         groups = [[place[name] for name in group if name in place] for group in (mine, theirs)]
         if all(groups):
             known.append((first, second))
-            means = [np.eye(len(place))[group].mean(axis=0) for group in groups]
-            signs.append(means[0] - means[1])
+            one, other = (np.eye(len(place))[group].mean(axis=0) for group in groups)
+            signs.append(one - other)
     if not known:
         return ()
     weighing = np.stack(signs)  # how each contrast weighs the cells, shape (C, M)
     by_question = (weighing @ compared.by_question).T
-    differences, p = by_question.sum(axis=0), _p(compared.left_out, weighing, by_question)
-    adjusted = holm(p)
+    p = _p(compared.left_out, weighing, by_question)
+    figures = zip(known, by_question.sum(axis=0).tolist(), p.tolist(), holm(p).tolist(), strict=True)
     return tuple(
         Contrast(
             first=first,
             second=second,
-            difference=float(differences[at]),
-            p=float(p[at]),
-            p_holm=float(adjusted[at]),
+            difference=difference,
+            p=alone,
+            p_holm=adjusted,
             questions=compared.questions,
             n=compared.n,
         )
-        for at, (first, second) in enumerate(known)
+        for (first, second), difference, alone, adjusted in figures
     )
 
 
@@ -425,7 +422,7 @@ class Ranking:
         return self.order[0][0] if self.order and self.places[0].last == 1 else ""
 
     @property
-    def apart(self) -> NDArray[np.bool_]:
+    def apart(self) -> Bools:
         """Which pairs are told apart, shape (M, M)."""
         return np.asarray(self.p < LEVEL)
 
@@ -450,10 +447,11 @@ def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTa
     pairs = pairwise(eligible, items, reference)
     if pairs is None:
         return Ranking(unranked=unranked, reason=f"no question has {COMPARABLE} valid answers in any two cells")
-    figures, compared = pairs.figures, pairs.items
-    order = sorted(range(len(figures)), key=lambda place: (figures[place], pairs.names[place]))
+    compared, grouping = pairs.items, items.grouping.of(pairs.items)
+    figures = list(zip(pairs.names, pairs.figures.tolist(), strict=True))
+    order = sorted(range(len(figures)), key=lambda place: (figures[place][1], figures[place][0]))
+    ordered = [figures[place] for place in order]
     p = pairs.p[np.ix_(order, order)]
-    grouping = items.grouping.of(compared)
 
     def expected(source: Floats) -> float:
         people = reference.shares[compared], reference.n[compared]
@@ -461,8 +459,8 @@ def rank(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTa
         return float(headline_mean(values, grouping))
 
     return Ranking(
-        order=tuple((pairs.names[place], float(figures[place])) for place in order),
-        places=places([float(figures[place]) for place in order], p < LEVEL),
+        order=tuple(ordered),
+        places=places([figure for _, figure in ordered], p < LEVEL),
         p=p,
         unranked=unranked,
         questions=len(np.unique(grouping.question)),

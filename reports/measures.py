@@ -8,16 +8,16 @@ from functools import cache
 from math import nan
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
-from defsurvey.reports.cells import Floats
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.merge import run_of_cells
+from defsurvey.reports.metrics.aggregate import Floats
+from defsurvey.reports.metrics.divergence import shares_of
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.storage.runs.results import STATES, Results
+from defsurvey.storage.surveys.survey import Question
 
 #: Columns of every figure's row, in order. ``way``: ``sound`` or ``paper`` where a figure has two.
 MEASURES: dict[str, type] = {
@@ -58,8 +58,8 @@ class Measured:
         return next((at for at, (name, _) in enumerate(self.culture.ranking.order) if name == self.cell.name), None)
 
 
-def _with_interval(value: float, floor: float, interval: Interval) -> Figure:
-    return Figure(value, floor, interval.low, interval.high)
+def _headline(of: Measured, interval: Interval) -> Figure:
+    return Figure(of.cell.sound.headline, of.cell.sound_floor.headline, interval.low, interval.high)
 
 
 def _rate(rate: Rate) -> Figure:
@@ -76,17 +76,13 @@ def _not_told(of: Measured) -> Figure:
     return Figure(test.share_alike, n=float(test.questions))
 
 
-def _position(of: Measured) -> Any:
-    return of.found_in(of.analysis.figure_if_run(placement) or ())
-
-
 def _moved(of: Measured) -> Figure | None:
-    row = _position(of)
+    row = of.found_in(of.analysis.figure_if_run(placement) or ())
     return row and Figure(row.bias.moved, n=float(row.bias.answers))
 
 
 def _moved_p(of: Measured) -> Figure | None:
-    row = _position(of)
+    row = of.found_in(of.analysis.figure_if_run(placement) or ())
     return row and Figure(row.p_holm)
 
 
@@ -104,12 +100,8 @@ def _place(of: Measured) -> Figure | None:
 
 #: Metrics of a cell, in the order of their rows: name and way, and the figure; no row where that is None.
 OF_CELLS: Mapping[tuple[str, str], Callable[[Measured], Figure | None]] = {
-    ("smoothed_kl", "sound"): lambda of: _with_interval(
-        of.cell.sound.headline, of.cell.sound_floor.headline, of.cell.interval
-    ),
-    ("smoothed_kl_two_way", "sound"): lambda of: _with_interval(
-        of.cell.sound.headline, of.cell.sound_floor.headline, of.cell.intervals.two_way
-    ),
+    ("smoothed_kl", "sound"): lambda of: _headline(of, of.cell.intervals.headline),
+    ("smoothed_kl_two_way", "sound"): lambda of: _headline(of, of.cell.intervals.two_way),
     ("smoothed_kl_by_question", "sound"): lambda of: Figure(
         of.cell.sound.question_mean, of.cell.sound_floor.question_mean
     ),
@@ -157,22 +149,10 @@ def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
             for (metric, way), measure in OF_CELLS.items():
                 if (figure := measure(of)) is not None:
                     yield key | {"level": "cell", "metric": metric, "way": way} | figure._asdict()
-            order = list(analysis.results.survey.dimensions)
-            for code in analysis.dimensions:
-                at = order.index(code)
-                interval = cell.intervals.by_dimension[at]
-                yield from _both_ways(
-                    key | {"level": "dimension", "dimension": code},
-                    _with_interval(*_at(at, cell.sound.by_dimension, cell.sound_floor.by_dimension), interval),
-                    Figure(*_at(at, cell.paper.by_dimension, cell.paper_floor.by_dimension)),
-                )
-            yield from _of_questions(of, key)
-            yield from _of_items(analysis, culture, cell, key)
+            yield from _of_dimensions(of, key | {"level": "dimension"})
+            yield from _of_questions(of, key | {"level": "question"})
+            yield from _of_items(of, key | {"level": "item"})
             yield from _shares(analysis, key, cell.counts, cell.counts.sum(axis=-1))
-
-
-def _at(place: int, values: Floats, floors: Floats) -> tuple[float, float]:
-    return float(values[place]), float(floors[place])
 
 
 def _both_ways(key: dict[str, Any], sound: Figure, paper: Figure) -> Iterator[dict[str, Any]]:
@@ -180,61 +160,64 @@ def _both_ways(key: dict[str, Any], sound: Figure, paper: Figure) -> Iterator[di
     yield key | {"metric": "plug_in_kl", "way": "paper"} | paper._asdict()
 
 
+def _of_dimensions(of: Measured, key: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    order, cell = list(of.analysis.results.survey.dimensions), of.cell
+    values = [each.by_dimension.tolist() for each in (cell.sound, cell.sound_floor, cell.paper, cell.paper_floor)]
+    for code in of.analysis.dimensions:
+        at = order.index(code)
+        sound, floor, paper, paper_floor = (each[at] for each in values)
+        interval = cell.intervals.by_dimension[at]
+        yield from _both_ways(
+            key | {"dimension": code}, Figure(sound, floor, interval.low, interval.high), Figure(paper, paper_floor)
+        )
+
+
 def _of_questions(of: Measured, key: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Divergences of each question, then the p of its G-test, as it is and adjusted."""
-    cell, questions = of.cell, of.analysis.items.questions
+    cell, keys = of.cell, [key | {"question": question.id} for question in of.analysis.items.questions]
     test = of.found_in(of.analysis.figure(distinguish))
-    for place, question in enumerate(questions):
-        n = float(cell.n_valid[place])
-        yield from _both_ways(
-            key | {"level": "question", "question": question.id},
-            Figure(*_at(place, cell.sound.by_question, cell.sound_floor.by_question), n=n),
-            Figure(*_at(place, cell.paper.by_question, cell.paper_floor.by_question), n=n),
-        )
-    for place, question in enumerate(questions):
-        base = key | {"level": "question", "question": question.id}
-        yield base | {"metric": "g_test_p", "value": float(test.p[place])}
-        yield base | {"metric": "g_test_p_adjusted", "value": float(test.adjusted[place])}
+    values = (each.by_question.tolist() for each in (cell.sound, cell.sound_floor, cell.paper, cell.paper_floor))
+    for own, n, sound, floor, paper, paper_floor in zip(keys, cell.n_valid.tolist(), *values, strict=True):
+        yield from _both_ways(own, Figure(sound, floor, n=float(n)), Figure(paper, paper_floor, n=float(n)))
+    for own, p, adjusted in zip(keys, test.p.tolist(), test.adjusted.tolist(), strict=True):
+        yield own | {"metric": "g_test_p", "value": p}
+        yield own | {"metric": "g_test_p_adjusted", "value": adjusted}
 
 
-def _of_items(
-    analysis: Analysis, culture: CultureAnalysis, cell: CellAnalysis, key: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _of_items(of: Measured, key: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Distances of each item; ``option`` is set for an item of a list."""
-    items, found, floor = analysis.items, cell.divergences, cell.floor
-    nominal = [culture.floor.js_distance(item, n) for item, n in enumerate(cell.n_valid[items.question].tolist())]
+    items, found, floor = of.analysis.items, of.cell.divergences, of.cell.floor
+    answers = of.cell.n_valid[items.question].tolist()
+    nominal = [of.culture.floor.js_distance(item, n) for item, n in enumerate(answers)]
     columns = [
         ("js_distance", found.js_distance.tolist(), nominal),
         ("total_variation", found.total_variation.tolist(), floor.total_variation.tolist()),
         ("wasserstein", found.wasserstein.tolist(), floor.wasserstein.tolist()),
     ]
-    for item, (place, option) in enumerate(zip(items.question.tolist(), items.option.tolist(), strict=True)):
-        question = items.questions[place]
-        base = key | {
-            "level": "item",
-            "question": question.id,
-            "option": question.options[option].code if option >= 0 else None,
-        }
+    for item, (question, option) in enumerate(_items(of.analysis)):
+        base = key | {"question": question.id, "option": option}
         for name, values, floors in columns:
             if name != "wasserstein" or question.type.ordered:
                 yield base | {"metric": name, "value": values[item], "floor": floors[item]}
 
 
+def _items(analysis: Analysis) -> Iterator[tuple[Question, int | None]]:
+    """The question of each item, and the code of its option where it is one of a list."""
+    items = analysis.items
+    for place, option in zip(items.question.tolist(), items.option.tolist(), strict=True):
+        question = items.questions[place]
+        yield question, question.options[option].code if option >= 0 else None
+
+
 def _shares(analysis: Analysis, key: dict[str, Any], weights: Floats, n: Floats) -> Iterator[dict[str, Any]]:
     """Share of each option: of an ordinary question, or of every option of a list."""
-    items = analysis.items
-    totals = weights.sum(axis=-1)
-    shares = np.divide(weights, totals[:, None], out=np.full_like(weights, np.nan), where=totals[:, None] > 0)
-    counted = n.tolist()
-    for item, (place, option) in enumerate(zip(items.question.tolist(), items.option.tolist(), strict=True)):
-        question = items.questions[place]
-        base = key | {"level": "option", "question": question.id, "metric": "share", "n": counted[item]}
-        values = shares[item].tolist()
-        if option >= 0:
-            yield base | {"option": question.options[option].code, "value": values[1]}
-        else:
-            for code, value in zip(question.codes, values, strict=False):
-                yield base | {"option": code, "value": value}
+    for (question, option), values, count in zip(
+        _items(analysis), shares_of(weights).tolist(), n.tolist(), strict=True
+    ):
+        base = key | {"level": "option", "question": question.id, "metric": "share", "n": count}
+        shown = zip(question.codes, values, strict=False) if option is None else [(option, values[1])]
+        for code, value in shown:
+            yield base | {"option": code, "value": value}
 
 
 #: Columns of every answer's row, in order.
@@ -266,16 +249,8 @@ def answer_rows(results: Results) -> Iterator[dict[str, Any]]:
         known = enumerate(questions[question].codes)
         return " ".join(str(code) for bit, code in known if chosen >> bit & 1)
 
-    columns = (
-        answers.cell,
-        answers.participant,
-        answers.question,
-        answers.slot,
-        answers.state,
-        answers.choices,
-        answers.shown,
-    )
-    for cell, person, place, slot, state, chosen, first in zip(*(c.tolist() for c in columns), strict=True):
-        asked, said = questions[place].id, STATES[state].value
-        row = (*cells[cell], person, asked, slot, said, codes(place, chosen), first)
+    columns = ("cell", "participant", "question", "slot", "state", "choices", "shown")
+    rows = zip(*(getattr(answers, name).tolist() for name in columns), strict=True)
+    for cell, person, place, slot, state, chosen, first in rows:
+        row = (*cells[cell], person, questions[place].id, slot, STATES[state].value, codes(place, chosen), first)
         yield dict(zip(ANSWERS, row, strict=True))

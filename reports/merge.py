@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results, Sample, TokenCount
-from defsurvey.storage.runs.run import Cell, Progress, Protocol, Reply, Run
+from defsurvey.storage.runs.run import Progress, Protocol, Reply, Run
 from defsurvey.storage.runs.steps import ProbabilityRow
 from defsurvey.storage.runs.verdicts import JudgeArrays, Pairs, RunJudgements
 from defsurvey.storage.surveys.survey import Survey, Wording
@@ -45,17 +45,15 @@ class JointRun(Run):
 
 
 def merge(results: Sequence[Results]) -> Results:
-    """One Results of several runs, cells run by run; a single one is given back as it is.
+    """One Results of several runs, at least one, cells run by run; a single one is given back as it is.
 
     A model that answered the same questions in several of the runs is called by the run as well, "model (run)", so that
     the two are compared and not confused. Where it answered the questions of one culture in one run and of another in
     the other, served alike, it is one model.
 
     Raises:
-        CannotMerge: there is no run, one is named twice, or survey, questions or preset of two of them differ.
+        CannotMerge: one is named twice, or survey, questions or preset of two of them differ.
     """
-    if not results:
-        raise CannotMerge("there is no run to report on")
     if len(results) == 1:
         return results[0]
     twice = [run for run, times in Counter(each.run.id for each in results).items() if times > 1]
@@ -103,19 +101,17 @@ def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) 
     known = [each for each in draws if each is not None]
     if len(known) < len(results) or not known:
         return None
-    regions = tuple(dict.fromkeys(region for each in known for region in each.regions))
-    region_places = [_places(each.regions, regions) for each in known]
-    asked = _questions(results)
-    question_places = [_places(each.run.questions, asked) for each in results]
-    cells = [each.cell + offset for each, offset in zip(known, _offsets(results), strict=True)]
-    return _stacked(
-        DrawArrays,
-        known,
-        question=np.concatenate([at[each.question] for each, at in zip(known, question_places, strict=True)]),
-        cell=np.concatenate(cells),
-        region=np.concatenate([at[each.region] for each, at in zip(known, region_places, strict=True)]),
-        regions=regions,
-    )
+    regions, asked = tuple(dict.fromkeys(region for each in known for region in each.regions)), _questions(results)
+    moved = [
+        replace(
+            each,
+            cell=each.cell + offset,
+            question=_places(of.run.questions, asked)[each.question],
+            region=_places(each.regions, regions)[each.region],
+        )
+        for each, of, offset in zip(known, results, _offsets(results), strict=True)
+    ]
+    return _stacked(DrawArrays, moved, regions=regions)
 
 
 def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) -> RunJudgements:
@@ -171,11 +167,11 @@ def _check(first: Results, other: Results) -> None:
     if _apart(first, other):
         return
     if first.run.survey != other.run.survey:
-        names = f"{first.survey.title} and {other.survey.title}"
-        versions = names if first.survey.title != other.survey.title else f"two versions of {first.survey.title}"
+        titles = list(dict.fromkeys((first.survey.title, other.survey.title)))
+        versions = " and ".join(titles) if len(titles) > 1 else f"two versions of {titles[0]}"
         raise CannotMerge(f"{pair} differ in survey: {versions}")
-    if set(first.run.questions) != set(other.run.questions):
-        apart = sorted(set(first.run.questions) ^ set(other.run.questions))
+    apart = sorted(set(first.run.questions) ^ set(other.run.questions))
+    if apart:
         shown = ", ".join(apart[:5]) + (f" and {len(apart) - 5} more" if len(apart) > 5 else "")
         raise CannotMerge(f"{pair} differ in questions: {shown} only in one of them")
     if first.run.questions != other.run.questions:
@@ -211,10 +207,6 @@ def _renamed(results: Results, names: Mapping[str, str]) -> Results:
         tokens=keys(results.tokens),
         probes=tuple(replace(p, model=names.get(p.model, p.model)) for p in results.probes),
     )
-
-
-#: How far replies are read, the furthest first: figures of several runs claim no more than the shortest allows.
-_REPLIES = tuple(Reply)
 
 
 def _offsets(results: Sequence[Results]) -> list[int]:
@@ -271,17 +263,16 @@ def _survey(results: Sequence[Results], questions: Sequence[str]) -> Survey:
 
 
 def _run(results: Sequence[Results], questions: tuple[str, ...]) -> JointRun:
-    first = results[0].run
-    cells: list[Cell] = []
-    for each in results:
-        cells += [replace(cell, id=len(cells) + number) for number, cell in enumerate(each.run.cells, start=1)]
+    first, furthest = results[0].run, list(Reply)
+    cells = [cell for each in results for cell in each.run.cells]
     return JointRun(
         id=_AND.join(each.run.id for each in results),
         created_at=max(each.run.created_at for each in results),
         survey=first.survey,
         questions=questions,
-        cells=tuple(cells),
-        protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=_REPLIES.index)),
+        cells=tuple(replace(cell, id=number) for number, cell in enumerate(cells, start=1)),
+        # figures of several runs claim no more than the shortest replies allow
+        protocol=replace(first.protocol, reply=max((each.run.protocol.reply for each in results), key=furthest.index)),
         study="\n".join(f"# run {each.run.id}\n{each.run.study}" for each in results),
         cancelled=any(each.run.cancelled for each in results),
         parts=tuple(each.run for each in results),
@@ -324,8 +315,4 @@ def _by_model(parts: Sequence[Mapping[str, _Value]], together: Callable[[list[_V
 
 def _told_together(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
     """Under each name its value, or all values that there are."""
-    found: dict[str, dict[str, None]] = {}
-    for part in parts:
-        for name, value in part.items():
-            found.setdefault(name, {})[value] = None
-    return {name: " and ".join(values) for name, values in found.items()}
+    return {name: " and ".join(dict.fromkeys(values)) for name, values in _by_model(parts, list).items()}

@@ -90,12 +90,7 @@ def table(
     quiet: Callable[[Item], bool] = lambda _: False,
     notes: tuple[str, ...] = (),
 ) -> Table:
-    """A row for each item; the first field names it.
-
-    >>> of = table([("a", 1)], [Field("Name", lambda item: item[0]), Field("n", lambda item: str(item[1]))], "t", "")
-    >>> of.rows[0].head.text, of.rows[0].entries[0].text
-    ('a', '1')
-    """
+    """A row for each item; the first field names it."""
 
     def row(item: Item) -> TableRow:
         shown = (field.entry(item) for field in fields)
@@ -110,14 +105,6 @@ def table(
         grouped_by=grouped_by,
         notes=notes,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
-    """One figure at the top of the report."""
-
-    value: str
-    label: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,16 +157,8 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
-    """A file that lies beside the report."""
-
-    file: str  #: its name
-    text: str  #: what it holds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """A name and what stands behind it."""
+    """A name and what stands behind it: a figure at the top, a setting, a file beside the report and what it holds."""
 
     name: str
     value: str
@@ -205,7 +184,7 @@ class Section:
     questions: tuple[QuestionCard, ...] = ()
     terms: tuple[Term, ...] = ()
     study: str = ""  #: the study file's text
-    downloads: tuple[Download, ...] = ()
+    downloads: tuple[Term, ...] = ()
     folds: tuple[Fold, ...] = ()
 
 
@@ -218,5 +197,5 @@ class Page:
     headline: str
     sentences: tuple[str, ...]
     cautions: tuple[str, ...]
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Term, ...]
     sections: tuple[Section, ...]

@@ -13,7 +13,7 @@ from defsurvey.reports.figures.shared import usable_verdicts
 from defsurvey.reports.figures.words import CITATION
 from defsurvey.reports.merge import run_ids, runs_of
 from defsurvey.reports.number_format import NONE
-from defsurvey.reports.page import Download, Entry, Field, Section, Term, table
+from defsurvey.reports.page import Entry, Field, Section, Term, table
 from defsurvey.storage.runs.results import TokenCount
 from defsurvey.storage.runs.run import EngineDescription, Run
 
@@ -112,13 +112,13 @@ def download_section(analysis: Analysis) -> Section:
         "dimension and question, distances by item, shares by option; simple respondents; one a line, unrounded, each "
         "way of measuring by itself"
     )
-    answers = Download(file=ANSWERS, text="every answer, one a line, without the text of the reply")
+    answers = Term(name=ANSWERS, value="every answer, one a line, without the text of the reply")
     return Section(
         anchor="downloads",
         contents="Downloads",
         title="The data behind it",
         paragraphs=(beside,),
-        downloads=(Download(file=METRICS, text=metrics), answers),
+        downloads=(Term(name=METRICS, value=metrics), answers),
     )
 
 

@@ -14,7 +14,7 @@ from defsurvey.reports.merge import run_ids
 from defsurvey.reports.metrics.contamination import CLOSE, VERBATIM, Guessed, Recalled, guessed, recalled, similarity
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.reports.number_format import NONE, chance, fixed, percent
-from defsurvey.reports.page import Entry, Field, Fold, Section, Table, Tile, table
+from defsurvey.reports.page import Entry, Field, Fold, Section, Table, Term, table
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.surveys.survey import Question, Survey
 
@@ -261,7 +261,7 @@ def _by_question(
     return table(rows, fields, anchor, caption, group=lambda row: row[0], grouped_by="Model")
 
 
-def tiles(analysis: Analysis) -> tuple[Tile, ...]:
+def tiles(analysis: Analysis) -> tuple[Term, ...]:
     """The figures at the top of the report: how many answers, and how they ended."""
     overall = analysis.overall
     sizes = sorted({cell.participants for cell in analysis.results.run.cells})
@@ -274,4 +274,4 @@ def tiles(analysis: Analysis) -> tuple[Tile, ...]:
         "failed": percent(overall.failed.share),
         "participants per cell": f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,}–{sizes[-1]:,}",
     }
-    return tuple(Tile(value=value, label=label) for label, value in shown.items())
+    return tuple(Term(name=name, value=value) for name, value in shown.items())

@@ -47,7 +47,7 @@ def test_every_row_has_every_column() -> None:
 
 
 def test_downloads_say_what_metrics_hold() -> None:
-    text = download_section(FOUND).downloads[0].text
+    text = download_section(FOUND).downloads[0].value
     assert "every figure" not in text
     for level in {row["level"] for row in measure_rows(FOUND)} - {"control"}:
         assert level in text
