@@ -58,6 +58,12 @@ def mode_shares(reference: ReferenceTable) -> Floats:
     return np.where(np.isnan(reference.shares), np.nan, shares)
 
 
+def expected_mean(source: Floats, items: ItemTable, reference: ReferenceTable, n: int) -> float:
+    """The headline mean that n respondents who answer by ``source`` (I, K) would score against a reference."""
+    values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
+    return float(headline_mean(values, items.grouping))
+
+
 def controls(
     items: ItemTable, reference: ReferenceTable, others: dict[str, ReferenceTable], *, people: str, n: int
 ) -> tuple[Control, ...]:
@@ -68,12 +74,9 @@ def controls(
         "always the commonest answer": mode_shares(reference),
         **{f"people of {name}": other.shares for name, other in others.items()},
     }
-
-    def scored(source: Floats) -> float:
-        values = respondents(source, reference.shares, reference.n, items.offered, n).smoothed_kl
-        return float(headline_mean(values, items.grouping))
-
-    return tuple(Control(name=name, n=n, mean=scored(source)) for name, source in sources.items())
+    return tuple(
+        Control(name=name, n=n, mean=expected_mean(source, items, reference, n)) for name, source in sources.items()
+    )
 
 
 _READ = {

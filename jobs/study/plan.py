@@ -240,7 +240,7 @@ def _judging(
 
 def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Culture -> the smallest difference that could be found, where models are compared at all; and noise floors."""
-    from defsurvey.reports.analysis import control
+    from defsurvey.reports.analysis import expected_mean
     from defsurvey.reports.cells import COMPARABLE, item_table, reference_table
     from defsurvey.reports.metrics.detectable import detectable_difference
 
@@ -248,7 +248,7 @@ def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]
     detectable, floors = {}, {}
     for culture in study.cultures:
         people = reference_table(study.survey, items, culture)
-        floors[culture] = control(culture, people.shares, items, people, study.participants).mean
+        floors[culture] = expected_mean(people.shares, items, people, study.participants)
         if study.participants >= COMPARABLE:
             given = {"n": study.participants, "answers": COMPARABLE, "seed": study.protocol.seed}
             detectable[culture] = detectable_difference(people.shares, people.n, items.offered, items.grouping, **given)
