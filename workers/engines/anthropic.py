@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import anthropic
+import httpx2
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.engines.http import CONNECT_SECONDS, Client, Retryable, failure, json_object, not_reached, tokens
+from defsurvey.workers.engines.http import Client, Retryable, failure, json_object, not_reached, tokens
 from defsurvey.workers.engines.keys import find_key, without_key
 from defsurvey.workers.models import ModelCard
 
@@ -34,10 +35,6 @@ def open_anthropic(card: ModelCard) -> ApiEngine:
     return ApiEngine(card, AnthropicProvider(card, find_key(card)))
 
 
-class _Client(Client, anthropic.DefaultHttpxClient):
-    """The client that the provider's own would open, but for time and size."""
-
-
 class AnthropicProvider(Provider):
     """Asks a model of Anthropic; ``client`` tries everything once."""
 
@@ -46,14 +43,11 @@ class AnthropicProvider(Provider):
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
         super().__init__(card, key)
-        # whom the card names is asked, nobody else
-        http_client = _Client(seconds=card.timeout_seconds, follow_redirects=False)
         self.client = anthropic.Anthropic(
             api_key=key or "none",  # without any, the client would look for one by itself
             base_url=self._url,
-            timeout=anthropic.Timeout(card.timeout_seconds, connect=CONNECT_SECONDS),
             max_retries=0,
-            http_client=http_client,
+            http_client=Client(seconds=card.timeout_seconds, limits=httpx2.Limits()),
         )
         # Not by the client's own option, which adds what ANTHROPIC_CUSTOM_HEADERS says: keys, maybe of another server.
         self.client._custom_headers = {"anthropic-version": SAMPLING_VERSION} if card.takes else {}
@@ -85,16 +79,12 @@ class AnthropicProvider(Provider):
         system = "\n\n".join(turn.content for turn in messages if turn.role == "system")
         if start := self._start(request):
             turns.append({"role": "assistant", "content": start})
-        schema = {"type": "json_schema", "schema": dict(request.schema)} if request.schema is not None else None
-        return {
-            "model": self._card.model,
-            "max_tokens": request.decoding.max_new_tokens,
-            "messages": turns,
-            **({"system": system} if system else {}),
-            **({"output_config": {"format": schema}} if schema else {}),
-            **self._sampling(request),
-            **self._card.body,
-        }
+        body = {"model": self._card.model, "max_tokens": request.decoding.max_new_tokens, "messages": turns}
+        if system:
+            body["system"] = system
+        if request.schema is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
+        return body | self._sampling(request) | self._card.body
 
     def describe(self) -> EngineDescription:
         """See ``Provider``."""
@@ -117,11 +107,8 @@ class AnthropicProvider(Provider):
         blocks = body.get("content")
         if not isinstance(blocks, list):
             raise Retryable("the server's reply is no message: it has no content")
-        said = "".join(
-            block["text"]
-            for block in blocks
-            if isinstance(block, dict) and block.get("type") == "text" and isinstance(block.get("text"), str)
-        )
+        texts = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
+        said = "".join(text for text in texts if isinstance(text, str))
         usage = body.get("usage")
         return Completion(
             text=without_key(self._start(request) + said if said else "", self._key),

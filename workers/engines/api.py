@@ -10,13 +10,12 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Future
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
+from random import SystemRandom
 from typing import Any
-
-import numpy as np
 
 from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
 from defsurvey.workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
@@ -29,9 +28,10 @@ log = logging.getLogger(__name__)
 FIRST_WAIT = 0.5
 #: Seconds that a wait grows to at most, where the server does not ask for more.
 LONGEST_WAIT = 60.0
-#: Seconds for which a server may ask to wait, again and again without an answer between; a run that would have to
-#: wait longer is better resumed later.
+#: Seconds for which a server may ask to wait, without an answer between; after that a run is better resumed later.
 LONGEST_WAIT_ASKED = 600.0
+#: Spreads waits, so that requests that failed together do not come back together; no answer depends on it.
+_SPREAD = SystemRandom()
 
 
 class Provider(ABC):
@@ -81,51 +81,38 @@ class Provider(ABC):
 
 
 class ApiEngine:
-    """Serves one model through a provider's API. ``submit`` is safe to call from any thread.
+    """Serves one model through a provider's API. ``submit`` is safe to call from any thread."""
 
-    ``jitter`` spreads waits, so that requests that failed together do not come back together; no answer depends on it.
-    """
-
-    def __init__(
-        self,
-        card: ModelCard,
-        provider: Provider,
-        *,
-        first_wait: float = FIRST_WAIT,
-        jitter: np.random.Generator | None = None,
-    ) -> None:
+    def __init__(self, card: ModelCard, provider: Provider, *, first_wait: float = FIRST_WAIT) -> None:
         self._name = card.name
         self._attempts = card.attempts
         self._provider = provider
         self._first_wait = first_wait
-        self._jitter = jitter or np.random.default_rng()
         self._pace = Pace(card.concurrency)
         self._waiting: SimpleQueue[tuple[Request, Future[Completion]] | None] = SimpleQueue()
         self._outstanding: set[Future[Completion]] = set()
-        self._unavailable = ""
         self._refused_since: float | None = None  # when the server first asked to wait since it last answered
-        self._closing = threading.Event()
-        self._over = threading.Event()  # closed, or unavailable: nobody waits for anything any more
+        self._closed = False
         self._lock = threading.Lock()
         # Not an executor: that waits at exit for replies that nobody wants any more.
-        self._threads = [
+        self.threads = [
             threading.Thread(target=self._run, name=f"{card.name}-{number}", daemon=True)
             for number in range(card.concurrency)
         ]
-        self._alive = len(self._threads)
-        for thread in self._threads:
+        self._alive = len(self.threads)
+        for thread in self.threads:
             thread.start()
 
     @property
     def at_once(self) -> int:
         """How many requests may be under way at once."""
-        return len(self._threads)
+        return len(self.threads)
 
     def submit(self, request: Request) -> Future[Completion]:
         """Queue a request; raises EngineUnavailable after ``close``."""
         future: Future[Completion] = Future()
         with self._lock:
-            if self._closing.is_set():
+            if self._closed:
                 raise EngineUnavailable(f"model {self._name} is closed")
             self._outstanding.add(future)
         self._waiting.put((request, future))
@@ -138,53 +125,41 @@ class ApiEngine:
     def close(self) -> None:
         """Cancel what is outstanding and return at once; a reply that is still under way is dropped when it comes."""
         with self._lock:
-            self._closing.set()
+            self._closed = True
             outstanding, self._outstanding = self._outstanding, set()
-        self._end()
+        self._pace.close(f"model {self._name} is closed")
         for future in outstanding:
             give_up(future)
-        for _ in self._threads:
+        for _ in self.threads:
             self._waiting.put(None)
-
-    def _end(self) -> None:
-        self._over.set()
-        self._pace.close()
-
-    def _give_up(self, why: str) -> None:
-        """No request of this engine can succeed, as the first found out; what is under way may still come."""
-        with self._lock:
-            self._unavailable = self._unavailable or f"model {self._name}: {why}"
-        self._end()
 
     def _run(self) -> None:
         while (work := self._waiting.get()) is not None:
             request, future = work
-            if future.cancelled():
-                self._settles(future)
-                continue
-            try:
-                completion = self._answer(request)
-            except CancelledError:
-                continue
-            except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; others still need this thread
-                if self._settles(future):
-                    future.set_exception(error)
-            else:
-                if self._settles(future):
-                    future.set_result(completion)
+            outcome: Completion | Exception | None = None
+            if not future.cancelled():
+                try:
+                    outcome = self._answer(request)
+                except Exception as error:  # noqa: BLE001 -- of its request alone; others still need this thread
+                    outcome = error
+            self._settle(future, outcome)
         with self._lock:
             self._alive -= 1
             last = self._alive == 0
         if last:
             self._provider.close()
 
-    def _settles(self, future: Future[Completion]) -> bool:
-        """Whether an outcome is wanted; where it was cancelled, whoever waits for it is told, here or by ``close``."""
+    def _settle(self, future: Future[Completion], outcome: Completion | Exception | None) -> None:
+        """Tell whoever waits, also that it was cancelled, unless ``close`` has told them."""
         with self._lock:
-            if future not in self._outstanding:
-                return False
-            self._outstanding.remove(future)
-        return future.set_running_or_notify_cancel()
+            wanted = future in self._outstanding
+            self._outstanding.discard(future)
+        if not wanted or not future.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, Completion):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
 
     def _answer(self, request: Request) -> Completion:
         """Ask until there is a completion, or no sense in asking on."""
@@ -192,17 +167,13 @@ class ApiEngine:
             try:
                 with self._pace.turn():
                     completion = self._provider.ask(request)
-            except CancelledError:
-                if self._closing.is_set():
-                    raise
-                raise EngineUnavailable(self._unavailable) from None
-            except EngineUnavailable as error:
-                self._give_up(str(error))
-                raise EngineUnavailable(self._unavailable) from None
+            except EngineUnavailable as error:  # no request can succeed; what is under way may still come
+                self._pace.close(f"model {self._name}: {error}")
+                raise EngineUnavailable(self._pace.over) from None
             except Declined as declined:
                 return Completion(text="", finish=FinishReason.REFUSAL, used=NO_DECODING, error=str(declined))
             except Rejected as rejected:
-                return _failed(str(rejected))
+                return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=str(rejected))
             except Retryable as passing:
                 last = passing
             else:
@@ -210,27 +181,23 @@ class ApiEngine:
                 return completion
             if attempt < self._attempts:
                 self._wait(attempt, last)
-        times = "once" if self._attempts == 1 else f"{self._attempts} times"
-        return _failed(f"{last} (asked {times})")
+        asked = "once" if self._attempts == 1 else f"{self._attempts} times"
+        return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=f"{last} (asked {asked})")
 
     def _wait(self, attempt: int, failure: Retryable) -> None:
         """Wait as long as the server asks, and never less than an attempt by itself: an outage would use up all."""
-        with self._lock:
-            spread = float(self._jitter.random())
+        spread = _SPREAD.random()
         seconds = min(LONGEST_WAIT, self._first_wait * 2 ** (attempt - 1)) * (0.5 + spread / 2)
         if failure.wait is not None:
             seconds = max(seconds, failure.wait + self._first_wait * spread)
             now = time.monotonic()
             since = self._refused_since = self._refused_since or now
             if now - since + failure.wait > LONGEST_WAIT_ASKED:
-                self._give_up(f"{failure}; it asks to wait {failure.wait:.0f} s: resume later")
+                asked = f"it asks to wait {failure.wait:.0f} s: resume later"
+                self._pace.close(f"model {self._name}: {failure}; {asked}")
                 return
         log.info("model %s: %s; asking again in %.1f s", self._name, failure, seconds)
-        self._over.wait(seconds)
-
-
-def _failed(error: str) -> Completion:
-    return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=error)
+        self._pace.pause(seconds)
 
 
 class Pace:
@@ -239,23 +206,16 @@ class Pace:
     Adds slowly and takes away fast (additive increase, multiplicative decrease: Chiu & Jain 1989), as TCP does.
     """
 
-    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int) -> None:
         self._most = self._limit = float(most)
-        self._clock = clock
         self._held = 0
-        self._lowered_at = -1.0
-        self._not_before = 0.0
-        self._closed = False
+        self._lowered_at = self._not_before = 0.0
         self._changed = threading.Condition()
-
-    @property
-    def limit(self) -> int:
-        """How many turns may be held at once now."""
-        return int(self._limit)
+        self.over = ""  #: why no more turns are given out, as the first told who closed it
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold a turn while the block runs; raises CancelledError after ``close``.
+        """Hold a turn while the block runs; raises EngineUnavailable after ``close``.
 
         A block that ends well lets a little more through; one that ends with an overloaded server halves what is let
         through, and lets nobody through until the server's wait is over.
@@ -275,26 +235,31 @@ class Pace:
                 self._held -= 1
                 self._changed.notify_all()
 
-    def close(self) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait, unless it is closed meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.over, seconds)
+
+    def close(self, why: str) -> None:
         """Give out no more turns; whoever waits for one is told at once."""
         with self._changed:
-            self._closed = True
+            self.over = self.over or why
             self._changed.notify_all()
 
     def _begin(self) -> float:
         with self._changed:
-            while not self._closed:
-                now = self._clock()  # once: a wait that ended between two looks would be waited for without end
+            while not self.over:
+                now = time.monotonic()  # once: a wait that ended between two looks would be waited for without end
                 remaining = self._not_before - now
-                if remaining <= 0 and self._held < self.limit:
+                if remaining <= 0 and self._held < int(self._limit):
                     self._held += 1
                     return now
                 self._changed.wait(remaining if remaining > 0 else None)
-            raise CancelledError
+            raise EngineUnavailable(self.over)
 
     def _slow_down(self, begun: float, wait: float) -> None:
-        now = self._clock()
         with self._changed:
+            now = time.monotonic()
             # What was under way when the limit was lowered says nothing new: a burst of refusals counts once.
             if begun >= self._lowered_at:
                 self._limit = max(1.0, self._limit / 2)

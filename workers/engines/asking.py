@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
-from functools import partial
 from itertools import islice
-from operator import itemgetter
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -29,7 +27,6 @@ def ask_all(
     # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.
     over: SimpleQueue[tuple[_Key, Future[Completion]]] = SimpleQueue()
     under_way = 0
-
     unavailable: EngineUnavailable | None = None
     while True:
         if unavailable is None:
@@ -40,7 +37,7 @@ def ask_all(
                     unavailable = error
                     break
                 under_way += 1
-                asked.add_done_callback(partial(_put, over, key))
+                asked.add_done_callback(lambda done, key=key: over.put((key, done)))  # type: ignore[misc]
         if not under_way:
             break
         for key, done in [over.get(), *(over.get() for _ in range(over.qsize()))]:
@@ -57,10 +54,6 @@ def ask_all(
         raise unavailable
 
 
-def _put(over: SimpleQueue[tuple[_Key, Future[Completion]]], key: _Key, done: Future[Completion]) -> None:
-    over.put((key, done))
-
-
 def ask_together(
     engine: Engine, requests: Sequence[Request]
 ) -> tuple[list[tuple[int, Completion]], EngineUnavailable | None]:
@@ -68,11 +61,11 @@ def ask_together(
 
     And, where the engine cannot be asked any more, why: to be raised when the replies are kept, which were paid for.
     """
-    replies: list[tuple[int, Completion]] = []
+    replies: dict[int, Completion] = {}
     unavailable: EngineUnavailable | None = None
     try:
-        for reply in ask_all(engine, enumerate(requests), at_once=len(requests)):
-            replies.append(reply)  # noqa: PERF402 -- those before an error are kept
+        for place, reply in ask_all(engine, enumerate(requests), at_once=len(requests)):
+            replies[place] = reply  # noqa: PERF403 -- those before an error are kept
     except EngineUnavailable as error:
         unavailable = error
-    return sorted(replies, key=itemgetter(0)), unavailable
+    return [(place, replies[place]) for place in sorted(replies)], unavailable

@@ -101,10 +101,7 @@ class Completion:
 
 
 def submit(engine: Engine, request: Request) -> Future[Completion]:
-    """Queue a request; an error that an engine raises at once is of its future, as if it came later: see ``outcome``.
-
-    CancelledError and EngineUnavailable go through.
-    """
+    """Queue a request; but for CancelledError and EngineUnavailable an error at once is that of the future."""
     try:
         return engine.submit(request)
     except (CancelledError, EngineUnavailable):
@@ -116,9 +113,8 @@ def submit(engine: Engine, request: Request) -> Future[Completion]:
 
 
 def outcome(future: Future[Completion]) -> Completion:
-    """What became of a request; an engine's defect, which would be there again, is told as an error completion.
-
-    CancelledError and EngineUnavailable go through.
+    """What became of a request; an engine's defect is told as an error completion, CancelledError and EngineUnavailable
+    go through.
     """
     try:
         return future.result()
@@ -130,10 +126,7 @@ def outcome(future: Future[Completion]) -> Completion:
 
 
 def give_up(future: Future[Completion]) -> None:
-    """Cancel a request, and tell whoever waits, unless it has an outcome.
-
-    Only one thread at a time may give a future up or settle it.
-    """
+    """Cancel a request, and tell whoever waits, unless it has an outcome; only one thread at a time may do that."""
     if future.cancel() and not wait((future,), timeout=0).done:
         future.set_running_or_notify_cancel()
 
@@ -144,25 +137,21 @@ class Engine(Protocol):
 
     def submit(self, request: Request) -> Future[Completion]:
         """Queue a request. The future never fails for the request's own sake: see ``FinishReason.ERROR``."""
-        ...
 
     def describe(self) -> EngineDescription:
         """What is served, for provenance: weights and their hash, dtype, device, library versions."""
-        ...
 
     def close(self) -> None:
         """Finish nothing more and give the memory back; pending futures are cancelled."""
-        ...
 
 
 @runtime_checkable
 class Mortal(Protocol):
-    """An engine that says whether it has ended, as it may by itself: its worker then ends and is started again."""
+    """An engine that may end by itself: its worker then ends and is started again."""
 
     @property
     def closed(self) -> bool:
         """Whether it serves nobody any more, by ``close`` or by itself."""
-        ...
 
 
 @runtime_checkable
@@ -172,12 +161,11 @@ class Roomy(Protocol):
     @property
     def at_once(self) -> int | None:
         """Participants whose requests it can take at the same time; None: it does not say."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """What an engine has computed. Tokens and steps are totals since the engine was opened."""
+    """What an engine has computed since it was opened."""
 
     steps: int = 0  #: forwards
     rows: int = 0  #: tokens computed over all forwards, prompts included
@@ -210,4 +198,3 @@ class Counting(Protocol):
 
     def counters(self) -> Counters:
         """Totals since it was opened; asked just before it is closed."""
-        ...

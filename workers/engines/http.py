@@ -62,18 +62,15 @@ class Declined(Rejected):
     """A filter of the provider's declines the prompt, which is a refusal; the message is its own."""
 
 
-class TooLong(RuntimeError):
+class TooLong(httpx2.HTTPError):
     """A reply is longer than ``MOST_BYTES``; it would be again."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the server's reply is longer than {MOST_BYTES >> 20} MiB")
 
 
 class Client(httpx2.Client):
     """A client that waits so many seconds for the whole of a reply, and reads ``MOST_BYTES`` of one at most."""
 
     def __init__(self, *, seconds: float, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(timeout=httpx2.Timeout(seconds, connect=CONNECT_SECONDS), **options)
         self.seconds = seconds
         self._call = threading.local()
         for transport in (self._transport, *self._mounts.values()):
@@ -91,7 +88,7 @@ class Client(httpx2.Client):
             for part in response.iter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
-                    raise TooLong
+                    raise TooLong(f"the server's reply is longer than {MOST_BYTES >> 20} MiB")
         except BaseException:
             response.close()
             raise
@@ -106,11 +103,11 @@ class _Network(httpcore2.SyncBackend):
         super().__init__()
         self._call = call
 
-    def connect_tcp(self, *where: Any, **options: Any) -> httpcore2.NetworkStream:
+    def connect_tcp(self, *where: Any, **options: Any) -> Any:
         return _Stream(super().connect_tcp(*where, **options), self._call)
 
 
-class _Stream(httpcore2.NetworkStream):
+class _Stream:
     def __init__(self, stream: httpcore2.NetworkStream, call: threading.local) -> None:
         self._stream, self._call = stream, call
 
@@ -120,17 +117,11 @@ class _Stream(httpcore2.NetworkStream):
             raise httpcore2.ReadTimeout("the reply was not there in time")
         return self._stream.read(max_bytes, left if timeout is None else min(timeout, left))
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def start_tls(self, *where: Any, **options: Any) -> httpcore2.NetworkStream:
+    def start_tls(self, *where: Any, **options: Any) -> _Stream:
         return _Stream(self._stream.start_tls(*where, **options), self._call)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def failure(status: int, headers: Mapping[str, str], body: str, key: str | None) -> Exception:
@@ -169,13 +160,10 @@ def wait_asked(headers: Mapping[str, str]) -> float | None:
     if milliseconds is not None:
         return milliseconds / 1000
     asked = headers.get("retry-after", "")
-    seconds = _seconds(asked)
-    if seconds is not None or not asked:
-        return seconds
     try:
         return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
     except ValueError:
-        return None
+        return _seconds(asked)
 
 
 def _seconds(text: str) -> float | None:
@@ -190,7 +178,7 @@ def _error(body: str) -> tuple[str, str]:
     """The code and the message of an error, wherever a server puts them: Anthropic has codes in an error's details."""
     try:
         error = json.loads(body)
-    except (ValueError, RecursionError):  # the latter where it is nested too deeply
+    except (ValueError, RecursionError):
         return "", " ".join(body.split())
     if isinstance(error, dict):
         error = error.get("error") or error

@@ -25,9 +25,9 @@ _SHORTEST_KEY = 12
 def find_key(
     card: ModelCard, *, environment: Mapping[str, str] | None = None, secrets: Path | None = None
 ) -> str | None:
-    """The key with which a model's server is asked, None where it is asked without one; raises EngineUnavailable.
+    """The key for a model's server, of the environment or else of a secret file, None where it is asked without one.
 
-    The environment goes before the folder of secret files.
+    Raises EngineUnavailable where there is none.
     """
     name = key_name(card)
     if name is None:
@@ -78,8 +78,7 @@ def redacted(text: str, key: str | None) -> str:
     text = " ".join(storable(text).split())
     if key:
         text = text.replace(key, "[key]")
-    text = _cut(_LIKE_A_KEY.sub("[key]", text))
-    return _cut(visible(text))
+    return _cut(visible(_cut(_LIKE_A_KEY.sub("[key]", text))))
 
 
 def _cut(text: str) -> str:

@@ -16,16 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-_GROUPS = Path("/proc/self/cgroup")
-_MOUNT = Path("/sys/fs/cgroup")
-_MEMINFO = Path("/proc/meminfo")
-_OWN = Path("/proc/self/statm")
+_GROUPS, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+_MEMINFO, _OWN = Path("/proc/meminfo"), Path("/proc/self/statm")
 
 #: The device that is chosen when a model is loaded; ``auto:N`` is the choice of the worker with number N of several.
 AUTO = "auto"
-#: What NVIDIA's own program is asked, one line for each GPU, and the seconds that it may take.
-_NVIDIA = ("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
-_NVIDIA_SECONDS = 20.0
 #: Packages whose versions a report names.
 _PACKAGES = ("defsurvey", "torch", "transformers", "numpy", "celery")
 
@@ -84,11 +79,7 @@ def _text(file: Path) -> str:
 
 
 def resolved(device: str) -> str:
-    """A device as torch names it, for when a model is loaded.
-
-    ``cpu``, ``cuda``, ``cuda:N`` stay as they are; ``auto`` and ``auto:N`` are the GPU N, counted anew from the first
-    after the last one, or ``cpu`` where torch can use no GPU.
-    """
+    """A device as torch names it: ``auto`` and ``auto:N`` are the GPU N modulo how many there are, or else ``cpu``."""
     kind, _, number = device.partition(":")
     if kind != AUTO:
         return device
@@ -122,12 +113,12 @@ def expected(device: str, *, workers: int = 1) -> str:
 
 def nvidia_gpus() -> list[str]:
     """A line for each GPU that NVIDIA's driver knows: name, memory, version of the driver."""
-    program = shutil.which(_NVIDIA[0])
+    program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    command = [program, *_NVIDIA[1:]]
+    command = [program, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_NVIDIA_SECONDS)  # noqa: S603
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20.0)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in said.stdout.splitlines() if line.strip()]

@@ -13,16 +13,7 @@ import httpx2
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
-from defsurvey.workers.engines.http import (
-    CONNECT_SECONDS,
-    Client,
-    Retryable,
-    TooLong,
-    failure,
-    json_object,
-    not_reached,
-    tokens,
-)
+from defsurvey.workers.engines.http import Client, Retryable, failure, json_object, not_reached, tokens
 from defsurvey.workers.engines.keys import find_key, without_key
 from defsurvey.workers.models import ModelCard
 
@@ -59,13 +50,10 @@ class OpenAIProvider(Provider):
     def _client(self) -> Client:
         """Each thread has one of its own: they would wait for each other at the connections of a common one."""
         if not hasattr(self._mine, "client"):
-            self._mine.client = Client(
-                seconds=self._card.timeout_seconds,
-                headers={"accept": "application/json", "user-agent": "defsurvey"}
-                | ({"authorization": f"Bearer {self._key}"} if self._key else {}),
-                timeout=httpx2.Timeout(self._card.timeout_seconds, connect=CONNECT_SECONDS),
-                verify=self._tls,
-            )
+            headers = {"accept": "application/json", "user-agent": "defsurvey"}
+            if self._key:
+                headers["authorization"] = f"Bearer {self._key}"
+            self._mine.client = Client(seconds=self._card.timeout_seconds, headers=headers, verify=self._tls)
             self._clients.append(self._mine.client)
         client: Client = self._mine.client
         return client
@@ -74,7 +62,7 @@ class OpenAIProvider(Provider):
         """Ask once; see ``Provider``."""
         try:
             reply = self._client().post(self._completions, json=self._body(request))
-        except (httpx2.HTTPError, TooLong) as error:
+        except httpx2.HTTPError as error:
             went_wrong = not_reached(error, self._key)
         else:
             text = reply.content.decode("utf-8", "replace")
@@ -99,18 +87,12 @@ class OpenAIProvider(Provider):
         turns = [{"role": message.role, "content": message.content} for message in request.messages]
         if start := self._start(request):
             turns.append({"role": "assistant", "content": start})
-        structured: dict[str, object] = {}
+        body = {"model": self._card.model, "messages": turns, self._limit: request.decoding.max_new_tokens}
+        body |= self._decoding(request)
         if request.schema is not None:
             schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
-            structured = {"response_format": {"type": "json_schema", "json_schema": schema}}
-        return {
-            "model": self._card.model,
-            "messages": turns,
-            self._limit: request.decoding.max_new_tokens,
-            **self._decoding(request),
-            **structured,
-            **self._card.body,
-        }
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body | self._card.body
 
     def _searches(self, request: Request) -> bool:
         return "beams" in self._card.takes and request.decoding.num_beams > 1
@@ -138,16 +120,13 @@ class OpenAIProvider(Provider):
         if not isinstance(message, dict):
             raise Retryable("the server's reply is no chat completion: it has no choices with a message")
         said, declined = _text(message.get("content")), _text(message.get("refusal"))
-        start = self._start(request)
-        usage = body.get("usage")
+        start, usage = self._start(request), body.get("usage")
+        if said and not said.lstrip().startswith(start):  # some servers repeat the beginning that they were given
+            said = start + said
+        finish = _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP)
         return Completion(
-            # Some servers repeat the beginning that they were given, others do not.
-            text=without_key(
-                declined or (said if not said or said.lstrip().startswith(start) else start + said), self._key
-            ),
-            finish=FinishReason.REFUSAL
-            if declined
-            else _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP),
+            text=without_key(declined or said, self._key),
+            finish=FinishReason.REFUSAL if declined else finish,
             used=self._used(request, self._decoding(request), sampled=self._samples(request)),
             prompt_tokens=tokens(usage, "prompt_tokens"),
             completion_tokens=tokens(usage, "completion_tokens"),

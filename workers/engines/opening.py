@@ -14,7 +14,7 @@ from typing import Any
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, outcome, submit
+from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Request, outcome, submit
 from defsurvey.workers.engines.keys import find_key
 from defsurvey.workers.engines.machine import resolved
 from defsurvey.workers.models import ENGINES, ModelCard
@@ -22,9 +22,7 @@ from defsurvey.workers.models import ENGINES, ModelCard
 log = logging.getLogger(__name__)
 
 #: How many tokens of a reply ``check_model`` asks for.
-TOKENS = 8
-#: What is said where a server was not asked.
-NOT_CONTACTED = "server not contacted: use --weights"
+_TOKENS = 8
 
 
 def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
@@ -35,9 +33,8 @@ def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
     """
     can, where = card.capabilities, f"model {card.name}"
     if card.retired:
-        raise EngineUnavailable(
-            f"{where} is no longer served by its provider: take {card.retired} instead, as a model of its own"
-        )
+        instead = f"take {card.retired} instead, as a model of its own"
+        raise EngineUnavailable(f"{where} is no longer served by its provider: {instead}")
     if can.hosted and key:
         find_key(card)
     for package in can.packages:
@@ -137,45 +134,30 @@ def check_model(
     A model behind a server is asked then, which may cost a fraction of a cent. Raises EngineUnavailable.
     """
     check_card(card, cache=cache)
-    short = replace(request, decoding=replace(request.decoding, max_new_tokens=TOKENS))
+    short = replace(request, decoding=replace(request.decoding, max_new_tokens=_TOKENS))
+    facts: Mapping[str, str] = {}
     if card.capabilities.weights:
         from defsurvey.workers.engines.transformers.rendering import rendered
 
         prompt, tokens, facts = rendered(card, short, cache)
-        checked = Checked(name=card.name, facts={"engine": card.engine, **facts}, prompt=prompt, prompt_tokens=tokens)
     else:
-        checked = _sent(card, short)
+        prompt, tokens = "\n".join(f"[{message.role}] {message.content}" for message in request.messages), None
+        if card.hosted:
+            facts = {"model": card.model or "", "server": card.base_url or "the provider's own"}
+    checked = Checked(name=card.name, facts={"engine": card.engine, **facts}, prompt=prompt, prompt_tokens=tokens)
     if not weights:
-        return checked
+        return replace(checked, note="server not contacted: use --weights") if card.hosted else checked
     # a person waits: a server that is down is reported after one attempt
     card = card.model_copy(update={"attempts": 1})
     engine = open_engine(card, survey=survey, device=device, cache=cache)
     try:
-        completion = _replied(card, engine, short)
+        completion = outcome(submit(engine, short))
         served = describe_engine(card.name, engine)
-    finally:
-        engine.close()
-    return replace(checked, served=served, reply=completion.text, note="")
-
-
-def _replied(card: ModelCard, engine: Engine, request: Request) -> Completion:
-    try:
-        completion = outcome(submit(engine, request))
     except CancelledError:
         raise EngineUnavailable(f"model {card.name}: the reply was cancelled") from None
+    finally:
+        engine.close()
     if completion.finish is FinishReason.ERROR:
         why = " ".join(completion.error.split())
         raise EngineUnavailable(f"model {card.name}: the reply ended in an error: {why}")
-    return completion
-
-
-def _sent(card: ModelCard, request: Request) -> Checked:
-    """A model without weights of this machine."""
-    server = {"model": card.model, "server": card.base_url or "the provider's own"} if card.hosted else {}
-    return Checked(
-        name=card.name,
-        facts={"engine": card.engine, **server},
-        prompt="\n".join(f"[{message.role}] {message.content}" for message in request.messages),
-        prompt_tokens=None,
-        note=NOT_CONTACTED if server else "",
-    )
+    return replace(checked, served=served, reply=completion.text)

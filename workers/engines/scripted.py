@@ -21,16 +21,8 @@ import numpy as np
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.storage.surveys.survey import Group, Question, QuestionType, Survey
-from defsurvey.workers.engines.base import (
-    NO_DECODING,
-    Asked,
-    Completion,
-    EngineUnavailable,
-    FinishReason,
-    Request,
-    Task,
-    give_up,
-)
+from defsurvey.workers.engines import base
+from defsurvey.workers.engines.base import Asked, Completion, EngineUnavailable, Request, Task
 from defsurvey.workers.models import ModelCard
 
 #: Respondents that need to know what people of the culture answered.
@@ -38,11 +30,7 @@ INFORMED = ("human", "mode")
 
 
 class ScriptedEngine:
-    """Serves one scripted respondent. ``submit`` is safe to call from any thread.
-
-    Without latency the reply is there when ``submit`` returns; with latency replies overlap, however many
-    are under way.
-    """
+    """Serves one scripted respondent; with latency replies overlap. ``submit`` is safe to call from any thread."""
 
     def __init__(self, card: ModelCard, survey: Survey) -> None:
         assert card.respondent is not None  # as every card of this engine has
@@ -59,9 +47,9 @@ class ScriptedEngine:
         completion = self._reply(request)
         if self._delay is not None:
             return self._delay.after(self._latency, completion)
-        future: Future[Completion] = Future()
-        future.set_result(completion)
-        return future
+        done: Future[Completion] = Future()
+        done.set_result(completion)
+        return done
 
     def describe(self) -> EngineDescription:
         """The respondent, its latency in seconds and the survey whose answers it knows."""
@@ -111,16 +99,15 @@ class ScriptedEngine:
 
     def _probabilities(self, asked: Asked, shares: Mapping[int, float]) -> list[float]:
         """How probable each option is that was shown; shares of a list are scaled to sum to 1."""
+        shown = asked.shown
         match self._respondent:
             case "human":
-                total = sum(share for code, share in shares.items() if code in asked.shown)
-                return [shares.get(code, 0.0) / total for code in asked.shown]
-            case "mode":
-                return [float(code == choose_mode(asked.question, shares)[0]) for code in asked.shown]
-            case "first-shown":
-                return [float(place == 0) for place in range(len(asked.shown))]
-            case _:
-                return [1 / len(asked.shown)] * len(asked.shown)
+                total = sum(shares.get(code, 0.0) for code in shown)
+                return [shares.get(code, 0.0) / total for code in shown]
+            case "uniform":
+                return [1 / len(shown)] * len(shown)
+        chosen = choose_mode(asked.question, shares)[0] if self._respondent == "mode" else shown[0]
+        return [float(code == chosen) for code in shown]
 
     def _choose(self, asked: Asked, shares: Mapping[int, float], generator: np.random.Generator) -> tuple[int, ...]:
         question = asked.question
@@ -166,7 +153,7 @@ class Delay:
         while (waiting := self._waiting.get()) is not None:
             due, future, completion = waiting
             if self._closed.wait(max(0.0, due - time.monotonic())):
-                give_up(future)
+                base.give_up(future)
             elif future.set_running_or_notify_cancel():
                 future.set_result(completion)
 
@@ -181,12 +168,10 @@ def draw_single(question: Question, shares: Mapping[int, float], generator: np.r
 def draw_multiple(question: Question, shares: Mapping[int, float], generator: np.random.Generator) -> tuple[int, ...]:
     """Up to ``max_choices`` option codes, each included with exactly the probability of its share.
 
-    Independent draws would exceed ``max_choices`` now and then, and cutting them back would
-    lower every share. Systematic sampling (Madow 1949) does neither: the shares are laid end to end in a
-    random order, and the options at u, u + 1, u + 2, ... are taken, u uniform in [0, 1). The number taken is
-    the sum of the shares, rounded down or up. Options whose share is not known have none of their own, and share
-    alike what the others leave of one choice. Only where the sum is still below 1 (someone chose nothing, which no
-    reply can say) or above ``max_choices`` are the shares scaled to sum to 1 or to ``max_choices``.
+    Independent draws would exceed ``max_choices``, and cutting them back would lower every share. So this is systematic
+    sampling (Madow 1949): the shares are laid end to end in a random order, and the options at u, u + 1, u + 2, ... are
+    taken, u uniform in [0, 1). Options whose share is not known share alike what the others leave of one choice. Where
+    the sum is below 1 (someone chose nothing, which no reply can say) or above ``max_choices`` all are scaled to that.
     """
     codes = generator.permutation(question.codes)
     unknown = [code for code in question.codes if code not in shares]
@@ -231,7 +216,7 @@ def _words(language: str) -> Mapping[str, Any]:
 
 
 def answer(asked: Asked, codes: Sequence[int], explanation: int) -> str:
-    """A reply in the canonical format: ``Answer: 2: Rather important``, and an explanation on the next line."""
+    """A reply such as ``Answer: 2: Rather important``, and an explanation on the next line."""
     words = _words(asked.language)
     return f"{words['answer']}{_chosen(asked, codes)}\n{words['explanation']}{words['explanations'][explanation]}"
 
@@ -245,19 +230,16 @@ def garble(asked: Asked, seed: int) -> str:
 
 
 def _chosen(asked: Asked, codes: Sequence[int]) -> str:
-    words = _words(asked.language)
-    between: str = words["between"]
-    return between.join(_option(asked, code, words["after_code"]) for code in codes)
-
-
-def _option(asked: Asked, code: int, after_code: str) -> str:
-    label = asked.question.option(code).label.get(asked.language, "")
-    return str(code) if label in ("", str(code)) else f"{code}{after_code}{label}"
+    words, options = _words(asked.language), []
+    for code in codes:
+        label = asked.question.option(code).label.get(asked.language, "")
+        options.append(str(code) if label in ("", str(code)) else f"{code}{words['after_code']}{label}")
+    return str(words["between"].join(options))
 
 
 def _said(text: str) -> Completion:
-    return Completion(text=text, finish=FinishReason.STOP, used=NO_DECODING)
+    return Completion(text=text, finish=base.FinishReason.STOP, used=base.NO_DECODING)
 
 
 def _error(reason: str) -> Completion:
-    return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=reason)
+    return Completion(text="", finish=base.FinishReason.ERROR, used=base.NO_DECODING, error=reason)

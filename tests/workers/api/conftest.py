@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
 
 from defsurvey.storage.runs.run import Decoding
@@ -63,12 +62,12 @@ class Protocol:
         """An engine that asks whatever server is at an address."""
         card = self.card(url, **fields)
         provider = (AnthropicProvider if self.name == "anthropic" else OpenAIProvider)(card, key)
-        engine = ApiEngine(card, provider, first_wait=first_wait, jitter=np.random.default_rng(1))
+        engine = ApiEngine(card, provider, first_wait=first_wait)
         try:
             yield engine
         finally:
             engine.close()
-            for thread in engine._threads:
+            for thread in engine.threads:
                 thread.join(5)
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import CancelledError, wait
+from contextlib import ExitStack, suppress
 from email.utils import formatdate
 
 import pytest
@@ -18,7 +19,7 @@ from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.run import Protocol as RunProtocol
 from defsurvey.workers.engines import api
 from defsurvey.workers.engines.base import NO_DECODING, EngineUnavailable, FinishReason
-from defsurvey.workers.engines.http import MOST_TOKENS, tokens
+from defsurvey.workers.engines.http import MOST_TOKENS, Retryable, tokens, wait_asked
 from defsurvey.workers.simulation.interview import interview
 from defsurvey.workers.simulation.methods import questionnaire
 from tests.workers.api.conftest import KEY, Protocol, ask
@@ -278,6 +279,21 @@ def test_many_short_waits_without_an_answer_are_a_long_one(protocol: Protocol, m
             assert engine.submit(ask(str(number))).result(PATIENCE).finish is FinishReason.STOP
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "60", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}, 0.0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "inf"}, None),
+    ],
+)
+def test_what_a_server_asks_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+    assert wait_asked(headers) == seconds
+
+
 @pytest.mark.parametrize("asked", [{}, {"retry_after": "0"}])
 def test_waits_grow_and_are_spread(protocol: Protocol, asked: dict[str, str]) -> None:
     """Each is about twice the one before, between half of it and all of it, and no server makes it shorter."""
@@ -323,6 +339,20 @@ def test_an_overloaded_server_is_asked_less_at_once(protocol: Protocol) -> None:
         assert all(future.result(PATIENCE).finish is FinishReason.STOP for future in futures)
         assert 1 <= len(refused) < 75  # sixteen at once would be refused thirteen times in sixteen
         assert sum(server.succeeded.values()) == 100
+
+
+def test_a_burst_of_refusals_counts_once_and_what_goes_well_lets_more_through() -> None:
+    pace, limit = api.Pace(12), lambda: int(pace._limit)
+    with ExitStack() as burst:
+        burst.enter_context(suppress(Retryable))
+        for _ in range(12):
+            turn = burst.enter_context(pace.turn())
+        raise Retryable("too much", overloaded=True)
+    assert (turn, limit()) == (None, 6)
+    for _ in range(7):
+        with pace.turn():
+            pass
+    assert limit() == 7
 
 
 def test_five_hundred_requests_with_every_kind_of_failure(protocol: Protocol) -> None:
