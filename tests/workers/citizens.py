@@ -105,7 +105,6 @@ QUESTIONS = tuple(question.id for question in SURVEY.questions)
 def citizen(
     protocol: Protocol, index: int = 0, *, culture: Culture = US, condition: Condition = DEF, language: str = "en"
 ) -> Participant:
-    """A participant at its first question."""
     cell = Cell(id=1, model="m", culture=culture.code, condition=condition, language=language, participants=20)
     return Participant(
         id=100 + index,
@@ -117,17 +116,13 @@ def citizen(
 
 
 class Noted:
-    """Notes in memory."""
-
     def __init__(self, steps: Sequence[CompletedStep] = ()) -> None:
         self.steps = list(steps)
 
     def done(self, item: int, attempt: int) -> Sequence[CompletedStep]:
-        """Those of one answer."""
         return [step for step in self.steps if (step.item, step.attempt) == (item, attempt)]
 
     def keep(self, step: CompletedStep) -> None:
-        """At the end."""
         self.steps.append(step)
 
 
@@ -152,7 +147,6 @@ class Asked(Engine):
         self.requests: list[Request] = []
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Note it and pass it on."""
         self.requests.append(request)
         future: Future[Completion] = Future()
         said = Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error="no connection")
@@ -166,16 +160,8 @@ class Asked(Engine):
             future.set_exception(error)
         return future
 
-    def describe(self) -> dict[str, str]:
-        """Nothing worth telling."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
-
     @property
     def tasks(self) -> list[Task]:
-        """What was asked for, in order."""
         return [request.asked.task for request in self.requests if request.asked is not None]
 
 

@@ -108,25 +108,21 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny random model."""
     return write_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def tiny_card(tiny_folder: Path) -> ModelCard:
-    """The card of the tiny random model."""
     return ModelCard(name="tiny", path=tiny_folder, dtype="float32")
 
 
 @pytest.fixture(scope="session")
 def tiny_loaded(one_thread: None, tiny_card: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """The tiny random model in memory."""
     return load_model(tiny_card, find_weights(tiny_card, tmp_path_factory.mktemp("cache")), device="cpu")
 
 
 @pytest.fixture
 def tiny_engine(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    """The tiny random model behind an engine."""
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     yield engine
     engine.close()
@@ -140,19 +136,16 @@ def models_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm_card() -> ModelCard:
-    """The bundled card of the real small model."""
     return find_card("smollm2-135m-instruct", read_cards())
 
 
 @pytest.fixture(scope="session")
 def smollm_loaded(one_thread: None, smollm_card: ModelCard, models_cache: Path) -> LoadedModel:
-    """The real small model in memory."""
     return load_model(smollm_card, find_weights(smollm_card, models_cache), device="cpu")
 
 
 @pytest.fixture(scope="session")
 def smollm_engine(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    """The real small model behind an engine."""
     engine = TransformersEngine(smollm_card, smollm_loaded, threads=1)
     yield engine
     engine.close()

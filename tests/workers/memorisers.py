@@ -11,7 +11,6 @@ from tests.workers.paraphrasers import Paraphraser
 
 
 def _asked(survey: Survey, prompt: str) -> Question:
-    """The question that a prompt is about."""
     found = [q for q in survey.questions if any(f"{text}\n" in f"{prompt}\n" for text in q.text.values())]
     return max(found, key=lambda question: len(question.text["en"]))
 
@@ -42,15 +41,12 @@ def guesser(survey: Survey, prompt: str) -> str:
 
 
 def open_memorised(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Knows the survey by heart."""
     return Paraphraser(lambda prompt: memorised(survey, prompt))
 
 
 def open_guesser(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Has never seen it."""
     return Paraphraser(lambda prompt: guesser(survey, prompt))
 
 
 def open_broken(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Gives up."""
     return Paraphraser(lambda prompt: None)

@@ -30,7 +30,6 @@ class Paraphraser(Engine):
         self.reply, self.finish, self.late = reply, finish, late
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Reply at once."""
         self.requests.append(request)
         if COUNTED in os.environ:
             with Path(os.environ[COUNTED]).open("a") as file:
@@ -50,15 +49,10 @@ class Paraphraser(Engine):
         return future
 
     def describe(self) -> dict[str, str]:
-        """Nothing worth telling."""
         return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def question_in(prompt: str) -> str:
-    """The question that a prompt asks to rephrase."""
     return next(line for line in prompt.splitlines() if line.startswith(("Question: ", "题目："))).partition(
         ": " if "Question: " in prompt else "："
     )[2]
@@ -74,15 +68,12 @@ def new_wording(prompt: str) -> str:
 
 
 def open_good(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Writes wordings that pass."""
     return Paraphraser(new_wording)
 
 
 def open_parrot(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Gives every question back as it is."""
     return Paraphraser(question_in)
 
 
 def open_broken(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """Gives up."""
     return Paraphraser(lambda prompt: None)

@@ -20,13 +20,11 @@ from tests.workers.working import add_run, change, make_stage, respondent, rows
 
 @pytest.fixture(autouse=True)
 def run(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of two models; workers look at the backlogs all the time."""
     monkeypatch.setattr("defsurvey.workers.runner.queue_affinity.LOOK_SECONDS", 0.01)
     add_run(database, models=("a", "b"), participants=2)
 
 
 def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
-    """A model's open work."""
     return Backlog(model=model, claimable=claimable, workers=workers)
 
 
@@ -57,23 +55,19 @@ class Consumer:
         self.qos = SimpleNamespace(value=FIRST)
 
     def call_soon(self, do: Any, queue: str) -> None:
-        """Celery would do it in its own thread."""
         do(queue)
 
     def add_task_queue(self, queue: str) -> None:
-        """Listen to a queue."""
         self.queues.append(queue)
         self.heard.append(f"+{queue}")
 
     def cancel_task_queue(self, queue: str) -> None:
-        """Listen to it no more."""
         self.queues.remove(queue)
         self.heard.append(f"-{queue}")
 
 
 @contextmanager
 def listening(stage: ParticipantRunner, *, resident: Resident | None = None, **options: Any) -> Iterator[Consumer]:
-    """A consumer whose step is started."""
     consumer = Consumer()
     options = {"database": stage.database, "models": (), "queue_of": str} | options
     step = affinity_step(stage.leases, resident or stage.resident, **options)(consumer)
@@ -85,7 +79,6 @@ def listening(stage: ParticipantRunner, *, resident: Resident | None = None, **o
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    """Look until it is so, for four seconds at most."""
     for _ in range(400):
         if condition():
             return

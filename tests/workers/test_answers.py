@@ -58,11 +58,9 @@ class Case:
 
     @property
     def asked(self) -> Question:
-        """The question, of the table or of the bundled survey."""
         return QUESTIONS.get(self.question) or _SURVEY.question(self.question)
 
     def read(self, text: str | None = None, reply: Reply = Reply.FULL) -> Reading:
-        """What is read from it, or from another text in its place."""
         asked, text = self.asked, self.text if text is None else text
         language = "zh" if re.search("[\u4e00-\u9fff]", self.text) else "en"
         return read(text, FinishReason(self.finish), asked, self.shown or asked.codes, language, reply)
@@ -350,7 +348,6 @@ def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Rep
     ],
 )
 def test_a_thought_that_never_ends_is_no_answer(text: str, reply: Reply) -> None:
-    """Whatever it names."""
     reading = Case("family", text, "").read(reply=reply)
     assert (reading.state, reading.choices, reading.remembered) == (AnswerState.UNPARSABLE, (), None)
     assert reading.reason == "cut off while thinking"
@@ -359,7 +356,6 @@ def test_a_thought_that_never_ends_is_no_answer(text: str, reply: Reply) -> None
 @given(st.text(max_size=200).filter(lambda text: not set("<[") & set(text)))
 @settings(max_examples=100, deadline=None)
 def test_a_text_without_marks_says_all_of_itself(text: str) -> None:
-    """So that it is read as ever."""
     assert spoken(text) == (text, False)
 
 

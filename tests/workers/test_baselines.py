@@ -29,7 +29,6 @@ def _interview(
 
 
 def _again(answer: Answer, engine: Engine, notes: Noted) -> Answer:
-    """The answer of one slot of a panel, asked again for the first time."""
     panel = questionnaire(citizen(PROTOCOL, condition=LIST), survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL)
     return ask_again(answer, panel, engine=engine, recall={}, notes=notes, attempt=1)
 
@@ -122,7 +121,6 @@ def _counted(gives_up_at: int) -> Asked:
 
 @pytest.mark.parametrize("rewrite", [0, DECODES - 1])
 def test_rewrites_beside_one_that_failed_are_kept_and_counted(rewrite: int) -> None:
-    """They were paid for, whichever of them failed."""
     notes = Noted()
     answer = _interview(SINGLE, _counted(3 + rewrite), notes)[0].answers[0]
     assert (answer.state, answer.reason) == (AnswerState.FAILED, "no connection")
@@ -176,7 +174,6 @@ def test_options_repeated_before_a_list_are_nobodys_answers(echo: bool) -> None:
 
 @pytest.mark.parametrize(("rule", "state"), [("refuser", AnswerState.REFUSED), ("garbler", AnswerState.UNPARSABLE)])
 def test_a_panel_that_gives_no_list_answers_nothing(rule: str, state: AnswerState) -> None:
-    """Every slot ends in one state."""
     assert {answer.state for step in _interview(LIST, Asked(rule), Noted()) for answer in step.answers} == {state}
 
 

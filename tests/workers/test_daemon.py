@@ -127,7 +127,6 @@ sys.exit(serve(app, queues=["q"], concurrency=1, name="x", on_stop=lambda: None)
 
 @pytest.fixture
 def daemon(broker: EmbeddedBroker) -> Iterator[subprocess.Popen[str]]:
-    """A process that says numbers, one each half second, and logs to the same stream."""
     command = [sys.executable, "-c", FULL_PROGRAM, broker.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process

@@ -38,8 +38,6 @@ def _tokenizer(folder: Path, template: str | None) -> Any:
 
 @pytest.fixture
 def tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's clock is a day ahead."""
-
     class Tomorrow(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
@@ -89,7 +87,6 @@ def test_the_model_says_which_date_its_prompts_hold(tmp_path: Path, template: st
 
 @pytest.mark.parametrize("day", [date(2024, 7, 26), date(2025, 1, 5), date(2023, 12, 31)])
 def test_every_directive_of_a_date_is_written_as_the_library_would(tmp_path: Path, day: date) -> None:
-    """In English, and at midnight."""
     form = "%Y %y %m %-m %B %b %h %d %-d %e %A %a %j %H %I %M %S %p %U %W %w %u %V %G %F %T 100%%"
     tokenizer, turns = _tokenizer(tmp_path, None), [{"role": "user", "content": "?"}]
     template = dated(f"{{{{ strftime_now('{form}') }}}}", day)

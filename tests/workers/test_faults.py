@@ -32,7 +32,6 @@ STANDING = "SELECT status, deaths, lease_owner, published_at FROM participant OR
 
 @pytest.fixture(autouse=True)
 def run(database: Database) -> None:
-    """A run of two participants."""
     add_run(database)
 
 
@@ -119,13 +118,11 @@ class Waits:
         self._stop_at = stop_at
 
     def wait(self, seconds: float) -> bool:
-        """Note a wait; True at the one that is to be interrupted."""
         self.seconds.append(seconds)
         return len(self.seconds) == self._stop_at
 
 
 def outage(times: int, error: Exception) -> Callable[[], str]:
-    """Work that fails so many times and then is done."""
     left = [times]
 
     def work() -> str:
@@ -159,7 +156,6 @@ def test_pauses_grow_to_a_limit() -> None:
 
 
 def test_what_does_not_pass_by_itself_is_told_at_once() -> None:
-    """A defect is no outage."""
     waits = Waits()
     with pytest.raises(IntegrityError):
         patiently(outage(1, IntegrityError("INSERT", {}, ValueError("UNIQUE"))), stopping=waits)  # type: ignore[arg-type]
@@ -193,13 +189,11 @@ class Taker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Take the turn."""
         with self._turns.turn(alone=self._alone):
             self.began.set()
             assert self.end.wait(PATIENCE)
 
     def finish(self) -> None:
-        """End the turn."""
         self.end.set()
         self.join(PATIENCE)
         assert not self.is_alive()

@@ -58,7 +58,6 @@ class Respondent(Engine):
         self.refuses, self.gives_up = refuses, gives_up
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer at once."""
         self.requests.append(request)
         assert request.asked is not None
         future: Future[Completion] = Future()
@@ -77,13 +76,6 @@ class Respondent(Engine):
             Completion(text=text, finish=FinishReason.STOP, used=USED, prompt_tokens=number % 97, completion_tokens=7)
         )
         return future
-
-    def describe(self) -> dict[str, str]:
-        """Nothing worth telling."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def _asking(participant: Participant, protocol: Protocol = PAPER, survey: Survey = SURVEY) -> Questionnaire:
@@ -231,8 +223,6 @@ def test_an_engine_that_gives_up_ends_every_answer() -> None:
 
 
 def _raising(error: Exception, late: bool) -> Asked:
-    """Its replies are errors of its own code, or what a closed engine gives."""
-
     def then(*_what: object) -> Completion:
         raise error
 

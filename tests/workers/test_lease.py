@@ -16,24 +16,19 @@ from tests.workers.working import add_run, change, rows
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
-
     def __init__(self) -> None:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """The present second."""
         return self.now
 
 
 @pytest.fixture(autouse=True)
 def run(database: Database) -> None:
-    """A run of two participants."""
     add_run(database)
 
 
 def until(database: Database, who: int) -> float:
-    """When a participant's lease runs out."""
     return float(rows(database, f"SELECT lease_until FROM participant WHERE id = {who}")[0][0])
 
 
@@ -60,7 +55,6 @@ def test_a_lease_is_renewed_while_it_is_held_and_not_afterwards(database: Databa
 
 
 def test_a_cancelled_run_loses_its_leases_and_a_new_claim_forgets_it(database: Database) -> None:
-    """What is held again is not lost any more."""
     leases, held = claimed(database)
     store.cancel(database, "r")
     with leases.hold(held):

@@ -34,7 +34,6 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tell(folder: Path, files: dict[str, str]) -> None:
-    """Write what Linux would."""
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text + "\n", encoding="ascii")
@@ -110,7 +109,6 @@ def test_an_engine_is_opened_on_a_gpu_where_torch_sees_one(
 
 
 def refuse(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """An engine that says where it was to run."""
     raise MemoryError(f"no room on {device}")
 
 
@@ -127,7 +125,6 @@ def refuse(card: ModelCard, *, survey: Survey, device: str) -> Engine:
 def test_what_auto_will_be_is_said_before(
     monkeypatch: pytest.MonkeyPatch, named: str, gpus: list[str], visible: str, workers: int, torch: str, said: str
 ) -> None:
-    """By what the driver lists, without loading torch."""
     monkeypatch.setattr(machine, "nvidia_gpus", lambda: gpus)
     monkeypatch.setattr(machine, "version", lambda _package: torch)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

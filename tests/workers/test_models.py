@@ -141,7 +141,6 @@ def test_the_papers_eleven_models_have_cards() -> None:
 
 
 def test_the_documentation_names_every_bundled_model_and_template() -> None:
-    """One that is added is told of."""
     text = DOCUMENTATION.read_text(encoding="utf-8")
     for name in [*read_cards(), *CHAT_TEMPLATES]:
         assert f"`{name}`" in text, name

@@ -44,7 +44,6 @@ def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> No
 
 
 def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None:
-    """The bundled respondents need neither weights nor a cache."""
     cards = [card for card in read_cards().values() if card.engine == "scripted"]
     assert len(cards) == 6
     for card in cards:
@@ -71,8 +70,6 @@ def test_what_is_not_there_is_told_by_the_cheap_check(tmp_path: Path, fields: di
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch is not installed, the message says so."""
-
     def without_torch(name: str) -> ModuleSpec | None:
         return None if name == "torch" else importlib.util.find_spec(name)
 
@@ -125,7 +122,6 @@ def test_whatever_keeps_an_engine_from_opening_makes_it_unavailable(
 def test_a_module_that_cannot_be_imported_is_told_by_the_cheap_check(
     own: Callable[[str], ModelCard], tmp_path: Path, source: str, told: str
 ) -> None:
-    """Whatever its own lines do, the card is named."""
     with pytest.raises(EngineUnavailable, match=rf"^model m: field engine: cannot import own_\w+:opened: .*{told}"):
         check_card(own(source), cache=tmp_path)
 

@@ -56,7 +56,6 @@ def test_replies_are_kept_with_what_is_read_from_them() -> None:
 
 
 def test_what_the_engine_gives_up_is_no_probe() -> None:
-    """It is told, and can be asked again."""
     todo = planned(SURVEY, "m", CELLS[:1], [question.id for question in SURVEY.questions[:20]])
     batches = list(complete(todo, SURVEY, Paraphraser(lambda prompt: None)))
     assert [len(batch.failures) for batch in batches] == [BATCH, BATCH, 40 - 2 * BATCH]

@@ -18,7 +18,6 @@ SURVEY = find_survey("wvs7")
 
 
 def order(survey: Survey = SURVEY, **changes: object) -> Order:
-    """Two paraphrases of three questions in English."""
     wanted = Order(
         survey=survey, model="m", languages=("en",), questions=("Q1", "Q57", "Q182"), count=2, attempts=3, seed=4
     )
@@ -41,7 +40,6 @@ def verdict(question: str, text: str, language: str = "en", known: tuple[str, ..
     ],
 )
 def test_other_words_for_the_same_question_pass(question: str, language: str, text: str) -> None:
-    """A wording of its own passes in either language."""
     assert verdict(question, text, language) == ""
 
 
@@ -83,7 +81,6 @@ def test_answers_that_the_question_names_stay_whole() -> None:
 
 
 def run(engine: Paraphraser, wanted: Order, tried: tuple[Tried, ...] = ()) -> list[Batch]:
-    """All batches."""
     return list(rephrase(wanted, tried, engine))
 
 
@@ -138,8 +135,6 @@ def test_an_engine_that_gives_up_leaves_the_wording_open() -> None:
 
 
 def test_what_was_written_before_an_engine_went_away_is_kept() -> None:
-    """It was paid for."""
-
     def reply(prompt: str) -> str:
         if "important is family" in prompt:
             raise EngineUnavailable("no credit")
@@ -152,15 +147,12 @@ def test_what_was_written_before_an_engine_went_away_is_kept() -> None:
 
 
 def test_unfinished_replies_are_rejected() -> None:
-    """Whatever they say."""
     for finish, why in ((FinishReason.LENGTH, "it was cut off"), (FinishReason.REFUSAL, "the model declined")):
         [first, *_] = run(Paraphraser(new_wording, finish), order(attempts=1))
         assert all(one.rejected.startswith(why) for one in first.tried)
 
 
 def test_thoughts_before_a_wording_are_no_part_of_it() -> None:
-    """Nor is one that never ends a wording."""
-
     def tried(before: str) -> list[Tried]:
         engine = Paraphraser(lambda prompt: before + new_wording(prompt))
         return [one for batch in run(engine, order(attempts=1)) for one in batch.tried]
@@ -176,7 +168,6 @@ def test_quotation_marks_around_a_reply_are_no_part_of_it() -> None:
 
 
 def test_a_language_without_a_prompt_is_named() -> None:
-    """Nothing is asked in words of another language."""
     survey = replace(SURVEY, questions=tuple(replace(q, text={**q.text, "xx": "?"}) for q in SURVEY.questions))
     with pytest.raises(UnknownLanguage, match="language xx: there is no prompt to rephrase in it, only in en, zh"):
         run(Paraphraser(new_wording), order(survey, languages=("xx",)))

@@ -44,7 +44,6 @@ def _chosen(survey: Survey, respondent: str, question: Question, number: int, **
 
 
 def _fits(draws: Sequence[tuple[int, ...]], shares: Mapping[int, float]) -> bool:
-    """Whether each option was chosen as often as its share says."""
     counts = Counter(code for codes in draws for code in codes)
     return all(stats.binomtest(counts[code], len(draws), share).pvalue > 1e-4 for code, share in shares.items())
 
@@ -114,7 +113,6 @@ def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
 
 
 def test_first_shown_follows_the_order_shown(small_survey: Survey) -> None:
-    """The first option on the list, whatever its code."""
     engine = ScriptedEngine(_card("first-shown"), small_survey)
     reply = engine.submit(_request(IMPORTANCE, 5, shown=(3, 1, 4, 2))).result()
     assert reply.text.startswith("Answer: 3: Not very important\nExplanation: ")
@@ -137,7 +135,6 @@ def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> 
 
 
 def test_refuser_refuses_in_the_prompts_language(small_survey: Survey) -> None:
-    """A refusal names no option."""
     assert any("As an AI language model" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
     assert any("人工智能" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4, language="zh"))
     assert not any(re.search(r"\d", reply.text) for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
@@ -194,7 +191,6 @@ def test_replies_with_latency_overlap(small_survey: Survey) -> None:
 
 
 def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Survey) -> None:
-    """A closed respondent neither finishes nor begins a reply."""
     engine = ScriptedEngine(_card("uniform", latency=60.0), small_survey)
     future = engine.submit(_request(IMPORTANCE, 1))
     begun = time.monotonic()

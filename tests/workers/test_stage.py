@@ -38,20 +38,17 @@ ANSWERS = "SELECT count(*) FROM answer"
 
 @pytest.fixture
 def finished() -> list[str]:
-    """Runs that the stage said are finished."""
     return []
 
 
 @pytest.fixture
 def stage(database: Database, finished: list[str]) -> Iterator[ParticipantRunner]:
-    """A stage that knows all the cards."""
     made = make_stage(database, CARDS, finished)
     yield made
     made.close()
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Look again and again, for ten seconds at most."""
     for _ in range(1000):
         if condition():
             return

@@ -33,7 +33,6 @@ from tests.storage.what_is_there import answers_of
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Too short to wait for."""
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.005)
     monkeypatch.setattr(patience, "LAST_PAUSE", 0.02)
     TO_OPEN.clear()
@@ -41,14 +40,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Gated]:
-    """An engine that answers at once."""
     made = Gated(tmp_path)
     yield made
     made.close()
 
 
 def gone() -> OperationalError:
-    """What a database says that is not there."""
     return OperationalError("", {}, sqlite3.OperationalError("unable to open database file"))
 
 
@@ -67,8 +64,6 @@ def whole(database: Database, participants: int = 1) -> bool:
 
 
 class Mortal(Gated):
-    """An engine that says whether it is closed."""
-
     closed = property(lambda self: self._closed)
 
 

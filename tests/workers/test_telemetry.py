@@ -30,13 +30,11 @@ CARDS = {"quick": respondent("quick")}
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    """One of the test's own."""
     return new_registry()
 
 
 @pytest.fixture
 def stage(database: Database, registry: CollectorRegistry) -> Iterator[ParticipantRunner]:
-    """A stage whose ledger counts."""
     made = make_stage(database, CARDS, [])
     made.ledger = CountedLedger(database, owner="here:1:token", registry=registry)
     away = client_of("redis+socket:///nowhere/broker.sock")
@@ -46,7 +44,6 @@ def stage(database: Database, registry: CollectorRegistry) -> Iterator[Participa
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
-    """What a metric of ours says now."""
     return registry.get_sample_value(f"defsurvey_{name}", labels)
 
 
@@ -77,7 +74,6 @@ def test_answers_are_counted_as_they_are_committed(
 
 
 def test_a_late_writer_is_counted_as_fenced(database: Database, registry: CollectorRegistry) -> None:
-    """Its answer is not counted among the committed ones."""
     add_run(database)
     late = CountedLedger(database, owner="here:1:late", registry=registry)
     stage = make_stage(database, CARDS, [])
@@ -115,7 +111,6 @@ def test_an_answer_asked_again_is_counted_with_its_tokens(
 def test_without_the_database_everything_else_is_shown(
     stage: ParticipantRunner, registry: CollectorRegistry, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And that it is away."""
     assert value(registry, "database_up") == 1
     database.close()
     with database.engine.begin() as connection:

@@ -20,24 +20,19 @@ PATIENCE = 10.0
 
 
 class Slow(Engine):
-    """Answers when a test says so; some requests it refuses."""
-
     def __init__(self) -> None:
         self.asked: list[Future[Completion]] = []
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Note a request."""
         if not request.messages:
             raise EngineUnavailable("nothing is asked")
         self.asked.append(Future())
         return self.asked[-1]
 
     def describe(self) -> EngineDescription:
-        """Its speed."""
         return {"weights": "slow"}
 
     def close(self) -> None:
-        """Cancel what is asked."""
         for future in self.asked:
             future.cancel()
 
@@ -69,7 +64,6 @@ def test_each_completion_of_an_engine_is_seen_and_each_request_for_as_long_as_it
 
 
 def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
-    """With nothing but time passing."""
     ended = threading.Event()
     watchdog = Watchdog(0.2, end=ended.set)
     watchdog.start()

@@ -72,7 +72,6 @@ class Hub:
         self.files = ["config.json", "model.safetensors", "modeling_own.py", "pytorch_model.bin"]
 
     def snapshot_download(self, hub: str, *, local_files_only: bool = False, **asked: object) -> str:
-        """What the library's function of this name does."""
         if local_files_only:
             if asked["cache_dir"] is None or not self.folder.exists():
                 raise LocalEntryNotFoundError("not cached")
@@ -90,13 +89,11 @@ class Hub:
         return str(self.folder)
 
     def model_info(self, repo: str, *, revision: str, timeout: float) -> SimpleNamespace:
-        """The commit and the files of the repository."""
         return SimpleNamespace(sha=COMMIT, siblings=[SimpleNamespace(rfilename=file) for file in self.files])
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A hub in reach."""
     hub = Hub(tmp_path / "hub")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda self, *a, **named: hub.model_info(*a, **named))

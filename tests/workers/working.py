@@ -25,7 +25,6 @@ ASKED = replace(SURVEY, fingerprint="f" * 64)
 
 
 def respondent(name: str, *, latency: float = 0.0, rule: str = "uniform") -> ModelCard:
-    """The card of a scripted respondent."""
     return ModelCard(name=name, engine="scripted", respondent=rule, latency_seconds=latency)
 
 
@@ -64,11 +63,9 @@ def make_stage(
 
 
 def rows(database: Database, sql: str) -> list[tuple[Any, ...]]:
-    """What a query finds."""
     with database.read() as connection:
         return [tuple(row) for row in connection.execute(text(sql))]
 
 
 def change(database: Database, sql: str) -> None:
-    """Run a statement and commit it."""
     database.write(lambda connection: connection.execute(text(sql)))

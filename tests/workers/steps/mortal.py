@@ -27,14 +27,12 @@ class Mortal(Asked):
         self._last = request
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer, or kill the process without a word."""
         if len(self.requests) == self._last:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().submit(request)
 
 
 def worker(database: Database, engine: Asked, *, owner: str) -> ParticipantRunner:
-    """A stage whose engine is this one."""
     made = make_stage(database, CARDS, [])
     made.ledger = Ledger(database, owner=owner)
 

@@ -60,7 +60,6 @@ def started(database: Database, *conditions: str, run: str = "r") -> dict[str, l
 
 
 def everyone(database: Database, engine: Asked, *, run: str = "r") -> None:
-    """Have every participant of a run asked."""
     hand = worker(database, engine, owner="hand:1:x")
     for message in outbox.outgoing(database, run=run):
         assert hand.simulate(message.participant) is Outcome.FINISHED
