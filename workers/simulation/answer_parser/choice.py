@@ -54,8 +54,7 @@ class Statement:
         self.text = self.vocabulary.without_span(fold(text))
         self.found = self.vocabulary.mentions(self.text)
         self._leave_out_remarks()
-        if any(mention.unreadable for mention in self.found):
-            self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._is_certain(i)]
+        self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._fills_line(i)]
         if not self.several and not self.scale:
             self._leave_out_lesser()
 
@@ -120,10 +119,7 @@ class Statement:
             return self.is_free(i + 1)
         if mention.labelled:
             return self._fills_line(i)
-        after = self.text[mention.end : mention.end + 20]
-        if mention.kind is Kind.WORD and not mention.scored:
-            return bool(re.match(r"\s*(?:$|[^\w\s-])", after) or pattern("undecided").match(after))
-        return bool(pattern("after").match(after))
+        return bool(pattern("after").match(self.text[mention.end : mention.end + 20]))
 
     def is_paired(self, i: int) -> bool:
         """Whether a label stands right after this number, or a number right after this label."""
@@ -134,16 +130,15 @@ class Statement:
 
     def is_joined(self, i: int) -> bool:
         """Whether a mention is joined to the one before it as another choice, or as the same in other words."""
-        mention, before, gap = self.found[i], self.found[i - 1], self._gap(i)
+        mention, gap = self.found[i], self._gap(i)
         if len(gap) > _WIDEST_GAP or ("\n" in gap and not self._ends_line(i)):
             return False
         if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
             return mention.is_label or self.is_free(i)
-        if not before.is_label and not mention.is_label:
-            if self._is_range(i) or not gap.strip(" \n"):
-                return self._is_range(i) or "\n" in gap
-            if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
-                return self.is_free(i)
+        if self._is_range(i) or not gap.strip(" \n"):
+            return self._is_range(i) or "\n" in gap
+        if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
+            return self.is_free(i)
         return bool(pattern("connector").match(gap)) and self.is_free(i)
 
     def unjoined(self, stated: Sequence[int]) -> Mention | None:
@@ -154,7 +149,7 @@ class Statement:
         end = ending.start() if ending else len(self.text)
         for i in range(stated[-1] + 1, len(self.found)):
             mention = self.found[i]
-            if mention.code in codes or mention.code not in self.vocabulary.shown or not self.is_free(i):
+            if mention.code in codes:
                 continue
             if mention.start >= end:
                 if mention.is_label and self.opens_line(mention):
@@ -180,20 +175,16 @@ class Statement:
             if (last == i - 1 and self.is_joined(i)) or (self.several and self._opens_item(i)):
                 yield i
                 last = i
-            elif not self.several:
-                return
 
     def _opens_item(self, i: int) -> bool:
         """Whether a mention opens a line or a sentence of a list of choices, each of which may be explained."""
         mention, after = self.found[i], self.text[self.found[i].end : self.found[i].end + 2]
         before = self.text[max(0, mention.start - 40) : mention.start]
         if self.opens_line(mention):
-            bulleted = before.rpartition("\n")[2].strip()
-            return bool(not mention.is_label or bulleted or _CLAUSE_END.match(self.text, mention.end))
+            return not mention.is_label or _CLAUSE_END.match(self.text, mention.end) is not None
         if not re.search(r"[.!?;。] ?$", before):
             return False
-        alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
-        return alone or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
+        return mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—.;。!\n]|$", after))
 
     def _sentences(self, start: int) -> Iterator[tuple[int, int, list[int]]]:
         """Where each sentence from a place on begins and ends, and the mentions in it."""
@@ -221,10 +212,6 @@ class Statement:
         if not self.is_free(i) or self._is_denied_after(mention):
             return False
         before = self.text[begin : mention.start]
-        for earlier in self.found[max(0, i - 8) : i]:  # "not very important" denies nothing that follows
-            if earlier.start >= begin:
-                blank = " " * (earlier.end - earlier.start)
-                before = before[: earlier.start - begin] + blank + before[earlier.end - begin :]
         if pattern("negation").search(pattern("clause").split(before)[-1]) or self._is_excluded(mention, before):
             return False
         if mention.is_label:
@@ -232,7 +219,7 @@ class Statement:
             return long or _CLAUSE_END.match(self.text, mention.end) is not None
         if mention.scored or mention.kind in (Kind.PLACE, Kind.LINE) or pattern("cue").search(before[-24:]):
             return True
-        return self._is_given(mention, self.text[begin : mention.start], alone=begin > 0)
+        return self._is_given(mention, before, alone=begin > 0)
 
     def _is_denied_after(self, mention: Mention) -> bool:
         named = mention.kind in (Kind.LABEL, Kind.LINE)
@@ -278,10 +265,6 @@ class Statement:
         one, gap = both[0], self._gap(i)
         between = gap == " and " and self.text.endswith("between ", 0, one.start)
         return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
-
-    def _is_certain(self, i: int) -> bool:
-        """Whether a label chooses even in a language whose denials are not known."""
-        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
         """Whether the line of a mention holds nothing but mentions, and what joins or introduces them."""
@@ -386,9 +369,8 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     numbers = [mention for mention in mentions if not mention.is_label]
     deciding = numbers if numbers and not said.several else mentions
     codes = frozenset(mention.code for mention in deciding if mention.code is not None)
-    allowed = question.max_choices if said.several else 1
-    if len(codes) > allowed:
-        return Choice(problem=f"{len(codes)} options are named where at most {allowed} may be chosen")
+    if len(codes) > question.max_choices:
+        return Choice(problem=f"{len(codes)} options are named where at most {question.max_choices} may be chosen")
     final = bool(opening) and not said.several and len(said.text) - end > HEARD + 30  # a word more than is heard
     return Choice(codes=codes, opening=bool(opening), final=final)
 
@@ -399,15 +381,10 @@ def _unoffered(said: Statement, mentions: Sequence[Mention]) -> str:
     for mention in mentions:
         if mention.code is None or mention.code not in shown:
             return f"{mention.words} is not one of {', '.join(map(str, sorted(shown)))}"
-    labelled = {mention.code for mention in mentions if mention.labelled}
-    figures = labelled or any(mention.kind is Kind.LINE for mention in mentions)
-    for before, mention, after in zip((None, *mentions), mentions, (*mentions[1:], None), strict=False):
+    figures = any(mention.labelled or mention.kind is Kind.LINE for mention in mentions)
+    for mention, after in zip(mentions, (*mentions[1:], None), strict=True):
         is_number = mention.kind in (Kind.NUMBER, Kind.WORD) and not mention.labelled
-        if not figures or not is_number or (after and after.is_label):
-            continue
-        # "0 (1)" and "2, 20" are clear where 0 is the label of 1 and 20 that of 2; "0, 1" is not where 1 is a label too
-        bracketed = before and re.fullmatch(r" ?[(\[] ?", said.text[before.end : mention.start])
-        if (labelled and mention.code not in labelled) or (mention.shared and not bracketed and before):
+        if figures and is_number and not (after and after.is_label):
             return f"{mention.words} may be the number of an option or its label"
     return ""
 
@@ -433,7 +410,7 @@ def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[
         return label == number or (bool(heard) and weaker)
 
     named = [agrees(mention.code or 0) for mention in mentions if mention.is_label]
-    if named and not (any(named) if heard else all(named)):
+    if named and not any(named):
         return CONTRADICTIONS[0]
     leaning = said.leaning(end) if said.vocabulary.poles and near_an_end else None
     return "" if leaning is None or agrees(leaning) else CONTRADICTIONS[1]
@@ -455,17 +432,15 @@ def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int])
 
 
 def _is_pair(said: Statement, one: Mention, other: Mention) -> bool:
-    """Whether a label is right after its number, which does not stand in brackets after another label."""
-    bracketed = re.search(r"\w ?[(\[] ?$", said.text[max(0, one.start - 4) : one.start])
+    """Whether a label is right after its number."""
     beside = re.fullmatch(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?", said.text[one.end : other.start])
-    return not one.is_label and other.is_label and beside is not None and not bracketed
+    return not one.is_label and other.is_label and beside is not None
 
 
 def _counting(said: Statement, stated: Sequence[Mention]) -> Sequence[Mention]:
     """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
     text, numbered = said.text, [(one, other) for one, other in pairwise(stated) if one.kind is Kind.NUMBER]
-    bulleted = [pair for pair in numbered if BULLET.match(text[: pair[0].start].rpartition("\n")[2])]
-    opening = [one for one, other in bulleted if re.match(r"[.)、] ?$", text[one.end : other.start])]
+    opening = [one for one, other in numbered if re.match(r"[.)、] ?$", text[one.end : other.start])]
     paired = [one for one, other in numbered if _is_pair(said, one, other)]
     counts = [found for found in (opening, paired) if [one.code for one in found] == list(range(1, len(found) + 1))]
     return next((found for found in counts if len(found) > 1), ())

@@ -82,11 +82,10 @@ def _short_forms(wordings: Iterable[str]) -> Iterator[str]:
 
 def _without_first_word(words: str) -> Iterator[str]:
     rest = pattern("leading").sub("", words, count=1)
-    if rest != words:
-        yield rest
-        verb, blank, object_ = rest.partition(" ")
-        if blank and verb.endswith("s"):  # "One needs to ..." is "Need to ..." as well
-            yield f"{verb[:-1]} {object_}"
+    yield rest
+    verb, blank, object_ = rest.partition(" ")
+    if blank and verb.endswith("s"):  # "One needs to ..." is "Need to ..." as well
+        yield f"{verb[:-1]} {object_}"
 
 
 def _within(words: str, other: str) -> bool:
@@ -179,9 +178,7 @@ def plain(number: str) -> str:
 def _figure_pattern(label: str) -> str:
     parts = [part for part in re.split(r"([^\w\s])", label) if part]
     written = " ?".join(_DASH if part == "-" else re.escape(part) for part in parts)
-    # one that begins with three digits may be a group of a longer number
-    begins = r"(?<!\d[.,])" if re.match(r"\d{3}(?!\d)", label) else r"(?<!\d\.)"
-    before = rf"(?<![a-z\d/])(?<!{_DASH}){begins}" if label[0].isdecimal() else ""
+    before = rf"(?<![a-z\d/])(?<!{_DASH})(?<!\d[.,])" if label[0].isdecimal() else ""
     return before + written + (_LONGER if label[-1].isdecimal() else r"(?! ?\d)")
 
 
@@ -268,8 +265,6 @@ class Vocabulary:
 
     def _is_line(self, code: Mention, label: Mention, text: str) -> bool:
         """Whether two numbers are an option as the prompt shows it ("2: 1"), and none of them numbers a list."""
-        if code.kind is not Kind.NUMBER or label.kind is not Kind.NUMBER or code.code is None or code.labelled:
-            return False
         between = _LINE.fullmatch(text[code.end : label.start])
         counts = between is not None and between["counts"] and _COUNTS.match(text, label.end)
         return between is not None and not counts and (code.code, plain(label.words)) in self.figures.own
@@ -296,8 +291,7 @@ class Vocabulary:
     def _number(self, kind: Kind, words: str, start: int, text: str) -> Mention:
         end = start + len(words)
         if kind is Kind.WORD:
-            value = numeral(words)
-            number = "" if value is None else str(value)
+            number = str(lookup("numeral").get(words, ""))
         else:
             dash = words.startswith("-") and re.search(r"[\w)] ?$", text[max(0, start - 2) : start])  # no sign
             number = plain(words[1:] if dash else words)
@@ -327,7 +321,7 @@ class Vocabulary:
         """An ordinal counts the options shown; it is clear only where that place has the same code."""
         found = re.match(r"第?(\d+|[a-z]+|[^\W\d]{1,2}?(?=[项个种选]))", words)
         word = found[1] if found else ""
-        place = int(word) if word.isdecimal() else lookup("ordinal").get(word) or numeral(word)
+        place = int(word) if word.isdecimal() else lookup("ordinal").get(word) or lookup("numeral").get(word)
         return place if place and 0 < place <= len(self.shown) and self.shown[place - 1] == place else None
 
 
@@ -382,18 +376,13 @@ def _pattern(shown: Sequence[int], labels: str, numbers: Figures) -> re.Pattern[
     nth = rf"(?<![a-z0-9])(?:{ordinals}|\d{{1,2}}(?:st|nd|rd|th)) (?:option|choice|answer)(?![a-z])"
     kinds_zh = "项|个?选项|个选择|个答案|种(?:选项|答案)"
     nth_zh = rf"第(?:[{characters}]{{1,2}}|\d{{1,2}})(?:{kinds_zh})"
-    # a comma groups three digits, or stands between codes of three
-    known = {*map(str, shown), *numbers.numbers}
-    grouped = r"\d+(?:,\d{3})*"
-    if any(re.fullmatch(r"\d{3}", number) for number in known):
-        grouped = "|".join([*(f"{int(n):,}" for n in known if n.isdecimal() and len(n) > 3), r"\d+"])
     ends_zh = rf"\W|$|[分号吧]|(?:或者?|到|至|还是)[{characters}\d]|[左上之]"
     word_zh = rf"(?<![{characters}百千万第])[{characters}]{{1,2}}(?={ends_zh})(?!{_HALF})"
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
         rf"(?P<label>{labels})" if labels else "",
         rf"(?P<figure>{numbers.pattern})" if numbers.pattern else "",
-        rf"(?P<number>(?<![a-z\d⁄])(?<!\d\.)-?(?:{grouped})(?:\.\d+)?(?!\.?\d|[a-z%⁄]|{_HALF}))",
+        rf"(?P<number>(?<![a-z\d⁄])(?<!\d\.)-?\d+(?:,\d{{3}})*(?:\.\d+)?(?!\.?\d|[a-z%⁄]|{_HALF}))",
         rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-]|{_HALF})|{word_zh})",
     ]
     return re.compile("|".join(filter(None, parts)))
@@ -418,10 +407,3 @@ def _written(number: int) -> str:
     others = "".join(word for word in numerals if not word.isascii()) + "百千万a-z"
     forms = "|".join([str(number), *(word for word, value in numerals.items() if value == number)])
     return rf"(?<![\d第{others}])(?<!\d\.)(?:{forms})(?!\d|\.\d|[{others}])"
-
-
-def numeral(word: str) -> int | None:
-    """The number that a word is, up to nineteen in Chinese."""
-    numerals: Mapping[str, int] = lookup("numeral")
-    units = numerals.get(word[1:]) if word[0] == "十" else None
-    return numerals.get(word, None if units is None else 10 + units)
