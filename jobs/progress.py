@@ -272,10 +272,7 @@ def _line(current: Snapshot, speed: float) -> str:
 def watch(
     look: Callable[[], Snapshot], until: Callable[[Snapshot], bool], console: Console, *, each: Callable[[], None]
 ) -> Snapshot:
-    """Show snapshots, which ``look`` takes, until one is the last by ``until``; a bar on a terminal, lines elsewhere.
-
-    ``each`` is called between two looks; what it raises ends the watch.
-    """
+    """Show looks until one is the last by ``until``; ``each`` is called in between, and ends the watch by raising."""
     rate = _Rate()
     with _shown(console) as show:
         while True:

@@ -105,10 +105,7 @@ def joint_report(settings: Settings, database: Database, runs: Sequence[str], ou
 
 
 def joint_folder(settings: Settings, runs: Sequence[str]) -> Path:
-    """Where a report of several runs lies: named after them all or, where that is too long, after the first.
-
-    The number of the others and a hash of all names follow it, so that other runs, or another order, have another.
-    """
+    """Where a report of several runs lies: named after them all or, where that is too long, the first and a hash."""
     name = "+".join(runs)
     if len(os.fsencode(name)) > _LONGEST_NAME:
         name = f"{runs[0]}+{len(runs) - 1}-{sha256(name.encode()).hexdigest()[:12]}"

@@ -46,8 +46,7 @@ def check_retired(settings: Settings, study: Study) -> None:
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
     """Write the run and publish what a broker that is up will take; the rest waits in the outbox.
 
-    One that is there already goes on, also where it was cancelled; one that is extended stays as it was. Where others
-    do the work, on a broker that is named, keys have to be with them and not here.
+    A run that was cancelled goes on, unless it is extended. On a broker that is named keys have to be with the workers.
     """
     _check_models(settings, study, keys=settings.broker_url is None)
     app = app_if_up(settings)

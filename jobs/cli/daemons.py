@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from defsurvey.jobs.cli.options import CONCURRENCY, DEVICE, JSON, SETTINGS, address, names, print_json, taking, text
+from defsurvey.jobs.cli import options
+from defsurvey.jobs.cli.options import CONCURRENCY, DEVICE, JSON, SETTINGS, taking, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import DONE, ERROR, UNAVAILABLE, USAGE
 
@@ -25,13 +26,13 @@ _EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, whi
 
 @click.command()
 @DEVICE
-@click.option("--models", type=names, default=(), metavar="A,B", help="Only these models; all where not given.")
+@click.option("--models", type=options.names, default=(), metavar="A,B", help="Only these models; all where not given.")
 @CONCURRENCY
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of a model; all where not given.")
+@click.option("--threads", type=options.COUNT, help="CPU threads of a model; all where not given.")
 @click.option("--profile", "profiled", is_flag=True, help="Log where a model's time went, when it is given up.")
 @click.option(
     "--metrics",
-    type=address,
+    type=options.address,
     metavar="[HOST:]PORT",
     help="Show metrics to Prometheus there; on this machine alone without HOST.",
 )
@@ -97,7 +98,7 @@ def reconciler(settings: Settings) -> NoReturn:
 
 
 @click.command()
-@click.option("--address", type=address, metavar="[HOST:]PORT", default="5555", show_default=True)
+@click.option("--address", type=options.address, metavar="[HOST:]PORT", default="5555", show_default=True)
 @click.pass_obj
 def flower(settings: Settings, address: tuple[str, int]) -> None:
     """Show workers and tasks in a browser, until told to stop; needs the extra `monitoring`."""
@@ -153,7 +154,7 @@ def doctor(settings: Settings, as_json: bool) -> None:
             click.echo(str(finding))
     well = all(finding["state"] != BAD for finding in found)
     if as_json:
-        print_json({"well": well, "findings": found})
+        options.print_json({"well": well, "findings": found})
     sys.exit(DONE if well else ERROR)
 
 

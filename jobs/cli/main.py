@@ -1,7 +1,4 @@
-"""The command line: each verb reads its options, calls one function and prints.
-
-Everything heavier than click is imported by the verb that needs it, so that ``--help`` answers at once.
-"""
+"""The command line. What is heavier than click is imported by the verb that needs it: ``--help`` answers at once."""
 
 from __future__ import annotations
 

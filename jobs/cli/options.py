@@ -1,7 +1,4 @@
-"""What is typed behind verbs (texts, lists, paths, sums, devices), and how results are printed.
-
-An option that is given and says nothing is refused: in a script it is most often a variable that was never set.
-"""
+"""What is typed behind verbs, where what says nothing (a variable never set) is refused; how results are printed."""
 
 from __future__ import annotations
 
@@ -101,14 +98,15 @@ class Place(click.Path):
 PATH = Place(path_type=Path)
 FILE = Place(dir_okay=False, path_type=Path)
 FOLDER = Place(file_okay=False, path_type=Path)
+COUNT = click.IntRange(min=1)
 
 STUDY = click.argument("study", type=PATH, metavar="STUDY")
 RUN = click.argument("run_id", type=looked_up, metavar="RUN")
 NAME = click.option("--name", type=text, help="Name of the run, in place of the study's.")
-WORKERS = click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes.")
+WORKERS = click.option("--workers", type=COUNT, default=1, show_default=True, help="Worker processes.")
 CONCURRENCY = click.option(
     "--concurrency",
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
 )
 DEVICE = click.option(

@@ -6,7 +6,6 @@ import io
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +14,6 @@ from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import written_to
 from defsurvey.storage.files import open_already, write_whole
 from defsurvey.storage.text import visible
-
-if TYPE_CHECKING:
-    from defsurvey.reports.build import ReportPaths
-    from defsurvey.storage.runs.outbox import BuiltReport
 
 
 @click.command()
@@ -41,13 +36,14 @@ def report(settings: Settings, run_ids: tuple[str, ...], output: Path | None, re
     with opened(settings) as database, written_to("--output", output):
         if len(run_ids) > 1:
             try:
-                paths: BuiltReport | ReportPaths = results.joint_report(settings, database, run_ids, output)
+                joint = results.joint_report(settings, database, run_ids, output)
             except CannotMerge as error:
                 raise click.UsageError(str(error)) from error
+            click.echo(f"{joint.html}\n{joint.markdown}")
         else:
             named = named_or_newest(database, run_ids[0] if run_ids else None)
-            paths = results.current_report(settings, database, named, output, readings=readings)
-    click.echo(f"{paths.html}\n{paths.markdown}")
+            built = results.current_report(settings, database, named, output, readings=readings)
+            click.echo(f"{built.html}\n{built.markdown}")
 
 
 @click.command()

@@ -72,7 +72,7 @@ def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) ->
 
 @click.command()
 @taking(STUDY, NAME)
-@click.option("--pilot", type=click.IntRange(min=1), metavar="N", help="Only the first N participants of each cell.")
+@click.option("--pilot", type=options.COUNT, metavar="N", help="Only the first N participants of each cell.")
 @taking(*CREW, JSON, SETTINGS)
 def run(
     settings: Settings, /, study: Path, name: str | None, pilot: int | None, as_json: bool, **crew: Any
@@ -107,9 +107,7 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 
 @click.command()
 @RUN
-@click.option(
-    "--participants", type=click.IntRange(min=1), metavar="N", help="Participants per cell, old ones counted."
-)
+@click.option("--participants", type=options.COUNT, metavar="N", help="Participants per cell, old ones counted.")
 @click.option("--models", type=options.names, default=(), metavar="A,B", help="Further models.")
 @taking(JSON, SETTINGS)
 def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:

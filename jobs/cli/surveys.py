@@ -12,18 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from defsurvey.jobs.cli.options import (
-    DEVICE,
-    JSON,
-    PATH,
-    Parameter,
-    console,
-    names,
-    print_rendered,
-    print_result,
-    taking,
-    text,
-)
+from defsurvey.jobs.cli import options
+from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_result, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, USAGE, written_to
 
@@ -78,7 +68,7 @@ def survey_show(name: str, question: str | None, topics: bool, dimensions: bool,
         shown, render = catalogue.spread(name, topics=topics, dimensions=dimensions), catalogue.render_spread
     else:
         shown, render = catalogue.show_survey(name, question), catalogue.render_survey
-    print_rendered(shown, lambda: render(shown), as_json=as_json)
+    options.print_rendered(shown, lambda: render(shown), as_json=as_json)
 
 
 @survey.command("validate")
@@ -117,14 +107,14 @@ _COUNTRIES = click.option(
 )
 _RESPONDENTS = click.option(
     "--respondents",
-    type=click.IntRange(min=1),
+    type=options.COUNT,
     default=1000,
     show_default=True,
     help="People assumed behind each distribution where the source has shares alone.",
 )
 
 
-def _importer(name: str, *taken: Parameter) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
+def _importer(name: str, *taken: options.Parameter) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
     """Make a verb ``survey import NAME`` of a function that returns an importer, which takes these options by name."""
 
     def register(importer: Callable[[], Callable[..., Imported]]) -> None:
@@ -133,7 +123,7 @@ def _importer(name: str, *taken: Parameter) -> Callable[[Callable[[], Callable[.
             _write(importer()(source, id=name, **given), output, as_json=as_json)
 
         verb.__doc__ = importer.__doc__
-        survey_import.command(name)(taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
+        survey_import.command(name)(options.taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
 
     return register
 
@@ -280,7 +270,7 @@ def survey_exclude(
 @click.option("--languages", type=names, default=(), metavar="en,zh", help="Only these; all with a prompt by default.")
 @click.option("--questions", type=names, default=(), metavar="Q1,Q2", help="Only these; all by default.")
 @click.option(
-    "--attempts", type=click.IntRange(min=1), default=3, show_default=True, help="Tries for each, earlier ones counted."
+    "--attempts", type=options.COUNT, default=3, show_default=True, help="Tries for each, earlier ones counted."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @DEVICE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,21 +72,16 @@ def show_survey(name: str, question: str | None) -> dict[str, Any]:
 
 
 def _line(question: Question) -> dict[str, Any]:
-    return {
-        "id": question.id,
-        "type": question.type.value,
-        "topic": question.topic,
-        "dimensions": list(question.dimensions),
-        "text": dict(question.text),
-    }
+    of = {"topic": question.topic, "dimensions": list(question.dimensions), "text": dict(question.text)}
+    return {"id": question.id, "type": question.type.value, **of}
 
 
 def _whole(survey: Survey, question: Question) -> dict[str, Any]:
-    known = {
-        f"{culture.code} {group.value}": survey.reference(question.id, culture.code, group)
-        for culture in survey.cultures
-        for group in Group
-    }
+    references = {}
+    for culture, group in product(survey.cultures, Group):
+        if known := survey.reference(question.id, culture.code, group):
+            percent = {code: round(100 * share, 2) for code, share in known.shares.items()}
+            references[f"{culture.code} {group.value}"] = {"n": known.n, "low_n": known.low_n, "percent": percent}
     return {
         **_line(question),
         "max_choices": question.max_choices,
@@ -95,15 +91,7 @@ def _whole(survey: Survey, question: Question) -> dict[str, Any]:
             for p in survey.paraphrases
             if p.question == question.id
         ],
-        "references": {
-            who: {
-                "n": reference.n,
-                "low_n": reference.low_n,
-                "percent": {code: round(100 * share, 2) for code, share in reference.shares.items()},
-            }
-            for who, reference in known.items()
-            if reference is not None
-        },
+        "references": references,
     }
 
 
@@ -114,10 +102,10 @@ def render_survey(shown: Mapping[str, Any]) -> RenderableType:
 
     if "question" in shown:
         return Lines(*_question_parts(shown["question"]))
-    rows = []
-    for line in shown["lines"]:
-        core, wording = "core" if line["core"] else "", next(iter(line["text"].values()))
-        rows.append((line["id"], line["type"], " ".join(line["dimensions"]), core, wording))
+    rows = [
+        (q["id"], q["type"], " ".join(q["dimensions"]), "core" if q["core"] else "", next(iter(q["text"].values())))
+        for q in shown["lines"]
+    ]
     head = visible(f"{shown['title']} ({shown['questions']} questions, {shown['core']} core)")
     return Lines(Text(head, style="bold"), _table(("id", "type", "dimensions", "core", "question"), rows))
 
@@ -143,89 +131,61 @@ def _question_parts(question: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right_from: int = 9) -> RenderableType:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for place, column in enumerate(head):
-        table.add_column(column, justify="left" if place < right_from else "right")
+    columns = [Column(name, justify="right" if place >= right_from else "left") for place, name in enumerate(head)]
+    table = Table(*columns, box=None, padding=(0, 2), header_style="dim")
     for row in rows:
         table.add_row(*(Text(visible(cell)) for cell in row))
     return table
 
 
 def spread(name: str, *, topics: bool, dimensions: bool) -> dict[str, Any]:
-    """Counts of a survey's questions by topic, and of its items by value dimension: the paper's Figure 3.
-
-    Topics come in the order of the questionnaire; dimensions in the survey's order, items without one last.
-    """
+    """Counts of a survey's questions by topic, and of its items by value dimension: the paper's Figure 3."""
     survey = find_survey(name)
-    questions = len(survey.questions)
-    items = Counter(dimension for question in survey.questions for dimension in _items(question))
-    counted: dict[str, Any] = {
-        "id": survey.id,
-        "title": survey.title,
-        "questions": questions,
-        "items": items.total(),
-        "excluded": len(survey.excluded),
-    }
+    questions, items = Counter(question.topic for question in survey.questions), Counter[str]()
+    for question in survey.questions:  # it is one item, or each of its options is where it allows several
+        carriers = question.options if question.type is QuestionType.MULTIPLE else (question,)
+        items.update("" if carrier.value is None else carrier.value.dimension for carrier in carriers)
+    asked, measured = questions.total(), items.total()
+    counted: dict[str, Any] = {"id": survey.id, "title": survey.title}
+    counted |= {"questions": asked, "items": measured, "excluded": len(survey.excluded)}
     if topics:
-        counted["topics"] = [
-            {"topic": topic, "questions": number, "share": number / questions}
-            for topic, number in Counter(question.topic for question in survey.questions).items()
-        ]
+        counted["topics"] = [{"topic": topic, "questions": n, "share": n / asked} for topic, n in questions.items()]
     if dimensions:
+        names = {**survey.dimensions, "": {}}
         counted["dimensions"] = [
-            {
-                "dimension": code,
-                "name": dict(survey.dimensions.get(code, {})),
-                "items": items[code],
-                "share": items[code] / items.total(),
-            }
-            for code in (*survey.dimensions, "")
+            {"dimension": code, "name": dict(name), "items": items[code], "share": items[code] / measured}
+            for code, name in names.items()
             if items[code]
         ]
     return counted
 
 
-def _items(question: Question) -> list[str]:
-    """The dimension of each item: a question is one, or each of its options where it allows several."""
-    carriers = question.options if question.type is QuestionType.MULTIPLE else (question,)
-    return ["" if carrier.value is None else carrier.value.dimension for carrier in carriers]
-
-
 def render_spread(shown: Mapping[str, Any]) -> RenderableType:
     """What ``survey show --topics --dimensions`` prints: a bar for each topic and dimension."""
     from rich.console import Group as Lines
+    from rich.table import Column, Table
     from rich.text import Text
 
     left_out = f", {shown['excluded']} excluded" if shown["excluded"] else ""
     head = f"{shown['title']} ({shown['questions']} questions, {shown['items']} items{left_out})"
     parts: list[RenderableType] = [Text(head, style="bold")]
-    if "topics" in shown:
-        bars = [(row["topic"], row["questions"], row["share"]) for row in shown["topics"]]
-        parts += [Text("Questions by topic", style="dim"), _bars(bars)]
-    if "dimensions" in shown:
-        bars = [
-            (f"{row['dimension']} {next(iter(row['name'].values()), '')}", row["items"], row["share"])
-            for row in shown["dimensions"]
-        ]
-        parts += [Text("Items by value dimension", style="dim"), _bars(bars)]
+    for title, rows, counted in (
+        ("Questions by topic", shown.get("topics"), "questions"),
+        ("Items by value dimension", shown.get("dimensions"), "items"),
+    ):
+        if rows is None:
+            continue
+        table = Table.grid("", Column(justify="right"), Column(justify="right"), "", padding=(0, 2))
+        most = max(row[counted] for row in rows)
+        for row in rows:
+            label = row["topic"] if "topic" in row else f"{row['dimension']} {next(iter(row['name'].values()), '')}"
+            bar = Text("█" * max(1, round(_BAR * row[counted] / most)), style="cyan")
+            table.add_row(Text(label.strip() or "no dimension"), str(row[counted]), f"{row['share']:.1%}", bar)
+        parts += [Text(title, style="dim"), table]
     return Lines(*parts)
-
-
-def _bars(rows: Sequence[tuple[str, int, float]]) -> RenderableType:
-    """Label, count, share and a bar in a row each."""
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    right = Column(justify="right")
-    table = Table.grid("", right, right, "", padding=(0, 2))
-    most = max(count for _, count, _ in rows)
-    for label, count, share in rows:
-        bar = "█" * max(1, round(_BAR * count / most))
-        table.add_row(Text(label.strip() or "no dimension"), str(count), f"{share:.1%}", Text(bar, style="cyan"))
-    return table
 
 
 def validation_notes(survey: Survey) -> list[str]:
@@ -284,20 +244,14 @@ def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: 
 
     card = find_card(name, read_cards(extra))
     survey = find_survey(_ASKED)
-    cell = Cell(
-        id=0,
-        model=card.name,
-        culture=survey.cultures[0].code,
-        condition=BUILT_IN_CONDITIONS["none"],
-        language=next((known for known in card.languages if known in survey.languages), survey.languages[0]),
-        participants=1,
-    )
+    culture, none = survey.cultures[0].code, BUILT_IN_CONDITIONS["none"]
+    language = next((known for known in card.languages if known in survey.languages), survey.languages[0])
+    cell = Cell(id=0, model=card.name, culture=culture, condition=none, language=language, participants=1)
     draws = Draws(region=None, num_beams=1, do_sample=False, memory_capacity=0)
     participant = Participant(id=0, index=0, run="check", cell=cell, draws=draws)
-    request = questionnaire(
-        participant, survey=survey, questions=(survey.questions[0].id,), protocol=Protocol(seed=0)
-    ).request(0)
-    return check_model(card, request, survey=survey, cache=cache, weights=weights, device=device)
+    questions = (survey.questions[0].id,)
+    asked = questionnaire(participant, survey=survey, questions=questions, protocol=Protocol(seed=0))
+    return check_model(card, asked.request(0), survey=survey, cache=cache, weights=weights, device=device)
 
 
 def checked_lines(checked: Checked) -> Iterator[str]:

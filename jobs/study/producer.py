@@ -1,7 +1,4 @@
-"""From a study to a run: rows first, in one transaction, then one small message per participant.
-
-Enqueuing the same study again adds only what is missing, so resuming is the same call.
-"""
+"""From a study to a run: rows first, in one transaction, then a message each; again, only what is missing."""
 
 from __future__ import annotations
 
@@ -65,8 +62,7 @@ def new_run(study: Study) -> store.NewRun:
 def enqueue(database: Database, app: Celery | None, study: Study, *, extend: bool = False) -> Enqueued:
     """Write the run of a study and publish its messages; without an app the reconciler publishes them.
 
-    To extend a run is to give it further models; further participants, as after a pilot, it is given in any case. A
-    run that is extended keeps its judge and its budget, whatever the study says.
+    A run that is extended may get further models, and keeps its judge and its budget, whatever the study says.
     """
     planned = new_run(study)
     if not extend:
@@ -126,8 +122,7 @@ def notice_lost_broker(
 ) -> object:
     """Put messages, of one run or of all, back into the outbox if the broker has lost its memory. Returns its sentinel.
 
-    A broker without the sentinel is a new one, or was flushed: whatever it was given is gone. Where it has another
-    than the caller saw ``before``, the memory is lost as well, and another process was the first to notice.
+    It lost it where there is no sentinel, or another than the caller saw ``before``: another process noticed first.
     """
     new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
     now: object = broker.get(SENTINEL)

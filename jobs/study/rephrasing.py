@@ -1,7 +1,4 @@
-"""Has the questions of a survey folder rephrased, and keeps each batch in the folder.
-
-How a wording is asked for and checked is in ``workers.rephrasing``.
-"""
+"""Has the questions of a survey folder rephrased by ``workers.rephrasing``, and keeps each batch in the folder."""
 
 from __future__ import annotations
 

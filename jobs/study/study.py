@@ -101,10 +101,7 @@ class Study:
         return replace(self, participants=min(participants, self.participants))
 
     def design(self) -> dict[str, object]:
-        """All that two runs must share to be one design, ready for JSON.
-
-        A run can be extended by models and participants, so these are no part of it, nor is the order of names.
-        """
+        """All that two runs must share to be one design: not models, participants, or the order of names."""
         return {
             "survey": {"id": self.survey.id, "fingerprint": self.survey.fingerprint},
             "questions": list(self.questions),
@@ -127,9 +124,7 @@ def _said(noun: Condition | Protocol) -> dict[str, object]:
 def check_conditions(
     conditions: Collection[Condition], models: Collection[str], cards: Mapping[str, ModelCard], protocol: Protocol
 ) -> None:
-    """Raise StudyError where probabilities are to be read of a model that gives none, or where two conditions differ in
-    the decoding alone, of which a model takes nothing.
-    """
+    """Refuse to read probabilities that a model does not give, or to vary a decoding of which it takes nothing."""
     for condition, name in product(conditions, models):
         if condition.slots == 0 and not cards[name].gives_probabilities:
             scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
@@ -161,10 +156,7 @@ _OF_THE_NETWORK = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
 def is_billed(card: ModelCard) -> bool:
-    """Whether a model may cost money: its server is the provider's, or anybody's beyond this machine and its network.
-
-    A server of one's own may ask for a key, so that a key says nothing.
-    """
+    """Whether a model may cost money: its server is a provider's, or anybody's beyond this machine and its network."""
     if card.base_url is None:
         return card.hosted
     host = (urlsplit(card.base_url).hostname or "").rstrip(".")

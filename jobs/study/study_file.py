@@ -20,23 +20,13 @@ from defsurvey.jobs.study.study import (
     languages_of,
     unpriced_of,
 )
+from defsurvey.storage.runs import run
 from defsurvey.storage.runs.judgement import Judge, Rubric
-from defsurvey.storage.runs.run import (
-    MOST_PARTICIPANTS,
-    NAME,
-    NAME_RULE,
-    Condition,
-    DrawsPer,
-    MemoryOrder,
-    Preset,
-    Protocol,
-    QuestionOrder,
-    Reply,
-)
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Preset, Protocol
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.problem import Fault, SurveyError, nearest, one_of
 from defsurvey.storage.surveys.survey import Question, Survey
-from defsurvey.storage.surveys.yaml_models import NUMBER, WHOLE, Flag, Text, YamlFile, YamlModel, mistake
+from defsurvey.storage.surveys.yaml_models import NUMBER, WHOLE, Flag, Place, Text, YamlFile, YamlModel, mistake, must
 from defsurvey.workers.models import ModelCard, where_to_add
 from defsurvey.workers.simulation.draws import PRESETS, substream
 from defsurvey.workers.simulation.prompts import languages as prompt_languages
@@ -45,12 +35,6 @@ from defsurvey.workers.simulation.prompts import languages as prompt_languages
 _LARGEST = 2**63 - 1
 #: Keys that a protocol has as they are written.
 _OF_PROTOCOL = ("seed", "preset", "draws", "question_order", "memory_order", "reply")
-
-
-def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise mistake(NAME_RULE)
-    return text
 
 
 def _chosen(word: str) -> str:
@@ -66,8 +50,6 @@ def _not_null(value: object) -> object:
     return value
 
 
-#: Keys of mappings and positions in lists on the way to a value.
-_Place = tuple[str | int, ...]
 _Written = TypeVar("_Written")
 #: Not written, or written with a value.
 MayBeLeftOut = Annotated[_Written | None, BeforeValidator(_not_null)]
@@ -77,6 +59,11 @@ _FORM = Discriminator(
 )
 
 
+_ONE_OR_MORE = BeforeValidator(
+    lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
+)
+_OR_ALL = BeforeValidator(lambda value: 1.0 if value == "all" else value, json_schema_input_type=float | Literal["all"])
+Name = Annotated[Text, must(NAME.fullmatch, NAME_RULE)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), NUMBER]
 Share = Annotated[float, Field(gt=0, le=1), NUMBER]
 
@@ -101,10 +88,7 @@ class JudgeOfStudy(YamlModel):
     """Which model judges answers, which share of them, and by which rubric."""
 
     model: Text
-    sample: Annotated[
-        Share,
-        BeforeValidator(lambda value: 1.0 if value == "all" else value, json_schema_input_type=float | Literal["all"]),
-    ] = DEFAULT_SAMPLE
+    sample: Annotated[Share, _OR_ALL] = DEFAULT_SAMPLE
     rubric: Rubric = Rubric.OWN
 
 
@@ -121,7 +105,7 @@ class Axes(YamlModel):
 class StudyFile(YamlModel):
     """What a study file may say: its keys, their ranges, and their defaults."""
 
-    name: Annotated[Text, AfterValidator(_name)]
+    name: Name
     survey: Text
     questions: Annotated[
         Annotated[Sample, Tag("mapping")]
@@ -137,20 +121,15 @@ class StudyFile(YamlModel):
         | Annotated[tuple[Text, ...], Tag("word")],
         _FORM,
     ]
-    language: Annotated[
-        tuple[Text, ...],
-        BeforeValidator(
-            lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
-        ),
-    ] = (NATIVE,)
+    language: Annotated[tuple[Text, ...], _ONE_OR_MORE] = (NATIVE,)
     participants: Annotated[int, Field(ge=1, le=MOST_PARTICIPANTS), WHOLE] = 20
     preset: Preset = Preset.PAPER
     seed: Annotated[int, Field(ge=0, le=_LARGEST), WHOLE] = 0
-    draws: DrawsPer = DrawsPer.PARTICIPANT
-    question_order: QuestionOrder = QuestionOrder.FIXED
-    memory_order: MemoryOrder = MemoryOrder.DRAWN
+    draws: run.DrawsPer = run.DrawsPer.PARTICIPANT
+    question_order: run.QuestionOrder = run.QuestionOrder.FIXED
+    memory_order: run.MemoryOrder = run.MemoryOrder.DRAWN
     decoding: Decoding = Decoding()
-    reply: Reply = Reply.FULL
+    reply: run.Reply = run.Reply.FULL
     judge: MayBeLeftOut[JudgeOfStudy] = None
     budget: MayBeLeftOut[Positive] = None
 
@@ -158,7 +137,7 @@ class StudyFile(YamlModel):
 class NamedElsewhere(StudyFile):
     """The study file of a run that has its name already."""
 
-    name: Annotated[Text, AfterValidator(_name)] = "unnamed"
+    name: Name = "unnamed"
 
 
 def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None = None) -> Study:
@@ -173,10 +152,8 @@ def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None =
     except OSError as problem:
         raise StudyError(f"{path}: expected a study file that can be read, got: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
-        line = content.count(b"\n", 0, problem.start) + 1
-        raise StudyError(
-            f"{path}, line {line}: expected text in UTF-8, got the byte {content[problem.start]:#04x}"
-        ) from None
+        line, byte = content.count(b"\n", 0, problem.start) + 1, content[problem.start]
+        raise StudyError(f"{path}, line {line}: expected text in UTF-8, got the byte {byte:#04x}") from None
     return parse_study(text, path=path, cards=cards, name=name)
 
 
@@ -186,7 +163,6 @@ def parse_study(
     """Validate the text of a study file; a survey's folder is looked up beside its path.
 
     A run has the survey as it was enqueued, and a name that takes the place of the text's, which needs none then.
-    StudyError names file, line, key, what was expected and what was found.
     """
     try:
         yaml = YamlFile(str(path), text)
@@ -220,8 +196,8 @@ class _Resolver:
         conditions = self._conditions()
         self._check_paraphrases(conditions, questions, used)
         models = self._each_of("models", written.models, self.cards, where_to_add(self.cards))
-        judge = None if written.judge is None else self._judge(written.judge)
         top_k = PRESETS[written.preset].top_k if written.decoding.top_k is None else written.decoding.top_k
+        as_written = {name: getattr(written, name) for name in _OF_PROTOCOL}
         study = Study(
             name=written.name,
             survey=survey,
@@ -230,14 +206,11 @@ class _Resolver:
             cultures=cultures,
             languages=languages,
             models=models,
-            judge=judge,
+            judge=self._judge(),
             budget=written.budget,
             conditions=conditions,
             participants=written.participants,
-            protocol=Protocol(
-                **{name: getattr(written, name) for name in _OF_PROTOCOL},
-                **{**written.decoding.model_dump(), "top_k": top_k},
-            ),
+            protocol=Protocol(**as_written, **{**written.decoding.model_dump(), "top_k": top_k}),
             text=text,
         )
         if written.budget is not None and (unpriced := unpriced_of(study.asked, self.cards)):
@@ -249,11 +222,14 @@ class _Resolver:
         if not written:
             raise self.yaml.fault((key,), f"a list with at least one of {one_of(known)}", "an empty list")
         for place, word in enumerate(written):
-            if word not in known:
-                raise self.yaml.fault((key, place), f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
+            self._check_known((key, place), word, known, hint)
             if word in written[:place]:
                 raise self.yaml.fault((key, place), "every name once", f"{word!r} again")
         return tuple(written)
+
+    def _check_known(self, place: Place, word: str, known: Collection[str], hint: str) -> None:
+        if word not in known:
+            raise self.yaml.fault(place, f"one of {one_of(known)}", f"{word!r}{nearest(word, known)}{hint}")
 
     def _languages(self, cultures: Iterable[str]) -> tuple[str, ...]:
         """As asked for. Every culture must be named in each by the survey, and there must be a prompt in it."""
@@ -272,15 +248,11 @@ class _Resolver:
         return asked
 
     def _questions(self, cultures: Sequence[str], languages: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Ids of the questions asked, in survey order, and of those left out.
-
-        Of core, all and a sample, questions without a reference distribution in every culture are left out before a
-        sample is drawn; a question that is named must have them.
-        """
+        """Ids of the questions asked, in survey order, and of those left out: without a reference in every culture."""
         survey, written, fault = self.survey, self.written.questions, self.yaml.fault
         meant = [question.id for question in survey.questions]
-        key: _Place = ("questions",)
-        places: dict[str, _Place] = {}
+        key: Place = ("questions",)
+        places: dict[str, Place] = {}
         if isinstance(written, tuple):
             places = {name: (*key, place) for place, name in enumerate(written)}
             for name in written:
@@ -316,7 +288,7 @@ class _Resolver:
             asked = [asked[place] for place in sorted(drawn)]
         return tuple(asked), left_out
 
-    def _check_wording(self, place: _Place, question: Question, languages: Iterable[str]) -> None:
+    def _check_wording(self, place: Place, question: Question, languages: Iterable[str]) -> None:
         for language in languages:
             if not question.text.get(language):
                 raise self.yaml.fault(place, f"questions with a wording in {language}", f"none of {question.id}")
@@ -358,11 +330,11 @@ class _Resolver:
                 got = f"none of the questions asked in survey {self.survey.id}"
                 raise self.yaml.fault(("conditions",), f"{expected} (defsurvey survey rephrase)", got)
 
-    def _judge(self, written: JudgeOfStudy) -> Judge:
-        place, model, cards = ("judge", "model"), written.model, self.cards
-        if model not in cards:
-            got = f"{model!r}{nearest(model, cards)}{where_to_add(cards)}"
-            raise self.yaml.fault(place, f"one of {one_of(cards)}", got)
-        if not cards[model].capabilities.reads_prompts:
-            raise self.yaml.fault(place, "a model that reads prompts", f"{model!r}, a scripted respondent")
-        return Judge(model=model, sample=written.sample, rubric=written.rubric)
+    def _judge(self) -> Judge | None:
+        if (judge := self.written.judge) is None:
+            return None
+        place = ("judge", "model")
+        self._check_known(place, judge.model, self.cards, where_to_add(self.cards))
+        if not self.cards[judge.model].capabilities.reads_prompts:
+            raise self.yaml.fault(place, "a model that reads prompts", f"{judge.model!r}, a scripted respondent")
+        return Judge(**dict(judge))
