@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -86,11 +86,8 @@ SET_PER_REQUEST = (
     *("model", "messages", "system", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
     *("n", "best_of", "use_beam_search", "stream"),
 )
-#: Fields that only cards of some engines have: where weights come from, how they are loaded, what a respondent does;
-#: and ``SERVER_FIELDS``, below.
+#: Where weights come from.
 _WEIGHTS = ("hub", "path", "fallback")
-_LOADING = ("quantisation", "template_options", "ends")
-_RULE = ("respondent", "latency_seconds")
 
 _URL = "an http or https URL without a password"
 _MODEL = "the name by which the server knows the model"
@@ -228,25 +225,18 @@ class ModelCard(BaseModel):
             raise _wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
         if can.weights and not self.model_fields_set & set(_WEIGHTS):
             raise _wrong("hub", "hub, path or fallback, from which the weights come", "none of them")
-        if self.engine in ENGINES and not can.weights:
-            self._belong(_WEIGHTS, lambda engine: engine.weights, "weights")
-            self._belong(_LOADING, lambda engine: engine.weights)
-        if can.reads_prompts:
-            self._belong(_RULE, lambda engine: not engine.reads_prompts, "a respondent or a latency")
-        if not can.hosted:
-            self._belong(SERVER_FIELDS, lambda engine: engine.hosted)
+        for fields, have_them, called in _BELONG:
+            strange = sorted(self.model_fields_set & set(fields))
+            if strange and not have_them(can):
+                engines = " or ".join(name for name, engine in ENGINES.items() if have_them(engine))
+                what = called or f"the field {strange[0]}"
+                raise _wrong("engine", f"{engines}, since the card has {what}", self.engine)
         return self
 
     def _has_none_of(self, field: str, reserved: Collection[str]) -> None:
         for key in getattr(self, field):
             if key in reserved:
                 raise _wrong(field, f"none of {', '.join(reserved)}, which are set for each request", repr(key))
-
-    def _belong(self, fields: Collection[str], to: Callable[[Capabilities], bool], called: str = "") -> None:
-        """Refuse fields that only the cards of other engines have."""
-        if strange := sorted(self.model_fields_set & set(fields)):
-            engines = " or ".join(name for name, engine in ENGINES.items() if to(engine))
-            raise _wrong("engine", f"{engines}, since the card has {called or f'the field {strange[0]}'}", self.engine)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -295,6 +285,13 @@ class ModelCard(BaseModel):
 _NAMES = list(ModelCard.model_fields)
 #: How a server is asked.
 SERVER_FIELDS = tuple(_NAMES[_NAMES.index("model") : _NAMES.index("retired")])
+#: Fields that only cards of some engines have, which engines these are, and what an error calls the fields.
+_BELONG: Sequence[tuple[Sequence[str], Callable[[Capabilities], bool], str]] = (
+    (_WEIGHTS, lambda can: can.weights or can not in ENGINES.values(), "weights"),
+    (("quantisation", "template_options", "ends"), lambda can: can.weights or can not in ENGINES.values(), ""),
+    (("respondent", "latency_seconds"), lambda can: not can.reads_prompts, "a respondent or a latency"),
+    (SERVER_FIELDS, lambda can: can.hosted, ""),
+)
 
 
 def _capabilities(engine: str) -> Capabilities:

@@ -65,9 +65,6 @@ def ask_again(
     Later memory is not altered: the new answer keeps the old one's ``remembered``, since that is what later questions
     were shown. Slots of one attempt share its steps: a step is paid for beside the slot for which it was asked.
     """
-    if attempt <= answer.attempt:
-        where = f"participant {answer.participant}, item {answer.item}"
-        raise ValueError(f"{where}: expected an attempt above {answer.attempt}, got {attempt}")
     method = asking.method
     line = Line(engine=engine, notes=notes or Notes(), clock=clock, paid=method.slots > 1)
     posed = asking.pose(answer.item, asking.draw(answer.item), asking.memory(answer.memory, recall), attempt)

@@ -252,8 +252,6 @@ class Questionnaire:
 
     def draw(self, item: int) -> Draws:
         """The participant's draws, or the question's own where each question has some."""
-        if not 0 <= item < len(self.order):
-            raise IndexError(f"participant {self.participant.index}: item {item} is not one of 0-{len(self.order) - 1}")
         if self.protocol.draws is DrawsPer.PARTICIPANT:
             return self.participant.draws
         condition, culture = self.participant.cell.condition, self.survey.culture(self.participant.cell.culture)
