@@ -102,7 +102,7 @@ class ScriptedEngine:
         shown = asked.shown
         match self._respondent:
             case "human":
-                total = sum(shares.get(code, 0.0) for code in shown)
+                total = sum(share for code, share in shares.items() if code in shown)  # in the order of the survey
                 return [shares.get(code, 0.0) / total for code in shown]
             case "uniform":
                 return [1 / len(shown)] * len(shown)
