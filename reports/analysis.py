@@ -124,10 +124,7 @@ FAILED, ANSWERED = STATES.index(AnswerState.FAILED), STATES.index(AnswerState.AN
 
 
 def answer_weights(answers: AnswerArrays, items: ItemTable, cell: int, participants: int) -> Floats:
-    """What each participant of a cell answered: 1 in the category chosen, shape (P, I, K).
-
-    An item without a valid answer is all 0; answers in several slots add up.
-    """
+    """What each participant of a cell answered, shape (P, I, K): 1 in the category chosen, slots added up, else 0."""
     here = (answers.cell == cell) & (answers.state == ANSWERED)
     person, question = answers.participant[here].astype(np.int64), answers.question[here].astype(np.int64)
     choices = answers.choices[here]

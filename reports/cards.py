@@ -43,9 +43,7 @@ def _sample(analysis: Analysis, sample: Sample) -> SampleCard:
         lang=language,
         options=tuple(
             OptionLine(
-                code=code,
-                label=worded(question.option(code).label, cell.language)[0],
-                chosen=code in answer.choices,
+                code=code, label=worded(question.option(code).label, cell.language)[0], chosen=code in answer.choices
             )
             for code in answer.shown
         ),

@@ -2,7 +2,6 @@
 
 A difference counts where it would hold for other questions like these (their signs turned) and for other participants
 of these models as well (each left out in turn): what the same participants answer to several questions hangs together.
-Two cells are compared on the questions that these two share, planned contrasts of groups on those that all share.
 """
 
 from __future__ import annotations
@@ -211,10 +210,7 @@ def enough(counts: Floats, items: ItemTable, reference: ReferenceTable, *, of_al
 
 
 def comparable(counts: Floats, items: ItemTable, reference: ReferenceTable) -> bool:
-    """Whether a cell has enough valid answers to half of the headline's questions; else it is compared with none.
-
-    Others do not count, however many were answered: they are no part of the figure that is compared.
-    """
+    """Whether a cell has enough valid answers to half of the headline's questions; else it is compared with none."""
     return enough(counts, items, reference) >= 0.5
 
 
@@ -224,10 +220,7 @@ def answered(counts: Floats, items: ItemTable, reference: ReferenceTable) -> boo
 
 
 def compare(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Compared | None:
-    """Bring cells, by name, to the same questions and the same number of answers.
-
-    None where no question of the headline has ``COMPARABLE`` valid answers in every cell.
-    """
+    """Bring cells, by name, to the headline's questions that all answered enough, if any, and to as many answers."""
     values = _corrected(samples, items, reference)
     common = ~np.isnan(values).any(axis=0) & items.grouping.headline
     if not common.any():
@@ -264,8 +257,7 @@ def _by_question(values: Floats, grouping: Grouping) -> Floats:
 def told_from_people(sample: Sample, items: ItemTable, reference: ReferenceTable) -> float:
     """Two-sided p that a cell is as far from people, by the corrected KL, as people themselves would be.
 
-    nan where no question of the headline has ``COMPARABLE`` valid answers. The tests are those between cells: people
-    are known, so that only the cell varies.
+    The tests are those between cells: people are known, so that only the cell varies. nan where none is possible.
     """
     alone = compare({"": sample}, items, reference)
     if alone is None:
@@ -287,10 +279,7 @@ class Pairs:
 
 
 def pairwise(samples: Mapping[str, Sample], items: ItemTable, reference: ReferenceTable) -> Pairs | None:
-    """Compare every two of at least two cells on what these two share, at the same number of answers.
-
-    None where no two cells share a question of the headline.
-    """
+    """Compare every two of at least two cells on what they share of the headline, if any two share anything."""
     values = _corrected(samples, items, reference)
     usable = ~np.isnan(values) & items.grouping.headline
     shared = usable.sum(axis=0) > 1
@@ -325,22 +314,17 @@ def _every_two(
     differences = np.zeros((grouping.questions, len(first)))
     over_participants = np.full(len(first), np.nan)
     questions = np.diag([len(np.unique(grouping.question[mine])) for mine in usable])
-    # cells that lack nothing share one set of items: pairs that share the same one are tested together
-    patterns, of = np.unique(usable[first] & usable[second], axis=0, return_inverse=True)
-    for pattern, common in enumerate(patterns):
-        pairs = np.flatnonzero(of.ravel() == pattern)
+    for pair, (one, other) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        common = usable[one] & usable[other]
         if not common.any():
             continue
         here = grouping.of(common)
         asked = np.unique(here.question)
-        cells, place = np.unique([first[pairs], second[pairs]], return_inverse=True)
-        one, other = place.reshape(2, -1)
-        signs = np.eye(len(cells))[one] - np.eye(len(cells))[other]
-        found = (signs @ _by_question(values[np.ix_(cells, common)], here)).T
-        left_out = [_left_out(samples[cell].left_out[:, common], here) for cell in cells]
-        over_participants[pairs] = participants_apart(left_out, signs, found)
-        differences[np.ix_(asked, pairs)] = found
-        questions[first[pairs], second[pairs]] = questions[second[pairs], first[pairs]] = len(asked)
+        found = _by_question(values[one, common], here) - _by_question(values[other, common], here)
+        left_out = [_left_out(samples[cell].left_out[:, common], here) for cell in (one, other)]
+        over_participants[pair] = participants_apart(left_out, [[1.0, -1.0]], found[:, None])[0]
+        differences[asked, pair] = found
+        questions[one, other] = questions[other, one] = len(asked)
     tested = np.maximum(_over_questions(differences), over_participants)
     adjusted = np.nan_to_num(holm(tested), nan=1.0)
     # on its own questions a pair may differ the other way round than in the order: that tells nothing of the order

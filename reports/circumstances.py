@@ -24,11 +24,7 @@ SAID_OF_WEIGHTS = ("quantisation", "published_in", "weights_format", "weights_ty
 
 
 def language_name(code: str) -> str:
-    """A language's English name, or its code.
-
-    >>> language_name("zh"), language_name("qu")
-    ('Chinese', 'qu')
-    """
+    """A language's English name, or its code."""
     return _LANGUAGES.get(code, code)
 
 
@@ -53,16 +49,13 @@ def _languages(analysis: Analysis) -> str:
         spoken = sorted({language for language, _ in groups})
         told = f"{counted(len(analysis.cultures), 'culture')} were asked in {listed(spoken)}"
         return told + (f", {foreign} of them not in their own language." if foreign else ".")
-    said = "; ".join(_asked(names, language, own) for (language, own), names in groups.items())
+    clauses = []
+    for (language, own), names in groups.items():
+        one, who = len(names) == 1, listed(names) if len(names) <= NAMED else counted(len(names), "culture")
+        otherwise = f", not in {'its' if one else 'their'} own language, {own}" if own else ""
+        clauses.append(f"{who} {'was' if one else 'were'} asked in {language}{otherwise}")
+    said = "; ".join(clauses)
     return f"{said[:1].upper()}{said[1:]}."
-
-
-def _asked(names: list[str], language: str, own: str) -> str:
-    """A clause on cultures that were asked alike."""
-    one = len(names) == 1
-    who = listed(names) if len(names) <= NAMED else counted(len(names), "culture")
-    otherwise = f", not in {'its' if one else 'their'} own language, {own}" if own else ""
-    return f"{who} {'was' if one else 'were'} asked in {language}{otherwise}"
 
 
 def _weights(analysis: Analysis) -> tuple[str, ...]:
@@ -86,7 +79,7 @@ def quantised(description: Mapping[str, str]) -> str:
     ('weights made 4-bit (NF4) while loading, computed in bfloat16', '')
     """
     dtype = description.get("dtype", "an unknown number format")
-    kind = _gguf_type(description)
+    kind = description.get("weights_type", "") if description.get("weights_format") == "GGUF" else ""
     if kind and not kind.endswith(("F16", "F32")):
         bits = re.search(r"\d", kind)
         return f"{f'{bits[0]}-bit' if bits else 'quantised'} weights (GGUF, {kind}), dequantised to {dtype}"
@@ -104,8 +97,3 @@ def weights_loaded(description: Mapping[str, str]) -> str:
     file = description.get("weights_format", "")
     plain = f"not quantised{f' ({file})' if file else ''}, held in {description['dtype']}"
     return quantised(description) or plain
-
-
-def _gguf_type(description: Mapping[str, str]) -> str:
-    """The numbers that most weights of a GGUF file are; empty of other files."""
-    return description.get("weights_type", "") if description.get("weights_format") == "GGUF" else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from defsurvey.reports.analysis import Analysis
@@ -66,6 +66,7 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
     """The whole report of one run; ``remarks`` are further sentences that a reader must know before citing it."""
     results, found = analysis.results, find(analysis)
     created = results.run.created_at
+    (paper, *papers), (beyond, *others) = ([make(analysis) for make in made] for made in (_PAPER, _BEYOND))
     return Page(
         title=f"{results.run.id}: {results.survey.title}",
         kicker=f"{results.survey.title} · run {results.run.id} · {created:%-d %B %Y}",
@@ -75,19 +76,13 @@ def page(analysis: Analysis, *, remarks: Sequence[str] = ()) -> Page:
         tiles=tiles(analysis),
         sections=(
             closeness(analysis),
-            *_grouped("The paper", (make(analysis) for make in _PAPER)),
-            *_grouped("Beyond the paper", (make(analysis) for make in _BEYOND)),
+            replace(paper, group="The paper"),
+            *papers,
+            replace(beyond, group="Beyond the paper"),
+            *others,
             download_section(analysis),
             Section(
-                anchor="method",
-                contents="Method",
-                title="How to read this",
-                terms=method(results.run.protocol.reply),
+                anchor="method", contents="Method", title="How to read this", terms=method(results.run.protocol.reply)
             ),
         ),
     )
-
-
-def _grouped(name: str, sections: Iterable[Section]) -> tuple[Section, ...]:
-    first, *rest = sections
-    return (replace(first, group=name), *rest)

@@ -1,7 +1,4 @@
-"""Answers as CSV, JSON lines or Parquet.
-
-Takes rows one after the other, so that memory does not grow with the run.
-"""
+"""Answers as CSV, JSON lines or Parquet, row by row: memory does not grow with the run."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ _BATCH = 5000
 
 
 def write_csv(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], target: IO[bytes]) -> None:
-    """CSV in UTF-8 with a header; empty cells for what is not known.
-
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
-    """
+    """CSV in UTF-8 with a header; an apostrophe stands before text that a spreadsheet would take for a formula."""
     text = io.TextIOWrapper(target, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(_Lines(text))
     writer.writerow(columns)
@@ -55,11 +49,7 @@ def _known(value: Any) -> Any:
 
 
 def write_jsonl(rows: Iterable[Mapping[str, Any]], columns: Mapping[str, type], target: IO[bytes]) -> None:
-    """One JSON object per line, UTF-8, keys in the order of the columns; null for what is not known.
-
-    Raises:
-        ValueError: a value is infinite, which JSON cannot say.
-    """
+    """One JSON object per line, UTF-8, keys in the order of the columns; null for what is not known."""
     for row in rows:
         line = json.dumps({name: _known(row[name]) for name in columns}, ensure_ascii=False, allow_nan=False)
         target.write(line.encode("utf-8") + b"\n")

@@ -13,7 +13,7 @@ from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.cells import LEVEL, ItemTable
 from defsurvey.reports.figures.shared import ENOUGH
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.number_format import NAMED, counted, nats, percent
+from defsurvey.reports.number_format import NAMED, counted, listed, nats, percent
 
 #: Below this share of valid answers the finding says so.
 LOW_VALIDITY = 0.8
@@ -76,9 +76,9 @@ def _behind(cell: CellAnalysis, items: ItemTable) -> tuple[int, int, int]:
 def find(analysis: Analysis) -> Finding:
     """Say what a run shows, and no more."""
     valid = analysis.overall.valid
-    few = valid.count > 0 and valid.share < LOW_VALIDITY
-    judging = f", judging by the {percent(valid.share)} of answers that are valid" if few else ""
-    headline = _headline(analysis) + judging
+    headline = _headline(analysis)
+    if valid.count > 0 and valid.share < LOW_VALIDITY:
+        headline += f", judging by the {percent(valid.share)} of answers that are valid"
     sentences = [_sentence(culture, analysis.items) for culture in analysis.cultures if _measured(culture)]
     if "uniform answers" in " ".join((headline, *sentences)):
         sentences.append("Uniform answers are those of respondents who pick every option equally often.")
@@ -113,28 +113,21 @@ def _closest(cultures: Sequence[CultureAnalysis]) -> str:
         if order:
             apart = culture.ranking.apart[0].tolist()
             first = tuple(name for (name, _), told in zip(order, apart, strict=True) if not told)
-            (untold if len(first) == len(order) else winners.setdefault(first, [])).append(_people(culture))
+            (untold if len(first) == len(order) else winners.setdefault(first, [])).append(culture.named)
     if not winners and not untold:
         return "The answers are too few to say who comes closest"
-    if not winners:
-        return f"No {_kind(cultures)} is told from another as closest to {_and(untold)}"
-    clauses = [_came(names, _and(theirs)) for names, theirs in winners.items()]
-    later = [clause.replace(" comes closest", "").replace(" come closest", "") for clause in clauses[1:]]
-    none = [f"no {_kind(cultures)} is told from another for {_and(untold)}"] if untold else []
-    return ", ".join([clauses[0], *later, *none])
-
-
-def _kind(cultures: Sequence[CultureAnalysis]) -> str:
-    """What is compared: models, or conditions and languages of them."""
     several = any(len({cell.cell.model for cell in culture.cells}) < len(culture.cells) for culture in cultures)
-    return "condition or language" if several else "model"
-
-
-def _came(names: tuple[str, ...], people: str) -> str:
-    if len(names) == 1:
-        return f"{names[0]} comes closest to {people}"
-    told = _and(names) if len(names) <= NAMED else f"{names[0]} and {len(names) - 1} others"
-    return f"{told} come closest to {people}, not told apart"
+    kind = "condition or language" if several else "model"
+    if not winners:
+        return f"No {kind} is told from another as closest to people of {listed(untold)}"
+    clauses: list[str] = []
+    for names, theirs in winners.items():
+        come = "" if clauses else " comes closest" if len(names) == 1 else " come closest"
+        told = listed(names) if len(names) <= NAMED else f"{names[0]} and {len(names) - 1} others"
+        clauses.append(f"{told}{come} to people of {listed(theirs)}{', not told apart' if len(names) > 1 else ''}")
+    if untold:
+        clauses.append(f"no {kind} is told from another for people of {listed(untold)}")
+    return ", ".join(clauses)
 
 
 _VERDICTS = {
@@ -152,21 +145,20 @@ def _one_each(cultures: Sequence[CultureAnalysis], items: ItemTable) -> str:
     verdicts: dict[tuple[str, Standing], list[str]] = {}
     for culture in cultures:
         cell = culture.cells[0]
-        verdicts.setdefault((cell.name, standing(cell, items)), []).append(_people(culture))
+        verdicts.setdefault((cell.name, standing(cell, items)), []).append(culture.named)
     clauses, last = [], ""
-    for (name, where), people in verdicts.items():
-        subject = name if name != last else "it"
-        clauses.append(f"{subject} {_VERDICTS[where].format(people=_and(people))}")
+    for (name, where), named in verdicts.items():
+        verdict = _VERDICTS[where].format(people=f"people of {listed(named)}")
+        clauses.append(f"{'it' if name == last else name} {verdict}")
         last = name
     return "; ".join(clauses)
 
 
 def _sentence(culture: CultureAnalysis, items: ItemTable) -> str:
-    order = culture.ranking.order
+    ranking, order = culture.ranking, culture.ranking.order
     if len(culture.cells) == 1 or not order:
         return " ".join(_single(culture, cell, items) for cell in _measured(culture)[:NAMED])
     (first, value), (second, next_value) = order[0], order[1]
-    ranking = culture.ranking
     p, pairs = float(ranking.p[0, 1]), len(order) * (len(order) - 1) // 2
     how = f"p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}" + (f", adjusted for {pairs} pairs" if pairs > 1 else "")
     gap = f"they differ ({how})" if ranking.apart[0, 1] else f"the difference may be chance ({how})"
@@ -190,37 +182,48 @@ def _single(culture: CultureAnalysis, cell: CellAnalysis, items: ItemTable) -> s
 
 def _cautions(analysis: Analysis) -> Iterable[str]:
     overall, results = analysis.overall, analysis.results
+    named = [(f"{cell.name}, {culture.name}", cell) for culture in analysis.cultures for cell in culture.cells]
     if overall.done < overall.planned:
         state = "was cancelled" if results.run.cancelled else "is unfinished"
         yield f"The run {state}: {overall.done:,} of {overall.planned:,} planned answers have ended; figures will move."
-    yield from _low_validity(analysis)
-    yield from _alike(analysis)
+    rates = [(name, cell.quality.valid.share) for name, cell in named if cell.quality.done]
+    low = [f"{name}: {percent(share)}" for name, share in rates if share < LOW_VALIDITY]
+    if low and overall.valid.count > 0:  # else the headline says so
+        yield (
+            f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: "
+            f"{'; '.join(low)}."
+            if len(low) <= NAMED
+            else f"In {len(low)} of {len(named)} cells fewer than {LOW_VALIDITY:.0%} of the answers are valid; "
+            "their figures describe only the answers that could be read."
+        )
+    alike = [name for name, cell in named if standing(cell, analysis.items) is Standing.NARROWER]
+    if alike:
+        yield (
+            f"{'; '.join(alike) if len(alike) <= NAMED else f'In {len(alike)} of {len(named)} cells'}: answers more "
+            "alike than those of as many people. The divergence lies below the noise floor for want of variety, not "
+            "because it is closer."
+        )
     for culture in analysis.cultures:
-        asked = run_of_cells(results.run)[culture.cells[0].place].questions
-        unknown = sum(results.survey.reference(name, culture.culture.code) is None for name in asked)
-        if unknown:
-            yield f"{unknown} of {len(asked)} questions have no reference for {culture.named}."
-        if culture.reference.low_n.any():
-            yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
-        yield from _as_many_as_people(culture, analysis.items)
-        if len(culture.cells) > 1 and culture.ranking.reason:
-            yield f"No ranking for {culture.named}: {culture.ranking.reason}."
-        elif culture.ranking.unranked:
-            names = [name for name, _ in culture.ranking.unranked]
-            told = _and(names) if len(names) <= NAMED else f"{len(names)} cells"
-            yield f"Not ranked for {culture.named}, too few valid answers: {told}."
+        yield from _cautions_of(culture, analysis)
     if any(cell.cell.participants == 1 and not cell.panel for cell in analysis.cells):
         yield "One participant shows no spread: there is no interval, and the noise floor is high."
     panels = list(dict.fromkeys(cell.cell.condition.name for cell in analysis.cells if cell.panel))
     if panels:
         yield (
-            f"{_and(panels)}: one panel answers for a whole cell. Its answers are one sample, not independent "
+            f"{listed(panels)}: one panel answers for a whole cell. Its answers are one sample, not independent "
             "participants: there is no interval, and no test against as many people."
         )
 
 
-def _as_many_as_people(culture: CultureAnalysis, items: ItemTable) -> Iterable[str]:
-    """Where people's shares are known hardly better than a model's: what takes them as exact is too strict there."""
+def _cautions_of(culture: CultureAnalysis, analysis: Analysis) -> Iterable[str]:
+    results, items, ranking = analysis.results, analysis.items, culture.ranking
+    asked = run_of_cells(results.run)[culture.cells[0].place].questions
+    unknown = sum(results.survey.reference(name, culture.culture.code) is None for name in asked)
+    if unknown:
+        yield f"{unknown} of {len(asked)} questions have no reference for {culture.named}."
+    if culture.reference.low_n.any():
+        yield f"Some references for {culture.named} rest on too few people for anything but a demonstration."
+    # where people's shares are known hardly better than a model's, what takes them as exact is too strict
     most = np.max([cell.n_valid for cell in culture.cells], axis=0)
     questions = len(np.unique(items.question[most[items.question] > culture.reference.n / OF_PEOPLE]))
     if questions:
@@ -229,46 +232,9 @@ def _as_many_as_people(culture: CultureAnalysis, items: ItemTable) -> Iterable[s
             f"{culture.named}. Noise floors and tests of questions take people's shares as exact: they would tell even "
             "other real people apart too often there."
         )
-
-
-def _alike(analysis: Analysis) -> Iterable[str]:
-    """Cells whose low divergence is no closeness."""
-    named = [name for name, cell in _named(analysis) if standing(cell, analysis.items) is Standing.NARROWER]
-    if named:
-        told = "; ".join(named) if len(named) <= NAMED else f"In {len(named)} of {len(analysis.cells)} cells"
-        yield (
-            f"{told}: answers more alike than those of as many people. The divergence lies below the noise floor for "
-            "want of variety, not because it is closer."
-        )
-
-
-def _named(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
-    return [(f"{cell.name}, {culture.name}", cell) for culture in analysis.cultures for cell in culture.cells]
-
-
-def _low_validity(analysis: Analysis) -> Iterable[str]:
-    rates = [(name, cell.quality.valid.share) for name, cell in _named(analysis) if cell.quality.done]
-    low = [f"{name}: {percent(share)}" for name, share in rates if share < LOW_VALIDITY]
-    if analysis.overall.valid.count == 0 or not low:
-        return  # the headline says so
-    if len(low) > NAMED:
-        yield (
-            f"In {len(low)} of {len(analysis.cells)} cells fewer than {LOW_VALIDITY:.0%} of the answers "
-            "are valid; their figures describe only the answers that could be read."
-        )
-    else:
-        told = "; ".join(low)
-        yield f"Fewer than {LOW_VALIDITY:.0%} of the answers are valid, and the figures describe only those: {told}."
-
-
-def _people(culture: CultureAnalysis) -> str:
-    return f"people of {culture.named}"
-
-
-def _and(parts: Sequence[str]) -> str:
-    """People of A and people of B -> people of A and B."""
-    head, *rest = parts
-    short = [part.removeprefix("people of ") for part in rest]
-    if not short:
-        return head
-    return f"{', '.join([head, *short[:-1]])} and {short[-1]}"
+    if len(culture.cells) > 1 and ranking.reason:
+        yield f"No ranking for {culture.named}: {ranking.reason}."
+    elif ranking.unranked:
+        names = [name for name, _ in ranking.unranked]
+        told = listed(names) if len(names) <= NAMED else f"{len(names)} cells"
+        yield f"Not ranked for {culture.named}, too few valid answers: {told}."

@@ -1,8 +1,7 @@
 """A Page as one HTML file that loads nothing.
 
-Every string is escaped by the template engine, and its invisible characters are written out; only charts, which
-``reports.charts`` drew, tables, which ``reports.html`` wrote, the style sheet and the one script pass as they
-are; the page's policy allows that script by its hash and no other.
+Every string is escaped by the template engine, and its invisible characters are written out; only charts, tables, the
+style sheet and the one script pass as they are. The page's policy allows that script by its hash and no other.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from base64 import b64encode
 from hashlib import sha256
 from itertools import groupby
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from defsurvey.reports.charts.drawing import SERIES, SHAPES, look
 from defsurvey.reports.page import Column, Entry, Page, Table, TableRow
-from defsurvey.reports.untrusted import html_text, visible
+from defsurvey.reports.untrusted import html_text, template_engine, visible
 
 
 def _seen(value: object) -> object:
@@ -34,38 +33,19 @@ def _look(place: int) -> str:
     return f"c{SERIES.index(colour) + 1} m{SHAPES.index(shape) + 1}"
 
 
-def environment() -> Environment:
-    """The template engine: escapes everything, and an unknown name is an error."""
-    found = Environment(
-        loader=PackageLoader("defsurvey.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_seen,
-    )
-    found.filters |= {"completion": html_text, "drawing": _drawing, "look": _look, "table": table_html}
-    return found
-
-
 def render_html(page: Page) -> str:
     """The report as HTML."""
-    engine = environment()
-    script = _shipped(engine, "report.js")
-    return engine.get_template("report.html").render(
-        page=page, style=_shipped(engine, "report.css"), script=script, script_hash=policy_hash(script)
-    )
-
-
-def policy_hash(script: str) -> str:
-    """How a content security policy names a script: the text between its tags, line breaks included."""
-    return b64encode(sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
+    engine = template_engine(_seen)
+    engine.filters |= {"completion": html_text, "drawing": _drawing, "look": _look, "table": table_html}
+    style, script = (_shipped(engine, name) for name in ("report.css", "report.js"))
+    # how a content security policy names a script: the text between its tags, line breaks included
+    digest = b64encode(sha256(f"\n{script}\n".encode()).digest()).decode("ascii")
+    return engine.get_template("report.html").render(page=page, style=style, script=script, script_hash=digest)
 
 
 def _shipped(engine: Environment, name: str) -> Markup:
-    loader = engine.loader
-    assert loader is not None
-    return Markup(loader.get_source(engine, name)[0].rstrip("\n"))  # noqa: S704 - ships with this module
+    assert engine.loader is not None
+    return Markup(engine.loader.get_source(engine, name)[0].rstrip("\n"))  # noqa: S704 - ships with this module
 
 
 #: Steps of a shade: the style sheet has a class for each.

@@ -1,18 +1,13 @@
-"""A Page as Markdown, for terminals, repositories and mail.
-
-Every string is escaped, so that neither a model nor a survey can put a link, a heading or HTML into it; completions
-stand in fences that they cannot close.
-"""
+"""A Page as Markdown, every string escaped: neither a model nor a survey can put a link, a heading or HTML into it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from defsurvey.reports.page import Column, Entry, Page, Table
-from defsurvey.reports.untrusted import markdown_block, markdown_text
+from defsurvey.reports.untrusted import markdown_block, markdown_text, template_engine
 
 
 def _escaped(value: object) -> object:
@@ -54,13 +49,7 @@ def _row(parts: Iterable[str]) -> str:
 
 def render_markdown(page: Page) -> str:
     """The report as Markdown."""
-    engine = Environment(
-        loader=PackageLoader("defsurvey.reports"),
-        autoescape=False,  # noqa: S701 - HTML escapes would be seen in Markdown; ``finalize`` escapes instead
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_escaped,
-    )
+    # HTML escapes would be seen in Markdown; ``_escaped`` escapes instead
+    engine = template_engine(_escaped, autoescape=False)
     engine.filters |= {"block": _block, "table": _table, "done": _done}
     return engine.get_template("report.md").render(page=page).rstrip() + "\n"

@@ -129,8 +129,7 @@ OF_CELLS: Mapping[tuple[str, str], Callable[[Measured], Figure | None]] = {
 def measure_rows(analysis: Analysis) -> Iterator[dict[str, Any]]:
     """One row per figure: of cells, of dimensions, of questions, of items and of options; nan where there is none.
 
-    ``model`` is empty for people and simple respondents, which ``metric`` then names; of a report of several runs they
-    are of all of these, and every cell of its own.
+    ``model`` is empty for people and simple respondents, which ``metric`` then names, and ``run`` names all runs there.
     """
     runs = run_of_cells(analysis.results.run)
     for culture in analysis.cultures:
@@ -233,10 +232,7 @@ ANSWERS: dict[str, type] = {
 
 
 def answer_rows(results: Results) -> Iterator[dict[str, Any]]:
-    """One row per stored answer, in the order of the arrays; choices are option codes, separated by spaces.
-
-    The text of replies is in the ledger, and is exported from there (``defsurvey export``).
-    """
+    """One row per stored answer, in the order of the arrays; choices are option codes, separated by spaces."""
     answers, run = results.answers, results.run
     questions = [results.survey.question(name) for name in run.questions]
     cells = [

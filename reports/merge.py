@@ -35,10 +35,9 @@ class CannotMerge(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JointRun(Run):
-    """Several runs as one, whose cells follow each other run by run.
+    """Several runs as one, whose cells follow each other run by run; each was asked the questions of its own run.
 
-    Its questions are those of all runs; each cell was asked those of its own run. Its protocol is the first run's, but
-    for how far replies were read: what a run was asked with stands in ``parts``.
+    Its protocol is the first run's, but for how far replies were read: what a run was asked with stands in ``parts``.
     """
 
     parts: tuple[Run, ...]
@@ -61,12 +60,19 @@ def merge(results: Sequence[Results]) -> Results:
         raise CannotMerge(f"run {twice[0]} is named twice")
     for one, other in combinations(results, 2):
         _check(one, other)
-    named = _told_apart(results)
-    questions = _questions(named)
+    named, questions = _told_apart(results), _questions(results)
+    answers = [
+        replace(
+            each.answers,
+            cell=each.answers.cell + offset,
+            question=_places(each.run.questions, questions)[each.answers.question],
+        )
+        for offset, each in zip(_offsets(named), named, strict=True)
+    ]
     return Results(
         run=_run(named, questions),
         survey=_survey(named, questions),
-        answers=_answers(named, questions),
+        answers=_stacked(AnswerArrays, answers),
         samples=_moved(named, [each.samples for each in named]),
         progress=_sum(Progress, [each.progress for each in named]),
         engines=_by_model([each.engines for each in named], _told_together),
@@ -115,10 +121,7 @@ def merge_draws(results: Sequence[Results], draws: Sequence[DrawArrays | None]) 
 
 
 def merge_judgements(results: Sequence[Results], said: Sequence[RunJudgements]) -> RunJudgements:
-    """What was said of the answers of several runs as one, cells as in the merged results.
-
-    A judge that judged several of the runs, in one version, is one judge; others stay apart.
-    """
+    """What was said of the answers of several runs; a judge of several, in one version, is one judge."""
     parts: dict[str, list[JudgeArrays]] = {}
     for offset, each in zip(_offsets(results), said, strict=True):
         for judge in each.judges:
@@ -182,15 +185,14 @@ def _told_apart(results: Sequence[Results]) -> list[Results]:
     """The same results with every model that is not one model in all of them called by its run as well."""
     several: set[str] = set()
     for one, other in combinations(results, 2):
-        shared = {cell.model for cell in one.run.cells} & {cell.model for cell in other.run.cells}
-        several |= {model for model in shared if not (_apart(one, other) and _served_alike(model, one, other))}
+        for model in {cell.model for cell in one.run.cells} & {cell.model for cell in other.run.cells}:
+            # a scripted respondent's engine names the survey that it answers as well
+            served = [
+                (each.engines.get(model, {}) | {"survey": ""}, each.model_facts.get(model)) for each in (one, other)
+            ]
+            if not _apart(one, other) or served[0] != served[1]:
+                several.add(model)
     return [_renamed(each, {model: f"{model} ({each.run.id})" for model in several}) for each in results]
-
-
-def _served_alike(model: str, one: Results, other: Results) -> bool:
-    """Whether card and engine are the same; a scripted respondent names the survey that it answers as well."""
-    engines = [{**each.engines.get(model, {}), "survey": ""} for each in (one, other)]
-    return engines[0] == engines[1] and one.model_facts.get(model) == other.model_facts.get(model)
 
 
 def _renamed(results: Results, names: Mapping[str, str]) -> Results:
@@ -277,18 +279,6 @@ def _run(results: Sequence[Results], questions: tuple[str, ...]) -> JointRun:
         cancelled=any(each.run.cancelled for each in results),
         parts=tuple(each.run for each in results),
     )
-
-
-def _answers(results: Sequence[Results], questions: Sequence[str]) -> AnswerArrays:
-    moved = [
-        replace(
-            each.answers,
-            cell=each.answers.cell + offset,
-            question=_places(each.run.questions, questions)[each.answers.question],
-        )
-        for offset, each in zip(_offsets(results), results, strict=True)
-    ]
-    return _stacked(AnswerArrays, moved)
 
 
 def _stacked(kind: type[_Value], parts: Sequence[_Value], **given: object) -> _Value:

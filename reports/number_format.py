@@ -44,11 +44,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """A number of things, in the singular where it is one.
-
-    >>> counted(1, "question"), counted(1280, "answer"), counted(2, "reply", "replies")
-    ('1 question', '1,280 answers', '2 replies')
-    """
+    """A number of things, in the singular where it is one: "1 question", "1,280 answers"."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
@@ -72,20 +68,12 @@ def percent(share: float) -> str:
 
 
 def chance(p: float) -> str:
-    """A p-value.
-
-    >>> chance(.0312), chance(.0002), chance(float("nan"))
-    ('0.031', '<0.001', '–')
-    """
+    """A p-value, three digits."""
     if isnan(p):
         return NONE
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """Words in a row.
-
-    >>> listed(["a"]), listed(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
+    """Words in a row: "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

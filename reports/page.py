@@ -1,8 +1,4 @@
-"""What a report shows, before anyone says how: plain text, tables, cards.
-
-``html`` and ``markdown`` render the same Page, each escaping in its own way, so that neither can say what the other
-does not. Every string here is untrusted text.
-"""
+"""What a report shows, before anyone says how: ``html`` and ``markdown`` render the same Page of untrusted texts."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""Text that others wrote, made harmless and its invisible characters visible.
-
-Model output, names in a study and survey texts all pass through here, once for HTML and once for Markdown.
-"""
+"""Text that models, studies and surveys wrote, harmless in HTML and Markdown, its invisible characters visible."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from defsurvey.storage.text import characters, name_character
@@ -18,12 +17,20 @@ SHOWN = 1_200
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|(?<=www)\.|:(?=//)|^[-+=]|^\s*\d+(?=[.)](?:\s|$))")
 
 
-def cut(text: str, length: int = SHOWN) -> tuple[str, int]:
-    """The beginning of a text, and how many characters were left out.
+def template_engine(finalize: Callable[[object], object], *, autoescape: bool = True) -> Environment:
+    """The engine of the templates: every string passes through ``finalize``, and an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader("defsurvey.reports"),
+        autoescape=autoescape,  # noqa: S701 - off for Markdown alone, whose own escapes ``finalize`` puts
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+    )
 
-    >>> cut("abcdef", 4)
-    ('abcd', 2)
-    """
+
+def cut(text: str, length: int = SHOWN) -> tuple[str, int]:
+    """The beginning of a text, and how many characters were left out."""
     return text[:length], max(0, len(text) - length)
 
 

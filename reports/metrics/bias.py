@@ -1,7 +1,4 @@
-"""Does the model's commonest answer match people's, and which people is it most typical of?
-
-Unit of analysis: an item (a question, or one option of a list).
-"""
+"""Does the model's commonest answer match people's, and which people is it most typical of? One unit is an item."""
 
 from __future__ import annotations
 
@@ -125,11 +122,6 @@ class Profile:
     lift: Floats  #: P(option | group) / P(option | all), shape (I, 5); nan where it is not known
     low_n: Bools  #: rests on groups of too few people, shape (I,)
 
-    @property
-    def both(self) -> Bools:
-        """Items of which both sex and age are known, shape (I,)."""
-        return np.asarray(~np.isnan(self.gender).any(axis=-1) & ~np.isnan(self.age).any(axis=-1))
-
 
 def profile(
     counts: ArrayLike,
@@ -209,7 +201,8 @@ def mismatch_tensor(found: Profile, match: Floats, dimension: Ints, dimensions: 
     An item counts 1 in all, split where its profile is; those without a known sex or age, without a value or without a
     dimension (-1) are left out.
     """
-    here = (match == 0) & found.both & (dimension >= 0)
+    known = ~np.isnan(found.gender).any(axis=-1) & ~np.isnan(found.age).any(axis=-1)
+    here = (match == 0) & known & (dimension >= 0)
     cells = found.gender[here][:, :, None] * found.age[here][:, None, :]
     tensor = np.zeros((dimensions, len(GENDERS), len(AGES)))
     np.add.at(tensor, dimension[here], cells)

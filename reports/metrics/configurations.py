@@ -49,10 +49,7 @@ class Axis:
 
 
 def pickable(values: ArrayLike) -> Bools:
-    """Who may be best or worst: participants (P,) with values (P, Q) for half of the questions that anybody has.
-
-    The mean of an answer or two is extreme for want of others.
-    """
+    """Who may be best or worst: participants (P,) with values (P, Q) for half of the questions that anybody has."""
     known = ~np.isnan(np.asarray(values, dtype=np.float64))
     return np.asarray(known.any(axis=1) & (2 * known.sum(axis=1) >= known.any(axis=0).sum()))
 

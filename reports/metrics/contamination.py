@@ -1,8 +1,7 @@
 """Has a model seen the survey? What it completes from a question's wording, against shuffled controls.
 
-A model that has never seen a survey can still guess well: agree or disagree fits most statements, and most people do
-find family important. So everything is compared with what it would score had it been paired with another question's
-options, or with the published percentages dealt out anew.
+A model that has never seen a survey can still guess well. So everything is compared with what it would score had it
+been paired with another question's options, or with the published percentages dealt out anew.
 """
 
 from __future__ import annotations

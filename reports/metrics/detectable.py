@@ -31,11 +31,8 @@ def detectable_difference(
     """Smallest difference of two models' mean corrected KL found in 4 of 5 runs, in nats; nan without a reference.
 
     With s the standard deviation of the mean over repeated draws of n answers per question from the reference, two
-    independent models are told apart where they differ by (z(1 - level / 2) + z(power)) s sqrt(2), at best: of models
-    that do not answer nearly as people do, or whose participants answer questions alike, it takes more. Every question
-    is brought down to ``answers``, at least 2; questions are taken as they are.
-
-    Source: Cohen (1988), section 2.2, for the sum of both quantiles; the test is ``comparisons.participants_apart``.
+    independent models are told apart where they differ by (z(1 - level / 2) + z(power)) s sqrt(2), at best. Every
+    question is brought down to ``answers``, at least 2. Source: Cohen (1988), section 2.2.
     """
     known = ~np.isnan(np.asarray(shares, dtype=np.float64)).any(axis=-1) & grouping.headline
     if not known.any():

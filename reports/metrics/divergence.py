@@ -176,15 +176,6 @@ def binomial_masses(n: int, share: ArrayLike) -> Floats:
     return np.asarray(np.exp(_log_ways(n, count) + xlogy(count, p) + xlog1py(n - count, -p)), dtype=np.float64)
 
 
-def hypergeometric_masses(n: int, total: int, chosen: ArrayLike) -> Floats:
-    """Probability of every count 0..n, shape (..., n + 1), of n of ``total`` answers, ``chosen`` (...) alike."""
-    k, count = np.asarray(chosen, dtype=np.float64)[..., None], np.arange(n + 1)
-    possible = (count <= k) & (n - count <= total - k)
-    kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
-    logs = _log_ways(k, kept) + _log_ways(total - k, left) - _log_ways(total, n)
-    return np.where(possible, np.exp(logs), 0.0)
-
-
 @lru_cache(maxsize=256)
 def entropy_terms(n: int) -> Floats:
     """What a category with 0..n of n answers (at least 2) adds to their entropy, by the jackknife, shape (n + 1,).
@@ -206,7 +197,12 @@ def entropy_terms(n: int) -> Floats:
 @lru_cache(maxsize=4096)
 def rarefied_terms(total: int, n: int) -> Floats:
     """The mean of :func:`entropy_terms` over all n of ``total`` answers, shape (total + 1,)."""
-    return np.asarray(hypergeometric_masses(n, total, np.arange(total + 1)) @ entropy_terms(n), dtype=np.float64)
+    chosen, count = np.arange(total + 1.0)[:, None], np.arange(n + 1)
+    possible = (count <= chosen) & (n - count <= total - chosen)
+    kept, left = np.where(possible, count, 0), np.where(possible, n - count, 0)
+    # of the answers kept, how many are of a category that so many chose: hypergeometric
+    logs = _log_ways(chosen, kept) + _log_ways(total - chosen, left) - _log_ways(total, n)
+    return np.asarray(np.where(possible, np.exp(logs), 0.0) @ entropy_terms(n), dtype=np.float64)
 
 
 def corrected_kl(

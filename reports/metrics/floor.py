@@ -1,9 +1,7 @@
 """What n honest respondents would score: the noise floor, the same for other respondents, and the G-test.
 
 A divergence from a fixed reference that is a sum over categories (both KL, total variation; Wasserstein over cumulated
-categories) needs only each category's own count, which is binomial: its expectation is exact and costs n + 1 terms. The
-Jensen-Shannon distance is a root of such a sum, and is enumerated where that is cheap and simulated with a fixed seed
-where it is not.
+categories) needs only each category's own count, which is binomial: its expectation is exact and costs n + 1 terms.
 """
 
 from __future__ import annotations
@@ -20,12 +18,15 @@ from scipy.special import gammaln, rel_entr, xlogy
 from defsurvey.reports.metrics.aggregate import Bools, Floats, Ints
 from defsurvey.reports.metrics.divergence import PRIOR, binomial_masses, smoothed_reference
 
-#: Most outcomes of n answers to an item that are enumerated; beyond it the floor is simulated.
-ENUMERATED = 20_000
-#: Draws of a simulated floor.
-SIMULATED = 4_000
-#: Seed of simulated floors: the same question and n always give the same floor.
-FLOOR_SEED = 20250314
+#: Most outcomes of n answers that are enumerated, and draws where there are more: of a floor, of a G-test.
+ENUMERATED, SIMULATED = 20_000, 4_000
+GTEST_OUTCOMES, DRAWN = 11_000, 4_999
+#: Seed of the draws: the same question and n always give the same figure.
+SEED = 20250314
+#: Numbers held at once.
+AT_ONCE = 4_000_000
+#: Differences of G below this are rounding.
+EQUAL = 1e-9
 
 
 def _expected(masses: Floats, terms: Floats) -> Floats:
@@ -36,13 +37,10 @@ def _expected(masses: Floats, terms: Floats) -> Floats:
 
 @lru_cache(maxsize=65_536)
 def expected_js_distance(n: int, shares: tuple[float, ...]) -> float:
-    """Expected Jensen-Shannon distance (base 2) of n people drawn from k shares.
-
-    Exact up to :data:`ENUMERATED` outcomes, else the mean of :data:`SIMULATED` draws with a fixed seed.
-    """
+    """Expected Jensen-Shannon distance (base 2) of n people drawn from k shares: enumerated, or simulated."""
     known, count = np.asarray(shares, dtype=np.float64), np.arange(n + 1)
     exact = comb(n + known.size - 1, known.size - 1) <= ENUMERATED
-    drawn = outcomes(n, known.size) if exact else np.random.default_rng(FLOOR_SEED).multinomial(n, known, SIMULATED)
+    drawn = outcomes(n, known.size) if exact else np.random.default_rng(SEED).multinomial(n, known, SIMULATED)
     # a sum over categories of what depends on each one's count alone: looked up, since outcomes are many
     p, q, category = count / n, known[:, None], np.arange(known.size)
     bits = ((rel_entr(p, (p + q) / 2) + rel_entr(q, (p + q) / 2)) / (2 * np.log(2)))[category, drawn].sum(axis=-1)
@@ -65,15 +63,12 @@ class FloorValues:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """What respondents score on a culture's items at any n, each (item, n) worked out once.
-
-    The respondents are honest people of the culture, unless ``source`` says otherwise.
-    """
+    """What people of a culture, or others, score on its items at any n, each (item, n) worked out once."""
 
     shares: Floats  #: the reference's, shape (I, K)
     n_human: Floats  #: shape (I,)
     offered: Bools  #: shape (I, K)
-    source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as ``shares``
+    source: Floats | None = None  #: how the respondents answer, shape (I, K); None: as people, by ``shares``
     _rows: dict[int, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, n: ArrayLike) -> FloorValues:
@@ -129,18 +124,6 @@ def outcomes(n: int, k: int) -> Ints:
     bars = np.array(list(combinations(range(n + k - 1), k - 1)), dtype=np.int64).reshape(-1, k - 1)
     edges = np.hstack([np.full((len(bars), 1), -1), bars, np.full((len(bars), 1), n + k - 1)])
     return np.diff(edges, axis=1) - 1
-
-
-#: Most outcomes of n answers that are enumerated.
-GTEST_OUTCOMES = 11_000
-#: Outcomes drawn where there are more.
-DRAWN = 4_999
-#: Seed of the draws: the same question and n always give the same distribution.
-GTEST_SEED = 20250314
-#: Numbers held at once.
-AT_ONCE = 4_000_000
-#: Differences of G below this are rounding.
-EQUAL = 1e-9
 
 
 def g_statistic(counts: ArrayLike, shares: ArrayLike) -> Floats:
@@ -218,6 +201,6 @@ def _enumerated(possible: Floats, ways: Floats, shares: Floats, n: int) -> list[
 
 
 def _drawn(shares: Floats, n: int, item: int) -> tuple[Floats, Floats]:
-    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((GTEST_SEED, item, n))))
+    rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence((SEED, item, n))))
     levels = np.sort(g_statistic(rng.multinomial(n, shares / shares.sum(), size=DRAWN), shares))
     return levels, (1 + np.arange(DRAWN, -1, -1)) / (DRAWN + 1)

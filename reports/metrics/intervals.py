@@ -1,8 +1,7 @@
-"""Intervals of a mean smoothed KL over other participants, questions fixed.
+"""Intervals of a mean smoothed KL over other participants, questions fixed: of the expected divergence at this n.
 
-The estimand is the expected divergence at this n: what as many people would score is the same quantity. The variance of
-the mean is what independent answers would give, and beyond it how far the participants move the items together. The
-interval is symmetric on the scale of the root, since a divergence near 0 grows with the square of a distance.
+The variance of the mean is what independent answers would give, and beyond it how far the participants move the items
+together. The interval is symmetric on the scale of the root, since a divergence near 0 grows with the square.
 """
 
 from __future__ import annotations
@@ -117,10 +116,7 @@ def intervals_of_means(points: Floats, variances: Floats, left_out: Floats, grou
 
 
 def _together(left_out: Floats, weights: Floats) -> tuple[float, int] | None:
-    """Variance of a mean beyond that of its items one by one, by the jackknife, and how many participants tell of it.
-
-    None where fewer than two do.
-    """
+    """The jackknife's variance of a mean beyond that of its items, and how many participants tell of it, if two do."""
     present = left_out[~np.isnan(left_out).all(axis=1)]
     people = len(present)
     if people < 2:

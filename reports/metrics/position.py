@@ -1,7 +1,6 @@
 """Does the option shown first draw answers, whatever it says?
 
-Where orders were drawn, an answer that does not care about order chooses the first-shown option as often as the two
-would meet if answers were dealt out anew among the participants of a question.
+An answer that does not care about order meets the first-shown option as often as if answers were dealt out anew.
 """
 
 from __future__ import annotations

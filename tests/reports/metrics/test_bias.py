@@ -86,7 +86,6 @@ def test_unknown_groups_have_no_profile() -> None:
     unknown = [np.nan, np.nan]
     found = profile([[2, 0]], [[0.5, 0.5]], groups(unknown, unknown, [[0.5, 0.5]] * 3), SIZES, np.ones((5, 1), bool))
     assert np.isnan(found.gender).all()
-    assert not found.both.any()
     shares = profile_shares(found, [True])
     assert (shares.gender_items, shares.age_items, shares.items, shares.low_n) == (0, 1, 1, 1)
     assert np.isnan(shares.gender).all()

@@ -15,9 +15,10 @@ from scipy.stats import binom, hypergeom, power_divergence
 from defsurvey.reports.metrics import floor
 from defsurvey.reports.metrics.divergence import (
     binomial_masses,
-    hypergeometric_masses,
+    entropy_terms,
     js_distance,
     plug_in_kl,
+    rarefied_terms,
     smoothed_kl,
     total_variation,
     wasserstein,
@@ -59,7 +60,9 @@ def test_large_samples_are_simulated_the_same_way_every_time() -> None:
 def test_masses_agree_with_scipy() -> None:
     assert binomial_masses(20, 0.3) == pytest.approx(binom.pmf(np.arange(21), 20, 0.3), abs=1e-12)
     assert binomial_masses(3, 0.0).tolist() == [1, 0, 0, 0]
-    assert hypergeometric_masses(5, 12, 4) == pytest.approx(hypergeom.pmf(np.arange(6), 12, 4, 5), abs=1e-12)
+    assert rarefied_terms(12, 5)[4] == pytest.approx(
+        hypergeom.pmf(np.arange(6), 12, 4, 5) @ entropy_terms(5), abs=1e-12
+    )
 
 
 def test_chance_of_a_forbidden_answer_makes_the_expectation_infinite() -> None:
