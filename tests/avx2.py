@@ -31,7 +31,6 @@ def _is_newer() -> bool:
 
 
 def pytest_load_initial_conftests() -> None:
-    """Hold the libraries back before any of them is imported."""
     if _is_newer():
         os.environ.update(ENVIRONMENT)
 

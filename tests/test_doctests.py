@@ -20,13 +20,11 @@ WITH_EXAMPLES = sorted(
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_examples_hold(name: str) -> None:
-    """What is written below each of them is what comes out."""
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
 
 
 def test_every_metric_has_an_example() -> None:
-    """A formula is easier read with numbers in it."""
     metrics = {f"defsurvey.reports.metrics.{path.stem}" for path in (ROOT / "reports" / "metrics").glob("*.py")}
     assert metrics - {"defsurvey.reports.metrics.__init__"} <= set(WITH_EXAMPLES)

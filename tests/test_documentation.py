@@ -25,20 +25,17 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def prose(page: Path) -> str:
-    """A page without its code, in which brackets mean something else."""
     text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
     return re.sub(r"`[^`\n]*`", "", text)
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as the site names them."""
     text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text(encoding="utf-8"))
     headings = re.findall(r"(?m)^#{1,6} +(.+?) *$", text)
     return {slugify(re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading), "-") for heading in headings}
 
 
 def broken(page: Path) -> list[str]:
-    """Links of a page that lead nowhere in this repository."""
     found = []
     for target in LINK.findall(prose(page)):
         if re.match(r"[a-z]+:", target):
@@ -52,7 +49,6 @@ def broken(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    """Files and headings; addresses elsewhere are not asked for."""
     assert broken(page) == []
 
 
@@ -63,7 +59,6 @@ def torn_tables(html: str) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_table_is_whole(page: Path) -> None:
-    """As the site renders it."""
     assert torn_tables(markdown(page.read_text(encoding="utf-8"), extensions=EXTENSIONS)) == []
 
 
@@ -114,7 +109,6 @@ def test_the_tour_is_five_commands_that_exist() -> None:
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
-    """As ``make docs`` does; it asks nobody else for fonts or scripts."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -144,18 +144,14 @@ STUDY = """{name: s, survey: wvs7, questions: [Q1, Q2], cultures: [us], models: 
 
 @dataclass(frozen=True)
 class ScratchCopy:
-    """A copy of the program, and what is typed there."""
-
     folder: Path
 
     def insert(self, file: str, after: str, text: str) -> None:
-        """Put a text behind another that stands in a file of the copy."""
         content = (self.folder / file).read_text()
         assert after in content
         (self.folder / file).write_text(content.replace(after, after + text, 1))
 
     def run(self, *words: str, **environment: str) -> str:
-        """What ``defsurvey`` prints."""
         command = [sys.executable, "-m", "defsurvey", *words]
         where = os.environ | {"PYTHONPATH": str(self.folder)} | environment
         done = subprocess.run(command, cwd=self.folder, env=where, capture_output=True, text=True, timeout=300)
@@ -163,7 +159,6 @@ class ScratchCopy:
         return done.stdout
 
     def answers(self, model: str, condition: str) -> list[dict[str, str]]:
-        """The answers of a study of three participants and two questions."""
         (self.folder / "study.yaml").write_text(STUDY.replace("MODEL", model).replace("CONDITION", condition))
         self.run("run", "study.yaml")
         return list(csv.DictReader(self.run("export", "s").splitlines()))
@@ -171,7 +166,6 @@ class ScratchCopy:
 
 @pytest.fixture
 def scratch(tmp_path: Path) -> ScratchCopy:
-    """The program as it is."""
     for name in ("defsurvey", "jobs", "workers", "storage", "reports"):
         shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("*.nb?"))
     return ScratchCopy(tmp_path)
@@ -191,7 +185,6 @@ def test_a_method_is_one_file_and_a_name(scratch: ScratchCopy) -> None:
 
 
 def test_an_engine_is_one_file_a_line_and_a_card(scratch: ScratchCopy) -> None:
-    """It is among the models, a plan knows it, and a run asks it."""
     (scratch.folder / "workers" / "engines" / "last.py").write_text(ENGINE)
     scratch.insert("workers/models.py", "ENGINES: Mapping[str, Capabilities] = {\n", LINE)
     cards = scratch.folder / "workers" / "models.toml"
@@ -219,7 +212,6 @@ def test_a_column_is_a_field_a_migration_and_what_fills_it(scratch: ScratchCopy)
 
 
 def test_a_metric_is_a_function_and_a_line(scratch: ScratchCopy) -> None:
-    """Every cell has a row of it among the metrics that are exported."""
     (scratch.folder / "reports" / "metrics" / "commonest.py").write_text(METRIC)
     table = "OF_CELLS: Mapping[tuple[str, str], Callable[[Measured], Figure | None]] = {\n"
     made = '    ("commonest_share", ""): lambda of: Figure(commonest_share(of.cell.counts)),\n'

@@ -30,7 +30,6 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 
 
 def test_whatever_is_imported_is_required() -> None:
-    """What only comes along with something else may stop coming along."""
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in files]
     modules = {name.partition(".")[0] for tree in trees for name in _imported(tree)}
@@ -53,7 +52,6 @@ def test_whatever_is_imported_is_required() -> None:
     ],
 )
 def test_versions_that_do_not_do_are_not_allowed(package: str, version: str) -> None:
-    """Each of them installs beside the others, and fails later."""
     assert not REQUIRED[package].specifier.contains(version)
 
 

@@ -20,15 +20,12 @@ from tests.storage.what_is_there import answers_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chained:
-    """What became of a run's answers."""
-
     kept: int  #: answers in the ledger
     breaks: tuple[str, ...]  #: answers that are not what the chain says, and answers missing or out of place
     linked: int  #: answers whose prompt holds the hash of an earlier answer
 
 
 def participants(database: Database, run_id: str) -> list[Participant]:
-    """Every participant of a run, by id."""
     cells = {cell.id: cell for cell in store.load_run(database, run_id).cells}
     query = select(tables.participant).where(tables.participant.c.run == run_id).order_by(tables.participant.c.id)
     with database.read() as connection:
@@ -36,7 +33,6 @@ def participants(database: Database, run_id: str) -> list[Participant]:
 
 
 def follow(database: Database, run_id: str) -> Chained:
-    """Follow every participant's chain from its first answer to its last."""
     run = store.load_run(database, run_id)
     survey = store.load_survey(database, run.survey)
     kept, linked, breaks = 0, 0, []

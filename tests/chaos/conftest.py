@@ -21,14 +21,12 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server; a test that stops it starts it again."""
     with running_server(SETTINGS) as running:
         yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChaosMachine]:
-    """A machine of the test's own, on either database."""
     url = None
     if request.param == "postgresql":
         server: PostgresServer = request.getfixturevalue("server")
@@ -39,7 +37,6 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChaosMac
 
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What every run has to export, whatever happens to it: an undisturbed one did."""
     with chaos_machine(tmp_path_factory.mktemp("undisturbed") / "machine") as quiet:
         finish_well(quiet.start("run", "study.yaml"))
         exported = quiet.export_bytes()
@@ -59,7 +56,6 @@ def conclude(machine: ChaosMachine, expected: bytes) -> Callable[..., Row]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table; also into the file that ``CHAOS_TABLE`` names."""
     if not _rows:
         return
     table = markdown(_rows)

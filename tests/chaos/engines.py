@@ -33,14 +33,12 @@ EXIT_POISONED = 86
 
 
 def link(request: Request) -> str:
-    """The hash of a request: 16 hexadecimal digits."""
     said = [[message.role, message.content] for message in request.messages]
     body = json.dumps([said, request.seed], ensure_ascii=False).encode()
     return hashlib.sha256(body).hexdigest()[:16]
 
 
 def reply_to(request: Request) -> str:
-    """What the chain says to a request: an option of the question, and the hash as explanation."""
     asked = request.asked
     assert asked is not None
     code = asked.shown[int(link(request), 16) % len(asked.shown)]
@@ -50,7 +48,6 @@ def reply_to(request: Request) -> str:
 
 
 def poison_line(seed: int, culture: str, question: str) -> str:
-    """How a poisoned question is written down."""
     return f"{seed} {culture} {question}"
 
 
@@ -62,7 +59,6 @@ class Chain:
         self._delay = Delay()
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer after the latency of the moment."""
         self._note("asked", request)
         used = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
         completion = Completion(text=reply_to(request), finish=FinishReason.STOP, used=used)
@@ -71,11 +67,9 @@ class Chain:
         return future
 
     def describe(self) -> dict[str, str]:
-        """The same weights in every process."""
         return {"weights": "chain"}
 
     def close(self) -> None:
-        """Cancel what is not answered yet."""
         self._delay.close()
 
     def _read(self, name: str) -> str:
@@ -88,10 +82,7 @@ class Chain:
 
 
 class Poisonable(Chain):
-    """Ends its process when it is asked the poisoned question, as a fault of the GPU would."""
-
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer, or end."""
         asked = request.asked
         assert asked is not None
         if self._read("poison") == poison_line(request.seed, asked.culture, asked.question.id):
@@ -103,12 +94,9 @@ class Poisonable(Chain):
 
 
 class Hanging(Chain):
-    """Never answers again once it has found the file ``hang``."""
-
     _hung = False
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer, or never."""
         if not self._hung:
             try:
                 (self._folder / "hang").unlink()
@@ -120,15 +108,12 @@ class Hanging(Chain):
 
 
 def chain(card: ModelCard, *, survey: Survey, device: str) -> Chain:
-    """The chain as it should be."""
     return Chain(Path(os.environ[FOLDER]))
 
 
 def poisonable(card: ModelCard, *, survey: Survey, device: str) -> Chain:
-    """The chain with one question that ends the process."""
     return Poisonable(Path(os.environ[FOLDER]))
 
 
 def hanging(card: ModelCard, *, survey: Survey, device: str) -> Chain:
-    """The chain that hangs when it is told to."""
     return Hanging(Path(os.environ[FOLDER]))

@@ -32,14 +32,11 @@ EXIT_CRASHED = 87
 
 
 def note(what: str) -> None:
-    """Count an injection: one line in the folder's file ``injected``."""
     with (Path(os.environ[FOLDER]) / "injected").open("a") as file:
         file.write(f"{time.time()} {what}\n")
 
 
 def crash_before_publishing(_: str) -> None:
-    """The rows are committed and the process is gone before any message is sent."""
-
     def crash(*_arguments: Any, **_options: Any) -> int:
         note("crash")
         os._exit(EXIT_CRASHED)
@@ -48,7 +45,6 @@ def crash_before_publishing(_: str) -> None:
 
 
 def publish_twice(_: str) -> None:
-    """Every message is sent, and so delivered, two times."""
     once = Celery.send_task
 
     def twice(app: Celery, name: str, **options: Any) -> Any:
@@ -81,7 +77,6 @@ def lose_commits(share: str) -> None:
 
 
 def wrong_clock(offset: str) -> None:
-    """This process's clock is so many seconds ahead, SQLite's with it, which is the process's own."""
     true, ahead = time.time, float(offset)
     time.time = lambda: true() + ahead
 
@@ -95,7 +90,6 @@ def wrong_clock(offset: str) -> None:
 
 
 def full_disk(_: str) -> None:
-    """While the file ``full`` is there, SQLite's file cannot grow, as on a disk without room."""
     flag = Path(os.environ[FOLDER]) / "full"
 
     @event.listens_for(Engine, "begin")
@@ -115,7 +109,6 @@ FAULTS: dict[str, Callable[[str], None]] = {
 
 
 def main() -> None:
-    """Install the fault that the first word names, then be the command line."""
     name, _, value = sys.argv.pop(1).partition("=")
     FAULTS[name](value)
     from defsurvey.jobs.cli.main import main as command_line

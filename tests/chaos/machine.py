@@ -41,16 +41,12 @@ HELD = "SELECT id, next_item, lease_owner FROM participant WHERE status = 'open'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Injection:
-    """One disturbance: when it was, and where those stood whom it concerned."""
-
     at: float  #: seconds since the epoch
     positions: dict[int, int]  #: participant -> its next item
 
 
 @dataclass
 class ChaosMachine(Machine):
-    """A machine whose model answers by the hash chain."""
-
     url: str | None = None  #: of the database; None: SQLite in the home
     injections: list[Injection] = field(default_factory=list)
     said: str = ""  #: what daemons that were not started by a run have logged
@@ -63,41 +59,33 @@ class ChaosMachine(Machine):
 
     @property
     def database_url(self) -> str:
-        """Where the runs of this machine are."""
         return self.url or f"sqlite:///{self.home / 'defsurvey.db'}"
 
     @property
     def kind(self) -> str:
-        """The database's kind, for the table."""
         return "SQLite" if self.url is None else "PostgreSQL"
 
     def set_latency(self, seconds: float) -> None:
-        """How long every reply takes from now on, in processes that run already too."""
         self.write("latency", str(seconds))
 
     def set_engine(self, name: str) -> None:
-        """Which engine of ``tests.chaos.engines`` is the model, for processes that start from now on."""
         (self.folder / "cards.toml").write_text(CARD.format(engine=name))
 
     def write(self, name: str, content: str) -> None:
-        """Put a file where the engines look, whole or not at all."""
         temporary = self.folder / f".{name}"
         temporary.write_text(content)
         temporary.replace(self.folder / name)
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """The environment of every process here."""
         found = {**super().environment(), FOLDER: str(self.folder), "PYTHONPATH": str(REPOSITORY)}
         if self.url is not None:
             found["DEFSURVEY_DATABASE_URL"] = self.url
         return found | changes
 
     def faulty(self, fault: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-        """Type a command with a fault built in, see ``tests.chaos.faulty``."""
         return self.start(fault, *words, module="tests.chaos.faulty", **environment)
 
     def answers(self) -> int:
-        """How many answers are committed; 0 where there is no run yet."""
         if self.url is None and not (self.home / "defsurvey.db").exists():
             return 0
         with Database(self.database_url) as database, database.read() as connection:
@@ -106,34 +94,27 @@ class ChaosMachine(Machine):
         return int(self.rows("SELECT count(*) FROM answer")[0][0])
 
     def calls(self) -> Counter[tuple[str, int]]:
-        """(``asked`` or ``said``, process) -> how often."""
         lines = self.noted("calls")
         return Counter((line.split()[0], int(line.split()[1])) for line in lines)
 
     def noted(self, name: str) -> list[str]:
-        """The lines of a file that engines or faults write."""
         file = self.folder / name
         return file.read_text().splitlines() if file.exists() else []
 
     def asked(self) -> int:
-        """How many requests any engine got."""
         return sum(count for (what, _), count in self.calls().items() if what == "asked")
 
     def unanswered(self, pid: int) -> int:
-        """How many requests the engine of a process has got and not answered."""
         calls = self.calls()
         return calls["asked", pid] - calls["said", pid]
 
     def injected(self, what: str) -> int:
-        """How often a built-in fault struck."""
         return sum(what in line for line in self.noted("injected"))
 
     def held(self) -> dict[int, tuple[int, int]]:
-        """Participants in hand -> the item each is at, and the process that holds it."""
         return {who: (item, int(owner.rsplit(":", 2)[1])) for who, item, owner in self.rows(HELD)}
 
     def holders(self) -> list[int]:
-        """Ids of the processes that hold a participant."""
         return sorted({pid for _, pid in self.held().values()})
 
     def caught(self, *, pid: int | None = None, waiting: bool = False) -> bool:
@@ -148,8 +129,6 @@ class ChaosMachine(Machine):
         return bool(positions)
 
     def wait_for_answers(self, number: int, process: subprocess.Popen[str] | None = None) -> None:
-        """Wait until so many answers are committed."""
-
         def there() -> bool:
             assert process is None or process.poll() is None, process.communicate()
             return self.answers() >= number
@@ -157,11 +136,9 @@ class ChaosMachine(Machine):
         wait_until(there, f"{number} answers", seconds=120)
 
     def catch(self, *, pid: int | None = None, waiting: bool = False) -> None:
-        """Wait for work in flight, and note the injection that follows at once; see ``caught``."""
         wait_until(lambda: self.caught(pid=pid, waiting=waiting), "work in flight")
 
     def kill_in_flight(self, pid: int) -> bool:
-        """kill -9 a worker while it certainly has work in flight; False where it has none or is dead."""
         if state_of(pid) in ("", "Z"):
             return False
         os.kill(pid, signal.SIGSTOP)  # so that nothing changes between the look and the kill
@@ -170,19 +147,16 @@ class ChaosMachine(Machine):
         return caught
 
     def log(self, *names: str) -> str:
-        """What the processes of a run have logged."""
         chosen = [path for path in sorted((self.home / "logs").glob("*.log")) if not names or path.stem in names]
         return "".join(path.read_text(errors="replace") for path in chosen)
 
     def export_bytes(self) -> bytes:
-        """The run's export."""
         stream = io.BytesIO()
         with Database(self.database_url) as database:
             export(database, RUN, "csv", stream, telemetry=False)
         return stream.getvalue()
 
     def recoveries(self) -> list[tuple[float, float]]:
-        """Seconds from each injection to the next answer of the first and of the last whom it concerned."""
         committed, found = self.committed_at(), []
         for injection in self.injections:
             waits = [committed[position] - injection.at for position in injection.positions.items()]
@@ -218,7 +192,6 @@ class ChaosMachine(Machine):
 
 @contextmanager
 def chaos_machine(folder: Path, url: str | None = None) -> Iterator[ChaosMachine]:
-    """A machine of which no process is left afterwards."""
     machine = ChaosMachine(folder, url=url)
     try:
         yield machine
@@ -233,7 +206,6 @@ def unexpected(log: str) -> list[str]:
 
 
 def state_of(pid: int) -> str:
-    """A process's state by one letter, as the kernel tells it; empty where there is none."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -241,24 +213,20 @@ def state_of(pid: int) -> str:
 
 
 def points(number: int, *, seed: int, last: int = PLANNED - 40) -> list[int]:
-    """Ascending numbers of answers at which something is to happen."""
     return sorted(random.Random(seed).sample(range(8, last), number))
 
 
 def finish_well(process: subprocess.Popen[str], *, code: int = 0, seconds: float = 180) -> str:
-    """Wait for a command to end as it should. Returns what it said."""
     out, err = process.communicate(timeout=seconds)
     assert process.returncode == code, err
     return out + err
 
 
 def server_of(broker: EmbeddedBroker) -> int:
-    """The process id of a broker's server."""
     return int((broker.folder / "server.lock").read_text())
 
 
 def kill_server(broker: EmbeddedBroker, *, and_its_file: bool = False) -> None:
-    """kill -9 a broker's server, and take its file away before it can be read again."""
     pid = server_of(broker)
     os.kill(pid, signal.SIGSTOP)
     if and_its_file:

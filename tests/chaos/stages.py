@@ -33,8 +33,6 @@ TO_OPEN: list[Gated] = []
 
 
 class Gated(Chain):
-    """Answers by the chain, but for questions that are ``held`` until the test lets them go."""
-
     def __init__(self, folder: Path, *held: str, cannot_open: str = "") -> None:
         super().__init__(folder)
         self.held = set(held)
@@ -46,7 +44,6 @@ class Gated(Chain):
         self._closed = False
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer at once, or when let go."""
         assert request.asked is not None
         with self._lock:
             if self._closed:
@@ -61,11 +58,9 @@ class Gated(Chain):
         return super().submit(request)
 
     def waiting(self) -> int:
-        """How many requests are held."""
         return len(self._waiting)
 
     def let_go(self) -> None:
-        """Answer what is held, and hold nothing more."""
         with self._lock:
             self.held.clear()
             waiting, self._waiting = self._waiting, []
@@ -75,7 +70,6 @@ class Gated(Chain):
             future.set_result(answered)
 
     def close(self) -> None:
-        """Cancel what is held."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, []
@@ -85,7 +79,6 @@ class Gated(Chain):
 
 
 def gated(card: ModelCard, *, survey: Survey, device: str) -> Gated:
-    """The next engine that the test has made."""
     engine = TO_OPEN.pop(0)
     if engine.cannot_open:
         raise EngineUnavailable(engine.cannot_open)
@@ -96,7 +89,6 @@ CARDS = {"citizen": ModelCard(name="citizen", engine="tests.chaos.stages:gated",
 
 
 def started(database: Database, *, participants: int = 1) -> list[int]:
-    """Write a run of five questions whose participants remember everything. Returns their ids."""
     condition, culture = Condition(name="def"), SURVEY.culture("us")
     drawn = (draw_axes(PROTOCOL, condition, culture, index) for index in range(participants))
     draws = tuple(replace(draws, memory_capacity=15) for draws in drawn)
@@ -115,7 +107,6 @@ def stage_of(
     ttl: float = 90.0,
     on_run_finished: Callable[[str], None] = lambda run: None,
 ) -> ParticipantRunner:
-    """A worker process's state whose engine is this one."""
     TO_OPEN.append(engine)
     return ParticipantRunner(
         database=database,

@@ -19,8 +19,6 @@ HEAD = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one fault did."""
-
     fault: str
     database: str
     times: int  #: how often it was injected
@@ -34,7 +32,6 @@ class Row:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table, ordered by fault and database."""
     lines = ["| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
     for row in rows:
         cells = (

@@ -51,7 +51,6 @@ def run(machine: ChaosMachine, latency: float, *options: str, **environment: str
 
 
 def waiting_messages(broker: EmbeddedBroker) -> int:
-    """How many messages lie in the model's queue."""
     with broker.client() as client:
         return int(client.llen(simulate_queue("citizen")))  # type: ignore[arg-type]  # the stub knows async clients too
 
@@ -153,8 +152,6 @@ Away = Callable[[], AbstractContextManager[None]]
 
 @pytest.fixture
 def database_away(machine: ChaosMachine, request: pytest.FixtureRequest) -> Away:
-    """PostgreSQL is stopped as by a crash; SQLite's file is locked by somebody else."""
-
     @contextmanager
     def away() -> Iterator[None]:
         if machine.url is not None:

@@ -39,12 +39,10 @@ from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take
 
 @pytest.fixture(autouse=True)
 def nothing_to_open() -> None:
-    """Each test makes its own engines."""
     TO_OPEN.clear()
 
 
 def remove_the_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the epoch out of the checkpoint's condition; the position stays."""
     fenced = ledger_module.ADVANCE
     unfenced = fenced.where()
     unfenced._where_criteria = tuple(part for part in fenced._where_criteria if "lease_epoch" not in str(part))
@@ -94,7 +92,6 @@ def test_without_the_fence_the_chain_breaks(
 
 
 def end_at_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the last checkpoints of so many participants be committed at the same instant."""
     barrier = threading.Barrier(number)
     checkpoint = Ledger.checkpoint
 
@@ -108,7 +105,6 @@ def end_at_once(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    """A broker for the tests of this module."""
     with EmbeddedBroker(tmp_path_factory.mktemp("home")) as running:
         yield running
 
@@ -117,7 +113,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]
 def reporter(
     broker: EmbeddedBroker, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Celery, list[int]]]:
-    """An app whose report task notes what it builds instead of rendering it: (app, revisions built)."""
     built: list[int] = []
 
     def note(database: Database, run: str, folder: Path, **_options: object) -> BuiltReport:
@@ -139,7 +134,6 @@ def reporter(
 
 
 def deliver(app: Celery, broker: EmbeddedBroker) -> int:
-    """Do what the queue of reports holds, as a reporter would. Returns how many messages there were."""
     delivered = 0
     with app.connection() as connection:
         while message := connection.default_channel.basic_get("reports"):
@@ -151,7 +145,6 @@ def deliver(app: Celery, broker: EmbeddedBroker) -> int:
 
 
 def revisions(database: Database) -> list[int]:
-    """Revisions of the ledger that have a report."""
     with database.read() as connection:
         return list(connection.execute(select(tables.report.c.revision).order_by("revision")).scalars())
 
@@ -215,7 +208,6 @@ def test_two_requests_at_the_same_instant_build_one_report(
 
 
 def test_every_message_twice_at_the_same_instant(database: Database, tmp_path: Path) -> None:
-    """To two workers at once: each participant is asked by one of them."""
     who = started(database, participants=8)
     engines = Gated(tmp_path), Gated(tmp_path)
     stages = [stage_of(database, engines[0]), stage_of(database, engines[1], name="two")]

@@ -54,7 +54,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def stack(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Every service of compose.yaml, healthy; nothing is left of them afterwards."""
     settings = {
         "DEFSURVEY_LEASE_SECONDS": LEASE_SECONDS,
         "DEFSURVEY_MODELS": "/work/studies/models.toml",

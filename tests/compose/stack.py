@@ -26,8 +26,6 @@ PATIENCE = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """One project of Compose."""
-
     project: str  #: volumes and containers carry its name
     folder: Path  #: holds its folders of secrets, results and studies
     settings: Mapping[str, str] = field(default_factory=dict)  #: further variables, as in ``.env``
@@ -35,17 +33,14 @@ class Stack:
 
     @property
     def results(self) -> Path:
-        """Where reports appear."""
         return self.folder / "results"
 
     @property
     def studies(self) -> Path:
-        """What containers see as ``/work/studies``."""
         return self.folder / "studies"
 
     @property
     def secrets(self) -> Path:
-        """Holds the passwords."""
         return self.folder / "secrets"
 
     @property
@@ -59,7 +54,6 @@ class Stack:
         return kept | own | dict(self.settings)
 
     def prepare(self) -> None:
-        """Make the folders, as docs/install.md tells."""
         for folder, mode in ((self.results, 0o755), (self.studies, 0o755), (self.secrets, 0o700)):
             folder.mkdir(parents=True)
             folder.chmod(mode)
@@ -73,7 +67,6 @@ class Stack:
     def compose(
         self, *arguments: str, check: bool = True, settings: Mapping[str, str] | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        """``docker compose ...``; its words are in the error where it fails."""
         files = [part for file in (ROOT / "compose.yaml", *self.overrides) for part in ("--file", str(file))]
         command = ["docker", "compose", "--project-name", self.project, "--env-file", os.devnull, *files, *arguments]
         environment = {**self.environment, **(settings or {})}
@@ -84,7 +77,6 @@ class Stack:
         return done
 
     def up(self, *arguments: str) -> None:
-        """Start, and wait until every service is healthy; who is not, and what it said, is in the error."""
         done = self.compose("up", "--detach", "--wait", "--wait-timeout", "180", *arguments, check=False)
         if done.returncode:
             said = self.compose("logs", "--tail", "20").stdout
@@ -93,21 +85,16 @@ class Stack:
             raise AssertionError(f"up: {done.returncode}\n{done.stderr[-2000:]}\n{states}\n{said}")
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """``docker compose run --rm cli ...``, as a user types it."""
         return self.compose("--progress", "quiet", "run", "--rm", "--no-TTY", "cli", *arguments, check=check)
 
     def status(self, run: str) -> dict[str, Any]:
-        """``status --json`` from a container that runs already, which is faster than one of its own."""
         done = self.compose("exec", "--no-TTY", "reporter", "defsurvey", "status", run, "--json")
         return dict(json.loads(done.stdout))
 
     def export(self, run: str, *options: str) -> str:
-        """The run's answers as CSV."""
         return self.compose("exec", "--no-TTY", "reporter", "defsurvey", "export", run, *options).stdout
 
     def finish(self, run: str, *, patience: float = PATIENCE) -> dict[str, Any]:
-        """Wait until every answer is there, and the report of them all."""
-
         def finished() -> dict[str, Any] | None:
             now = self.status(run)
             return now if now["state"] == "finished" and now["report"] else None
@@ -125,28 +112,23 @@ class Stack:
         return dict(wait_for(working, f"run {run} in the middle of work", PATIENCE))
 
     def container(self, service: str) -> str:
-        """Id of the service's one container, running or not."""
         (found,) = self.compose("ps", "--all", "--quiet", service).stdout.split()
         return found
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """What the engine knows of the service's container."""
         return dict(json.loads(docker("inspect", self.container(service)))[0])
 
     def await_health(self, service: str) -> None:
-        """Wait until the service's container is healthy."""
         wait_for(
             lambda: self.inspect(service)["State"]["Health"]["Status"] == "healthy", f"a healthy {service}", PATIENCE
         )
 
 
 def account() -> tuple[int, int]:
-    """User and group that the containers are to run under: never root."""
     return (os.getuid(), os.getgid()) if os.getuid() else (ACCOUNT, ACCOUNT)
 
 
 def docker(*arguments: str) -> str:
-    """``docker ...``; gives its output."""
     done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise AssertionError(f"docker {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -154,7 +136,6 @@ def docker(*arguments: str) -> str:
 
 
 def wait_for(look: Callable[[], Any], what: str, patience: float) -> Any:
-    """Look again and again until there is something to see; gives it."""
     until = time.monotonic() + patience
     while True:
         seen = look()
@@ -165,7 +146,6 @@ def wait_for(look: Callable[[], Any], what: str, patience: float) -> Any:
 
 
 def free_port() -> str:
-    """A port of the loopback interface that nobody listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return str(listening.getsockname()[1])

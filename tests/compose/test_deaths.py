@@ -37,8 +37,6 @@ def survives(stack: Stack, undisturbed: Callable[[str], str]) -> Callable[..., d
 
 
 def test_a_worker_container_that_is_killed(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
-    """kill -9 of the whole container; a new `up` goes on where it stood."""
-
     def kill() -> None:
         docker("kill", "--signal", "KILL", stack.container("worker-cpu"))
         assert stack.inspect("worker-cpu")["State"]["Status"] == "exited"
@@ -74,8 +72,6 @@ def test_a_worker_that_is_told_to_stop(stack: Stack, survives: Callable[..., dic
 
 
 def test_a_broker_that_is_lost_with_its_volume(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
-    """A new, empty Redis: the reconciler publishes everything open again."""
-
     def lose() -> None:
         docker("kill", "--signal", "KILL", stack.container("redis"))
         stack.compose("rm", "--force", "redis")

@@ -105,7 +105,6 @@ def test_the_image_runs_as_nobody_special(image: str) -> None:
 
 
 def test_the_image_has_no_build_tool_and_no_cache(image: str) -> None:
-    """Looked for as root, who sees everything."""
     found = _sh(image, f"for tool in {' '.join(BUILD_TOOLS)}; do command -v $tool; done; true", user="0")
     assert found == ""
     caches = "/root/.cache /var/lib/apt/lists /source /wheels /dist"

@@ -23,7 +23,6 @@ DAEMONS = ("reconciler", "reporter", "judge", "worker-cpu", "worker-api")
 
 
 def test_everything_is_up_and_healthy(stack: Stack) -> None:
-    """By each service's own health check; the migration has ended well."""
     lines = stack.compose("ps", "--all", "--format", "json").stdout.splitlines()
     services = {service["Service"]: service for service in map(json.loads, lines)}
     assert services.pop("migrate")["ExitCode"] == 0
@@ -46,7 +45,6 @@ def test_no_process_is_root_and_none_has_a_capability(stack: Stack) -> None:
 
 
 def test_ports_listen_on_this_machine_alone(stack: Stack) -> None:
-    """As the engine has bound them, not as the file asks."""
     for service in ("redis", "postgres", *DAEMONS):
         bound = stack.inspect(service)["NetworkSettings"]["Ports"] or {}
         hosts = {binding["HostIp"] for bindings in bound.values() for binding in bindings or []}
@@ -54,7 +52,6 @@ def test_ports_listen_on_this_machine_alone(stack: Stack) -> None:
 
 
 def test_passwords_are_seen_by_nobody_who_inspects(stack: Stack) -> None:
-    """Neither a container's settings nor its log hold one."""
     passwords = [file.read_text().strip() for file in stack.secrets.glob("*-password")]
     assert len(passwords) == 2
     for service in ("redis", "postgres", "migrate", *DAEMONS):
@@ -91,7 +88,6 @@ def test_everything_is_still_there_after_down_and_up(stack: Stack) -> None:
 
 
 def test_two_workers_share_a_run(stack: Stack, undisturbed: Callable[[str], str]) -> None:
-    """Both answer, none twice, and the answers are those of one."""
     stack.up("--scale", "worker-cpu=2", "--no-recreate")
     try:
         stack.cli("enqueue", "studies/slow.yaml", "--name", "shared")
@@ -117,7 +113,6 @@ def test_a_wrong_password_is_said_in_words(stack: Stack, tmp_path: Path) -> None
 
 
 def test_a_missing_secret_is_named(image: str, tmp_path: Path) -> None:
-    """Compose itself refuses to start, and says which file it lacks."""
     del image
     stack = Stack(
         project="defsurvey-test-secret",
@@ -135,7 +130,6 @@ def test_a_missing_secret_is_named(image: str, tmp_path: Path) -> None:
 
 
 def test_an_empty_secret_is_named(stack: Stack, tmp_path: Path) -> None:
-    """The program refuses to start, with the file's name as it sees it."""
     empty = _secrets(tmp_path, "")
     done = stack.compose("run", "--rm", "--no-deps", "--no-TTY", "migrate", check=False, settings=empty)
     assert done.returncode == 2
@@ -160,7 +154,6 @@ def test_a_missing_key_makes_the_worker_ill_that_needs_it_and_no_other(stack: St
 
 
 def test_no_container_sees_a_key_that_it_does_not_need(stack: Stack) -> None:
-    """As the containers themselves find their secrets."""
     for service in ("reconciler", "reporter", "worker-cpu"):
         assert "api-key" not in stack.compose("exec", "--no-TTY", service, "ls", "/run/secrets").stdout
     assert "anthropic-api-key" in stack.compose("exec", "--no-TTY", "judge", "ls", "/run/secrets").stdout
@@ -211,7 +204,6 @@ def test_the_demo_runs_on_a_real_model(stack: Stack) -> None:
 
 
 def _secrets(folder: Path, text: str) -> dict[str, str]:
-    """A folder of secrets that all say the same, as a setting for Compose."""
     folder.chmod(0o755)
     for name in SECRETS:
         (folder / name).write_text(text)
@@ -229,7 +221,6 @@ def _certify(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def encrypted(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """What a scripted study needs, with deploy/compose.tls.yaml."""
     folder = tmp_path_factory.mktemp("tls")
     folder.chmod(0o755)
     running = Stack(
@@ -261,7 +252,6 @@ def test_a_study_runs_over_tls(encrypted: Stack) -> None:
 
 
 def test_a_server_of_another_authority_is_refused(encrypted: Stack, tmp_path: Path) -> None:
-    """Database and broker, each in one line that names it and says why."""
     tmp_path.chmod(0o755)
     for name in ("postgres-password", "redis-password", "hf-token"):
         (tmp_path / name).write_bytes((encrypted.secrets / name).read_bytes())
@@ -285,13 +275,11 @@ _SCRAPE = "from urllib.request import urlopen; print(urlopen('http://{host}:9464
 
 
 def _metrics(stack: Stack, service: str, host: str = "127.0.0.1") -> dict[str, float]:
-    """Every sample that a worker shows, asked from a service's container."""
     said = stack.compose("exec", "--no-TTY", service, "python", "-c", _SCRAPE.format(host=host)).stdout
     return {name: float(value) for name, value in re.findall(r"(?m)^([a-z]\S*) (\S+)$", said)}
 
 
 def test_the_metrics_of_every_worker_answer(stack: Stack) -> None:
-    """Within the network, by the service's name, as Prometheus asks."""
     stack.cli("enqueue", "studies/quick.yaml", "--name", "measured")
     stack.finish("measured")
     after = _metrics(stack, "reporter", "worker-cpu")
@@ -373,7 +361,6 @@ def _ask_prometheus(stack: Stack, question: str) -> dict[str, Any]:
 
 
 def test_the_doctor_finds_a_stack_well(stack: Stack) -> None:
-    """From the container in which a user types."""
     said = json.loads(stack.cli("doctor", "--json").stdout)
     found = {finding["name"]: finding for finding in said["findings"]}
     assert said["well"]

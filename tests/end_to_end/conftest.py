@@ -12,7 +12,6 @@ from tests.end_to_end.machine import Machine, machine_in
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own."""
     with machine_in(tmp_path / "machine") as own:
         yield own
 
@@ -29,5 +28,4 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def expected(undisturbed: Machine) -> list[str]:
-    """What every run of the small study has to export, whatever happens to it."""
     return undisturbed.export()

@@ -30,8 +30,6 @@ REPLY_SECONDS = 0.02
 
 
 class Slow:
-    """A scripted respondent that counts how many ask at once."""
-
     at_once = ROOM
 
     def __init__(self, card: ModelCard, survey: Survey, folder: Path) -> None:
@@ -41,7 +39,6 @@ class Slow:
         self._now = self._most = 0
 
     def submit(self, request: Request) -> Future[Completion]:
-        """Answer as people do, after a moment."""
         with self._lock:
             self._now += 1
             self._most = max(self._most, self._now)
@@ -51,17 +48,14 @@ class Slow:
         return self._respondent.submit(request)
 
     def describe(self) -> dict[str, str]:
-        """The same weights in every process."""
         return {"weights": self._name}
 
     def close(self) -> None:
-        """Note how many there were."""
         note(self._folder / "most", f"{self._name} {self._most}")
         self._respondent.close()
 
 
 def open_slowly(card: ModelCard, *, survey: Survey, device: str) -> Slow:
-    """Open a model, as slowly as weights are read; or end the process on the way."""
     folder = Path(os.environ[FOLDER])
     note(folder / "loads", f"{os.getpid()} {card.name}")
     time.sleep(OPENING_SECONDS)
@@ -73,6 +67,5 @@ def open_slowly(card: ModelCard, *, survey: Survey, device: str) -> Slow:
 
 
 def note(file: Path, line: str) -> None:
-    """Add a line, whole."""
     with file.open("a", encoding="utf-8") as lines:
         lines.write(line + "\n")

@@ -92,8 +92,6 @@ path = "gone"
 
 @dataclass
 class Machine:
-    """A folder with a home, a small study and its survey, and what is typed there."""
-
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
     first_output: str = ""  #: what the run that made this machine printed
@@ -109,37 +107,30 @@ class Machine:
 
     @property
     def home(self) -> Path:
-        """``DEFSURVEY_HOME``."""
         return self.folder / "home"
 
     @property
     def database_url(self) -> str:
-        """Where the runs of this machine are."""
         return f"sqlite:///{self.home / 'defsurvey.db'}"
 
     def write_survey(self, questions: int) -> None:
-        """Give the survey so many questions."""
         survey, numbers = self.folder / "survey", range(1, questions + 1)
         (survey / "questions.yaml").write_text(QUESTIONS_HEAD + "".join(QUESTION.format(number=n) for n in numbers))
         lines = [f"Q{n},{culture},all,1000,,,1:40|2:30|3:20|4:10\n" for n in numbers for culture in CULTURES]
         (survey / "references.csv").write_text("question,culture,group,n,low_n,source,percent\n" + "".join(lines))
 
     def write_study(self, content: str) -> None:
-        """Put a study file in the place of the present one."""
         (self.folder / "study.yaml").write_text(content)
 
     def set_latency(self, seconds: float) -> None:
-        """How long every reply of ``citizen`` takes, for processes that start from now on."""
         (self.folder / "cards.toml").write_text(CARDS.format(latency=float(seconds)))
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """The environment of every process here."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
         own = {"DEFSURVEY_HOME": str(self.home), "DEFSURVEY_MODELS": str(self.folder / "cards.toml")}
         return inherited | own | changes
 
     def start(self, *words: str, module: str = "defsurvey", **environment: str) -> subprocess.Popen[str]:
-        """Type a command and do not wait for its end."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command, env = [sys.executable, "-m", module, *words], self.environment(**environment)
         process = subprocess.Popen(command, cwd=self.folder, env=env, text=True, **pipes)
@@ -147,7 +138,6 @@ class Machine:
         return process
 
     def stop(self, *daemons: subprocess.Popen[str]) -> None:
-        """Tell daemons to end, which they do well, and their broker."""
         for daemon in daemons:
             daemon.send_signal(signal.SIGTERM)
         for daemon in daemons:
@@ -156,7 +146,6 @@ class Machine:
         EmbeddedBroker(self.home).stop()
 
     def type(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Type a command and wait for its end."""
         return self.type_here(*words, **environment) if words[0] in HERE else ended(self.start(*words, **environment))
 
     def type_here(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -166,27 +155,22 @@ class Machine:
         return subprocess.CompletedProcess(words, told.exit_code, told.stdout, told.stderr)
 
     def done(self, *words: str, **environment: str) -> str:
-        """Type a command that must end well. Returns its stdout."""
         finished = self.type(*words, **environment)
         assert finished.returncode == 0, f"{words} ended with {finished.returncode}: {finished.stderr}"
         return finished.stdout
 
     def json(self, *words: str) -> Any:
-        """Type a command that must end well and print JSON on stdout, and nothing else."""
         return json.loads(self.done(*words, "--json"))
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        """What a query finds in the database, behind the back of the command line."""
         with Database(self.database_url) as database, database.read() as connection:
             return [tuple(row) for row in connection.execute(text(sql))]
 
     def change(self, sql: str) -> None:
-        """Change the database, behind the back of the command line."""
         with Database(self.database_url) as database:
             database.write(lambda connection: connection.execute(text(sql)))
 
     def answers(self) -> int:
-        """How many answers are committed; 0 where there is no database yet."""
         if not (self.home / "defsurvey.db").exists() or not self.rows(
             "SELECT 1 FROM sqlite_master WHERE name = 'answer'"
         ):
@@ -194,19 +178,16 @@ class Machine:
         return int(self.rows("SELECT count(*) FROM answer")[0][0])
 
     def committed_at(self) -> dict[tuple[int, int], float]:
-        """(participant, item) -> when its answer was committed."""
         found = self.rows("SELECT participant, item, committed_at FROM answer")
         return {(participant, item): at for participant, item, at in found}
 
     def export(self, run: str = "small") -> list[str]:
-        """The lines of a run's export, byte for byte but for the run's name, with which they all begin."""
         lines = self.done("export", run, "--format", "jsonl").splitlines()
         name = f'{{"run": "{run}", '
         assert all(line.startswith(name) for line in lines)
         return [line.removeprefix(name) for line in lines]
 
     def processes(self, *words: str) -> list[int]:
-        """Ids of the living processes of this machine whose command line holds every word."""
         mark = f"DEFSURVEY_HOME={self.home}".encode()
         found = []
         for entry in Path("/proc").iterdir():
@@ -222,7 +203,6 @@ class Machine:
         return sorted(found)
 
     def clear(self) -> None:
-        """End whatever is left of this machine."""
         for pid in self.processes():
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -233,20 +213,17 @@ class Machine:
 
 
 def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """Wait for a process to end and take up what it said."""
     out, err = process.communicate(timeout=PATIENCE * 3)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return int(listening.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = PATIENCE) -> None:
-    """Look again and again until something is so; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
@@ -255,7 +232,6 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = P
 
 @contextmanager
 def machine_in(folder: Path) -> Iterator[Machine]:
-    """A machine of which nothing is left afterwards."""
     machine = Machine(folder)
     try:
         yield machine

@@ -13,12 +13,10 @@ SLOW = 0.15
 
 
 def telemetry(machine: Machine) -> list[dict[str, str]]:
-    """The export's rows with what depends on attempt and worker."""
     return list(csv.DictReader(io.StringIO(machine.done("export", "small", "--telemetry"), newline="")))
 
 
 def run_unreadable(machine: Machine) -> None:
-    """A finished run none of whose answers can be read."""
     machine.write_study(STUDY.replace("[citizen]", "[garbler]"))
     machine.done("run", "study.yaml")
 
@@ -42,7 +40,6 @@ def test_a_cancelled_run_stops_and_is_taken_up_again(machine: Machine, expected:
 
 
 def test_answers_are_asked_again_from_what_they_were_shown(machine: Machine) -> None:
-    """Each is marked, counts once, and the report is of the new revision."""
     run_unreadable(machine)
     before = {(row["culture"], row["participant"], row["item"]): row for row in telemetry(machine)}
     assert {row["state"] for row in before.values()} == {"unparsable"}
@@ -98,7 +95,6 @@ def test_a_half_done_run_is_finished_on_another_machine(machine: Machine, expect
 
 
 def test_a_finished_run_is_not_cancelled(machine: Machine) -> None:
-    """So that what is added to it later is taken by any worker."""
     machine.done("run", "study.yaml", "--pilot", "1")
     assert machine.done("cancel", "small") == "small is finished: nothing was cancelled\n"
     assert machine.done("retry", "small") == "small: nothing to ask again, no answer of it is failed\n"
@@ -109,7 +105,6 @@ def test_a_finished_run_is_not_cancelled(machine: Machine) -> None:
 
 
 def test_resume_says_that_nothing_is_working(machine: Machine) -> None:
-    """Messages alone do nothing where there is no worker."""
     machine.done("enqueue", "study.yaml")
     resumed = machine.type("resume", "small")
     assert resumed.returncode == 0
@@ -117,7 +112,6 @@ def test_resume_says_that_nothing_is_working(machine: Machine) -> None:
 
 
 def answers_of(machine: Machine, run: str) -> int:
-    """How many answers of a run are committed."""
     of_run = "SELECT count(*) FROM answer JOIN participant ON participant.id = answer.participant"
     return int(machine.rows(f"{of_run} WHERE run = '{run}'")[0][0])
 

@@ -45,8 +45,6 @@ def survey(tmp_path_factory: pytest.TempPathFactory) -> Survey:
 
 @pytest.fixture(scope="module")
 def analysis(survey: Survey) -> Analysis:
-    """What a report says of answers as the ``human`` respondent draws them."""
-
     def human(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
         reference = survey.reference(question.id, culture)
         assert reference is not None
@@ -59,7 +57,6 @@ def analysis(survey: Survey) -> Analysis:
 
 
 def test_every_item_is_asked_in_every_country(survey: Survey, analysis: Analysis) -> None:
-    """All 238 questions, 256 items, of five cultures."""
     assert [culture.code for culture in survey.cultures] == list(CULTURES)
     assert len(survey.questions) == 238
     assert analysis.results.progress.answered == 238 * CITIZENS * len(CULTURES)

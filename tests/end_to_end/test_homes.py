@@ -16,7 +16,6 @@ from tests.end_to_end.machine import Machine
 
 
 def typed(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command in a folder, without ``DEFSURVEY_HOME``."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
     command = [sys.executable, "-m", "defsurvey", *words]
     return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True)
@@ -78,7 +77,6 @@ def test_a_database_without_its_log_is_not_taken_for_a_new_one(machine: Machine,
 
 
 def test_a_backup_is_a_database(undisturbed: Machine, machine: Machine) -> None:
-    """Put into a home, it holds every answer."""
     copy = machine.folder / "copy.db"
     assert undisturbed.done("backup", str(copy)) == f"{copy}\n"
     machine.home.mkdir()

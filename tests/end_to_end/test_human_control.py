@@ -29,7 +29,6 @@ ALPHA = 0.001
 def as_people_would(
     analysis: Analysis, culture: CultureAnalysis, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Counts of as many people as a cell has participants, sampled again and again, shape (S, I, K)."""
     items, shares = analysis.items, culture.reference.shares
     counts = np.zeros((SIMULATED, *shares.shape))
     for place in range(len(items.questions)):

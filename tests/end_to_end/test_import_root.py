@@ -17,7 +17,6 @@ TRAPS = ("storage.py", "defsurvey.py", "yaml.py", "jobs/__init__.py", "reports/_
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program ``defsurvey`` of an environment that has its wheel, and what it depends on."""
     folder = tmp_path_factory.mktemp("installed")
     shutil.rmtree(ROOT / "build" / "lib", ignore_errors=True)  # setuptools packs what an earlier build left there
     wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]

@@ -21,7 +21,6 @@ JUDGED = "judge: {model: judge, sample: all}\n"
 
 @pytest.fixture
 def judge(machine: Machine) -> Iterator[JudgeServer]:
-    """A fair judge behind a server, which has a card."""
     with judging() as local, (machine.folder / "cards.toml").open("a") as cards:
         cards.write(local.cards())
         cards.flush()
@@ -29,7 +28,6 @@ def judge(machine: Machine) -> Iterator[JudgeServer]:
 
 
 def traces(machine: Machine) -> list[str]:
-    """The files of the machine that hold the key."""
     files = [file for file in machine.folder.rglob("*") if file.is_file()]
     assert len(files) > 10
     return [str(file) for file in files if KEY.encode() in file.read_bytes()]
@@ -87,7 +85,6 @@ def test_killed_while_judging_it_goes_on(machine: Machine, judge: JudgeServer) -
 
 
 def judged(machine: Machine) -> int:
-    """How many judgements are committed."""
     return int(machine.rows("SELECT count(*) FROM judgement")[0][0])
 
 

@@ -27,7 +27,6 @@ seed: 20250314
 
 
 def timed(machine: Machine, *words: str) -> str:
-    """Type a command that may take long and must end well; its stdout. The seconds are printed."""
     begun = time.monotonic()
     process = machine.start(*words, DEFSURVEY_MODELS="")
     printed, said = process.communicate(timeout=PATIENCE)
@@ -37,7 +36,6 @@ def timed(machine: Machine, *words: str) -> str:
 
 
 def check_figures(folder: Path, part: MadeUpPart, culture: str) -> None:
-    """Every question has the shares that its respondents gave, up to the rounding of the files."""
     survey = read_survey(folder)
     assert len(survey.questions) == SIZES[part.name][0]
     for number, (question, made) in enumerate(zip(survey.questions, part.questions, strict=True), start=1):

@@ -30,7 +30,6 @@ def start_slowly(machine: Machine, *options: str) -> subprocess.Popen[str]:
 
 
 def test_one_command_ends_with_a_report_and_every_answer(undisturbed: Machine) -> None:
-    """It prints the report's path, and the counts add up to what was planned."""
     assert undisturbed.first_output == f"report: {undisturbed.home}/reports/small/report.html\n"
     report = Path(undisturbed.first_output.removeprefix("report: ").strip())
     assert report.is_file()
@@ -92,7 +91,6 @@ def test_a_killed_run_leaves_no_process_behind_and_goes_on_when_it_is_typed_agai
 
 
 def test_a_worker_that_ends_is_replaced(machine: Machine, expected: list[str]) -> None:
-    """It costs the run nothing but answers that it had not committed."""
     run = start_slowly(machine)
     (worker,) = machine.processes("worker")
     os.kill(worker, signal.SIGTERM)

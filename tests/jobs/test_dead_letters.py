@@ -30,7 +30,6 @@ QUEUE = simulate_queue("human")
 
 @pytest.fixture
 def known() -> Bodies:
-    """The tasks of a worker."""
     made = make_app("redis://nowhere")
     register_simulation(made, None)  # type: ignore[arg-type]  # nobody is asked here
     return bodies(made)
@@ -38,14 +37,12 @@ def known() -> Bodies:
 
 @pytest.fixture
 def ours(app: Celery, client: redis.Redis) -> bytes:
-    """A message as the producer sends it."""
     app.send_task(SIMULATE, args=[42], queue=QUEUE, retry=False)
     found: Any = client.lindex(QUEUE, 0)
     return bytes(found)
 
 
 def body_of(*parts: object) -> str:
-    """A body as it is in a message."""
     return base64.b64encode(json.dumps(parts).encode()).decode()
 
 
@@ -84,7 +81,6 @@ def test_of_a_message_of_ours_task_id_and_arguments_are_passed_on(ours: bytes, k
 def test_a_message_that_differs_from_ours_is_not_ours(
     ours: bytes, known: Bodies, change: Callable[[Any], object], why: str
 ) -> None:
-    """The reason says what was expected, and where."""
     message = json.loads(ours)
     change(message)
     with pytest.raises(NotOurs) as refused:
@@ -93,7 +89,6 @@ def test_a_message_that_differs_from_ours_is_not_ours(
 
 
 def test_the_broker_keeps_the_beginnings_of_the_newest_dead_letters_and_counts_all(client: redis.Redis) -> None:
-    """A flood of large items fills no broker."""
     for number in range(KEPT + 20):
         put_aside(client, "reports", b"%d\xff\x1b" % number + b"x" * 100_000, "no reason")
     kept: Any = client.lrange(DEAD_LETTERS, 0, -1)

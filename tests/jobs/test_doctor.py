@@ -31,7 +31,6 @@ ASK_HUB = doctor._hub
 
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing outside this machine is asked, and no variable of the caller's counts."""
     for name in [name for name in os.environ if name.startswith("DEFSURVEY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(doctor, "_hub", lambda: (False, lambda _repository: ""))
@@ -39,7 +38,6 @@ def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """``defsurvey doctor`` with further variables, in a home of its own."""
     monkeypatch.setenv("DEFSURVEY_HOME", str(tmp_path))
 
     def call(*words: str, **environment: str) -> Result:
@@ -49,7 +47,6 @@ def examined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., R
 
 
 def findings(result: Result) -> dict[str, dict[str, str]]:
-    """By name, of what a program reads."""
     return {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
 
 
@@ -126,7 +123,6 @@ def test_a_postgresql_server_without_a_schema(examined: Callable[..., Result]) -
 
 
 def test_clocks_that_are_off() -> None:
-    """Either way, and worth a word only when heartbeats would look wrong."""
     assert doctor.clock_finding("clock", 1.0).state == OK
     assert doctor.clock_finding("clock", 60.0).said.startswith("60 s ahead of this machine's")
     behind = doctor.clock_finding("clock", -3600.0)
@@ -153,7 +149,6 @@ def test_a_broker_is_asked_how_it_keeps_messages(
 
 
 def test_the_embedded_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs, or can be started, or there is no program to start."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     (started,) = doctor._broker(settings)
     assert started.said.startswith("embedded, started when it is needed")
@@ -171,7 +166,6 @@ def test_the_embedded_broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(("free", "state"), [(10**8, BAD), (10**9, NOTE), (10**11, OK)])
 def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
-    """Home and model cache each have a line with the setting that moves them."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "not" / "yet")})
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free))
     home, cache = doctor._disks(settings)
@@ -181,7 +175,6 @@ def test_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free:
 
 
 def test_a_home_that_cannot_be_a_folder(tmp_path: Path) -> None:
-    """Where a file lies in the way."""
     (tmp_path / "file").write_text("x")
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "file" / "home")})
     home, _cache = doctor._disks(settings)
@@ -201,7 +194,6 @@ def test_a_home_that_cannot_be_a_folder(tmp_path: Path) -> None:
 def test_a_gpu_as_driver_and_torch_see_it(
     driver: list[str], torch: tuple[str | None, list[str]], state: str, words: str
 ) -> None:
-    """One that torch cannot use is named together with the reason."""
     found = doctor.gpu(driver=driver, torch=torch)
     assert found.state == state
     assert words in str(found)
@@ -225,7 +217,6 @@ def test_four_bits_take_a_gpu() -> None:
     ],
 )
 def test_access_to_the_hub(answer: str, state: str, words: str) -> None:
-    """Of every card with a repository; scripted respondents have none."""
     found = doctor.gated(CARDS, True, lambda _repository: answer)
     assert (found.state, found.said.partition(";")[0]) == (state, "token found")
     assert words in str(found)
@@ -246,14 +237,12 @@ def test_a_key_is_told_to_be_there_and_never_shown(
 
 
 def test_a_model_file_that_cannot_be_read(examined: Callable[..., Result], tmp_path: Path) -> None:
-    """It is in the way of every study, so it is bad."""
     result = examined("--json", DEFSURVEY_MODELS=str(tmp_path / "none.toml"))
     assert (result.exit_code, findings(result)["model cards"]["state"]) == (1, BAD)
 
 
 class _Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the library's name
-        """Open, gated or absent, as the repository is called; anything else is a fault of the hub."""
         status, code = {
             "/api/models/here/open/auth-check": (200, ""),
             "/api/models/here/gated/auth-check": (403, "GatedRepo"),
@@ -271,7 +260,6 @@ class _Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[str]:
-    """Address of a hub."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Hub) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"

@@ -34,13 +34,11 @@ HOST = socket.gethostname()
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """A home of its own, whose database is the fixture's."""
     return Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
 
 
 @pytest.fixture
 def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-    """The command line on that home: exit code and all output."""
     for name in [name for name in os.environ if name.startswith("DEFSURVEY_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DEFSURVEY_HOME", str(tmp_path))
@@ -66,7 +64,6 @@ def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[...,
 
 
 def test_a_worker_beats_for_as_long_as_it_has_a_database(settings: Settings, database: Database) -> None:
-    """Each beat of its leases that the database took is one of the pulse."""
     pulse = Pulse(settings, "worker")
     leases = Leases(Ledger(database, owner=f"{host()}:7:aa", ttl=0.3), on_beat=pulse.beat)
     leases.start()
@@ -93,7 +90,6 @@ def test_a_pulse_that_cannot_be_written_ends_nobody(settings: Settings, caplog: 
 def test_a_reconciler_beats_only_when_a_pass_went_through(
     settings: Settings, database: Database, app: Celery, client: redis.Redis
 ) -> None:
-    """A broker that does not answer leaves the pulse as it was."""
     pulse = Pulse(settings, "reconciler")
     nobody = client_of(f"redis+socket://{settings.home}/nobody.sock")
     with pytest.raises(redis.ConnectionError):
@@ -132,13 +128,11 @@ def _await_beat(pulse: Pulse, *, since: float) -> None:
 
 
 def test_migrate_brings_an_empty_database_up_to_date(defsurvey: Callable[..., tuple[int, str]]) -> None:
-    """Once or twice: the second time there is nothing to do."""
     assert defsurvey("migrate") == (0, f"database schema: {HEAD}\n")
     assert defsurvey("migrate") == (0, f"database schema: {HEAD}\n")
 
 
 def test_migrate_waits_for_a_database_that_is_still_starting(settings: Settings) -> None:
-    """A file in the way stands for a server that does not answer yet."""
     blocked = settings.home / "defsurvey.db"
     blocked.mkdir()
     threading.Timer(0.5, blocked.rmdir).start()

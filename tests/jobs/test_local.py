@@ -59,7 +59,6 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def started(settings: Settings, line: str, logged: str = "", **options: Any) -> Acting:
-    """A crew that has been started."""
     crew = Acting(settings, **{"workers": 1, **options})
     crew.line, crew.logged = line, logged
     crew.start()
@@ -150,7 +149,6 @@ def test_deaths_without_progress_end_a_run(
 
 
 def test_deaths_with_progress_between_them_are_survived(settings: Settings) -> None:
-    """However many, and whichever of two workers dies between two answers."""
     crew = started(settings, "raise SystemExit(1)", workers=2)
     for done in range(2 * DEATHS_WITHOUT_PROGRESS):
         crew.look(done)
@@ -179,13 +177,11 @@ Follow = Callable[..., Follower]
 
 @pytest.fixture
 def written() -> io.StringIO:
-    """What the terminal shows."""
     return io.StringIO()
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Goes on by a look's wait at each look."""
     clock = Clock()
     monkeypatch.setattr(local, "time", clock)
     monkeypatch.setattr(progress, "time", clock)
@@ -194,13 +190,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def follow(database: Database, client: redis.Redis, settings: Settings, written: io.StringIO) -> Follow:
-    """Makes a follower of the run ``first``, around a crew of nobody."""
     crew = Crew(settings, workers=0)
     return lambda *more: Follower(database, "first", crew, Console(file=written, width=400), client, *more)
 
 
 def report_after(monkeypatch: pytest.MonkeyPatch, number: int, report: outbox.BuiltReport = REPORT) -> list[int]:
-    """Let a run's report be there right after a look; returns the numbers of the looks so far."""
     looks: list[int] = []
 
     def look(of: Database, run: str) -> Snapshot:
@@ -376,7 +370,6 @@ def test_a_log_that_grew_long_is_begun_anew_under_whoever_writes_it(
 def test_a_log_that_cannot_be_copied_is_left_as_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
 ) -> None:
-    """A full disk, or a log that is gone, is no reason to end a run."""
     monkeypatch.setattr(system, "MOST_LOG_BYTES", 1)
     path = tmp_path / "worker.log"
     path.write_text("all of it")
@@ -391,7 +384,6 @@ def test_a_log_that_cannot_be_copied_is_left_as_it_is(
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much lies before it, even where it begins amid a character."""
     monkeypatch.setattr(system, "_END_BYTES", 100)
     path = tmp_path / "worker.log"
     error = "2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: "
@@ -435,7 +427,6 @@ def test_what_is_no_fault_of_the_place_stays_what_it_is(place: Path | None, erro
 
 
 def test_why_nothing_can_be_written_to_a_folder(tmp_path: Path) -> None:
-    """Nothing is left of having tried."""
     assert why_unwritable(tmp_path) == ""
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").touch()

@@ -30,7 +30,6 @@ FOREIGN = {"up", "process_resident_memory_bytes", "flower_events_total"}
 
 
 def _get(address: str) -> str:
-    """What is there; nothing while nobody answers."""
     try:
         with urllib.request.urlopen(address) as answer:
             return str(answer.read().decode())
@@ -66,7 +65,6 @@ def test_flower_shows_the_queue_and_counts_its_events(
 
 
 def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One line, exit code 1."""
     monkeypatch.setattr(serving, "find_spec", lambda _: None)
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path)})
     with pytest.raises(serving.FlowerMissing, match=r"\.venv/bin/pip install -e '\.\[monitoring\]'") as missing:
@@ -93,7 +91,6 @@ def test_the_dashboard_asks_for_metrics_that_exist() -> None:
 
 
 def test_prometheus_asks_the_services_that_compose_starts() -> None:
-    """Every worker, at the port at which it is told to answer; and Flower."""
     services: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     ours, celery = yaml.safe_load((MONITORING / "prometheus.yml").read_text())["scrape_configs"]
     (found,) = ours["dns_sd_configs"]

@@ -35,8 +35,6 @@ EVERYONE = [1, 2, 3, 4, 5, 6]
 
 
 class Clock:
-    """Stands still until it is moved."""
-
     seconds = 0.0
 
     def __call__(self) -> float:
@@ -45,13 +43,11 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The reconciler's."""
     return Clock()
 
 
 @pytest.fixture
 def reconciler(database: Database, app: Celery, client: redis.Redis, clock: Clock) -> Reconciler:
-    """A reconciler that has made its first pass over an empty database, a while ago."""
     made = Reconciler(database=database, app=app, broker=client, clock=clock)
     made.reconcile()
     clock.seconds += RENEWAL_SECONDS
@@ -59,12 +55,10 @@ def reconciler(database: Database, app: Celery, client: redis.Redis, clock: Cloc
 
 
 def enqueue_small(database: Database, app: Celery | None) -> None:
-    """Six participants of the model ``human``."""
     enqueue(database, app, study(models="[human]", participants="3"))
 
 
 def age_messages(database: Database, seconds: float) -> None:
-    """Let every message have been sent earlier."""
     change(database, f"UPDATE participant SET published_at = published_at - {seconds}")
 
 
@@ -126,7 +120,6 @@ def test_a_flush_is_noticed_by_whoever_publishes_next(database: Database, app: C
 def test_what_is_held_or_finished_is_not_published_again(
     database: Database, app: Celery, client: redis.Redis, reconciler: Reconciler
 ) -> None:
-    """A flush concerns only participants that still need a message."""
     enqueue_small(database, app)
     held = Ledger(database, owner="elsewhere:1:token").claim(2)
     assert held is not None
@@ -271,7 +264,6 @@ def test_of_another_host_with_this_ones_name_nothing_is_known(
 
 
 def test_a_process_of_another_user_is_alive(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that may not be signalled is there."""
     enqueue_small(database, None)
     assert Ledger(database, owner=f"{host()}:1:a").claim(1) is not None
 

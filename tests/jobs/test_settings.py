@@ -44,7 +44,6 @@ def test_every_variable_is_taken_up(tmp_path: Path) -> None:
 
 
 def test_an_empty_variable_is_one_that_is_not_set() -> None:
-    """Compose files set variables to nothing where a user leaves them out."""
     names = ("HOME", "DATABASE_URL", "BROKER_URL", "CACHE", "MODELS", "SYNCHRONOUS", "LEASE_SECONDS")
     assert Settings.from_environment({f"DEFSURVEY_{name}": "" for name in names}) == Settings.from_environment({})
 
@@ -88,7 +87,6 @@ def test_a_variable_that_cannot_be_used_is_named(name: str, value: str, told: st
 
 
 def test_a_misspelt_variable_is_told_with_the_nearest_right_one() -> None:
-    """A variable that nobody reads would be silently without effect."""
     with pytest.raises(
         BadSetting, match=r"DEFSURVEY_DATBASE_URL is not known \(did you mean 'DEFSURVEY_DATABASE_URL'\?\)"
     ):
@@ -140,7 +138,6 @@ def test_settings_show_no_password(tmp_path: Path) -> None:
     ],
 )
 def test_a_password_file_needs_a_url_that_it_fits(url: str, got: str, tmp_path: Path) -> None:
-    """Two passwords, or one for a file or for nothing, are a mistake."""
     file = _secret(tmp_path, "secret")
     with pytest.raises(BadSetting) as caught:
         Settings.from_environment({"DEFSURVEY_DATABASE_URL": url, "DEFSURVEY_DATABASE_PASSWORD_FILE": file})
@@ -163,7 +160,6 @@ def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None:
-    """A file in its place, or on the way to it; one that can be made is made."""
     (tmp_path / "file").write_text("")
     for home, got in (("file", "it is none"), ("file/home", "Not a directory")):
         settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / home)})
@@ -175,6 +171,5 @@ def test_a_home_that_is_no_folder_is_refused_by_its_name(tmp_path: Path) -> None
 
 
 def test_a_home_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
-    """Its paths could be in no URL, no database and no report."""
     with pytest.raises(BadSetting, match=r"DEFSURVEY_HOME: expected a path in UTF-8, got b'.*/x\\xff'"):
         Settings.from_environment({"DEFSURVEY_HOME": os.fsdecode(os.fsencode(tmp_path) + b"/x\xff")})

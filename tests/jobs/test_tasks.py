@@ -153,7 +153,6 @@ PATIENCE = 20.0
 def judging(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Celery, list[str], Callable[..., None]]]:
-    """An app that judges, the runs that it judged, and what sets how it is done and for whom."""
     app, judged = make_app("redis://nowhere"), list[str]()
 
     def register(do: Callable[[str], object] = lambda _run: None, **options: Any) -> None:
@@ -218,7 +217,6 @@ def building(between: Between) -> Iterator[None]:
 
 @pytest.fixture
 def half_done(database: Database) -> Database:
-    """A run of which one of two participants has answered."""
     enqueue(database, None, study(models="[human]", cultures="[us]", participants="2"))
     change(database, "UPDATE participant SET lease_until = 1e12 WHERE number = 1")
     finish(database)
@@ -227,7 +225,6 @@ def half_done(database: Database) -> Database:
 
 
 def recorded(database: Database) -> int:
-    """The revision of the run's report, as the ledger knows it."""
     report = outbox.latest_report(database, "first")
     assert report is not None
     return report.revision
@@ -255,7 +252,6 @@ def test_an_older_report_is_not_written_over_a_newer_one(half_done: Database, tm
 
 
 def test_a_report_that_another_machine_has_overtaken_is_built_again(half_done: Database, tmp_path: Path) -> None:
-    """Its lock does not reach this one; the ledger does."""
     built: list[int] = []
 
     def between() -> None:

@@ -74,14 +74,11 @@ def say(number: int, item: int, cell: int) -> tuple[AnswerState, str]:
 
 
 def nowhere(cell: NewCell) -> NewCell:
-    """A cell whose participants live in no region: the survey knows none."""
     return replace(cell, draws=tuple(replace(draws, region=None) for draws in cell.draws))
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedRun:
-    """A run, its database, the server of its judge, and what is done with them."""
-
     settings: Settings
     database: Database
     server: JudgeServer
@@ -101,7 +98,6 @@ class JudgedRun:
         return 2 * (3 * participants - 1)
 
     def judge(self, **options: Any) -> Judged:
-        """Have every answer judged by the server, unless told otherwise."""
         return self.judge_by_study(**{"model": "judge", "share": 1.0, **options})
 
     def judge_by_study(self, **options: Any) -> Judged:
@@ -146,7 +142,6 @@ class JudgedRun:
         change(self.database, statement)
 
     def cards(self, **fields: object) -> None:
-        """Give the judge's card other fields; None takes one away."""
         assert self.settings.models is not None
         lines = self.server.cards(**fields).splitlines()
         self.settings.models.write_text("\n".join(line for line in lines if not line.endswith("= null")) + "\n")
@@ -157,7 +152,6 @@ class JudgedRun:
             cards.write(text)
 
     def type(self, *words: str, **env: str) -> Result:
-        """Type a command in its home."""
         home = {"DEFSURVEY_HOME": str(self.settings.home), "DEFSURVEY_MODELS": str(self.settings.models)}
         home |= {"DEFSURVEY_DATABASE_URL": self.database.url.render_as_string(hide_password=False)}
         return CliRunner().invoke(main, words, env=home | env)

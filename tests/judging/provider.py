@@ -21,12 +21,10 @@ from tests.workers.api.server import message
 
 
 def prompt_of(params: Mapping[str, Any]) -> str:
-    """The last turn of a call."""
     return str(params["messages"][-1]["content"])
 
 
 def response_in(prompt: str) -> str:
-    """The response that a judge's prompt is about."""
     between = prompt.split("[response ")[1].split("]")[0]
     return prompt.split(f"[response {between}]\n")[1].split(f"\n[end of response {between}]")[0]
 
@@ -47,15 +45,12 @@ def lenient(response: str) -> str:
 
 
 def verdicts(response: str, **changes: str) -> str:
-    """A judge's reply; everything passes but what is told."""
     quoted = " ".join(response.split()[:3])
     said = {name: {"evidence": quoted, "reason": "", "verdict": changes.get(name, "pass")} for name in DIMENSIONS}
     return json.dumps(said, ensure_ascii=False)
 
 
 class JudgeServer:
-    """The server; ``judge`` may be changed while it runs."""
-
     def __init__(self, judge: Callable[[str], str]) -> None:
         self.judge = judge
         self.asked: Counter[str] = Counter()  #: prompt -> how often it was asked alone
@@ -112,7 +107,6 @@ class JudgeServer:
         }
 
     def page(self, query: str) -> dict[str, Any]:
-        """Some of its batches, the newest first, as the query of a request asks for them."""
         asked = parse_qs(query)
         names = list(reversed(self.batches))
         start = names.index(asked["after_id"][0]) + 1 if "after_id" in asked else 0
@@ -121,7 +115,6 @@ class JudgeServer:
         return {"data": [self.told(name) for name in page], "has_more": start + len(page) < len(names), **ends}
 
     def results(self, name: str) -> str:
-        """A batch's results, the last first."""
         number = list(self.batches).index(name)
         lines = []
         for call in reversed(self.batches[name]["calls"]):
@@ -136,7 +129,6 @@ class JudgeServer:
         return "\n".join(lines) + "\n"
 
     def paid(self) -> Counter[str]:
-        """Prompt -> how often a reply to it was paid for, alone or in a batch."""
         counted = Counter(self.asked)
         for number, batch in enumerate(self.batches.values()):
             prompts = [prompt_of(call["params"]) for call in batch["calls"]]

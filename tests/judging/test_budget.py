@@ -14,42 +14,27 @@ from tests.judging.conftest import JudgedRun
 
 #: US dollars for one call: 1000 tokens read at 1 a million and 200 written at 5.
 CALL = 0.002
-
-
 FREE = {"input_price": None, "output_price": None}
 #: What a server of one's own is given where there is a budget.
 NOTHING = {"input_price": 0.0, "output_price": 0.0}
 
 
-def test_what_was_judged_keeps_the_prices_that_its_judge_had_then(here: JudgedRun) -> None:
+def test_what_was_judged_keeps_the_first_prices_that_its_judge_had(here: JudgedRun) -> None:
     """Whatever the card says later, or no more; what is judged later costs what it costs then."""
-    here.answer(4)
-    here.judge()
-    calls = here.asked - 72
-    cost = here.spent()
-    assert cost == pytest.approx(CALL * calls)
-    for prices in ({"input_price": 10.0, "output_price": 50.0}, FREE):
-        here.cards(**prices)
-        here.judge()
-        assert here.spent() == pytest.approx(cost)
-    (who, item), *_ = here.rows("SELECT participant, item FROM judgement WHERE prompt_tokens > 0")
-    gone = f"participant = {who} AND item = {item} AND repeat = 0"
-    here.change(f"DELETE FROM judgement WHERE {gone}")
-    here.cards(input_price=10.0, output_price=50.0)
-    here.judge()
-    assert here.spent() == pytest.approx(cost + 9 * CALL)
-
-
-def test_prices_that_a_judge_is_given_later_hold_for_what_had_none(here: JudgedRun) -> None:
-    """As those of a run's models do, and of these the first."""
     here.answer(4)
     here.cards(**FREE)
     here.judge()
     assert here.spent() == 0.0
-    for price in (1.0, 9.0):
-        here.cards(input_price=price)
+    cost = CALL * (here.asked - 72)
+    for prices in ({"input_price": 1.0, "output_price": 5.0}, {"input_price": 10.0, "output_price": 50.0}, FREE):
+        here.cards(**prices)
         here.judge()
-        assert here.spent() == pytest.approx(CALL * (here.asked - 72))
+        assert here.spent() == pytest.approx(cost)
+    (who, item), *_ = here.rows("SELECT participant, item FROM judgement WHERE prompt_tokens > 0")
+    here.change(f"DELETE FROM judgement WHERE participant = {who} AND item = {item} AND repeat = 0")
+    here.cards(input_price=10.0, output_price=50.0)
+    here.judge()
+    assert here.spent() == pytest.approx(cost + 9 * CALL)
 
 
 def test_a_batch_is_no_larger_than_what_is_left_pays_for(here: JudgedRun) -> None:
@@ -94,12 +79,11 @@ def test_a_run_that_spent_its_budget_says_so_where_its_judge_was_to_begin(here: 
     (told,) = here.judgements().told
     assert told == "judge (judge-2, rubric 1): the budget of 0.002 US dollars is spent"
     text = here.report_text()
-    assert f"Judging did not come to its end: {told}." in text.replace("\\", "")
+    assert f"Judging did not come to its end: {told}." in text
     assert "## Fig. 9 and Fig. 19: Answers fail most often on" in text  # the first judge has come to its end
     here.change("DELETE FROM judgement")
     here.change("DELETE FROM report")
-    text = here.report_text()
-    assert f"no judge: {told}" in text.replace("\\", "")
+    assert f"no judge: {told}" in here.report_text()
     typed = here.type("resume", "first", "--wait")
     assert typed.exit_code == 3
     assert "US dollars are spent; go on with: defsurvey resume first --wait --budget USD" in typed.stderr
@@ -113,13 +97,11 @@ def test_a_larger_share_that_the_budget_did_not_last_for_is_nobodys_but_whose_it
     here.wants_judging(0.01)
     here.change_budget(100.0)
     here.judge_if_due()
-    own = len(here.rows("SELECT item FROM judgement"))
     here.change_budget(here.spent() + 2 * CALL)
     assert here.judge().ended is Ended.OVER_BUDGET
     assert snapshot(here.database, "first").state != "budget reached"
     here.change_budget(100.0)
     assert not here.is_due()
-    assert len(here.rows("SELECT item FROM judgement")) > own > 0
     assert here.judge().ended is Ended.DONE
 
 
@@ -146,10 +128,9 @@ def test_a_judge_without_a_price_goes_on_when_the_budget_is_spent(
     here.answer()
     here.judge(share=0.01)
     here.change_budget(CALL)
-    here.cards(model="judge-2", **prices)
-    assert here.judge(batch=batch).ended is Ended.DONE
-    here.cards(model="judge-2")
-    assert here.judge(batch=batch).ended is Ended.DONE
+    for changes in (prices, {}):
+        here.cards(model="judge-2", **changes)
+        assert here.judge(batch=batch).ended is Ended.DONE
 
 
 def test_a_judge_that_is_billed_needs_a_price_where_there_is_a_budget(here: JudgedRun) -> None:

@@ -203,7 +203,6 @@ def test_a_judge_that_cannot_be_asked_any_more_has_judged_a_part(
 
 
 def open_judge(card: ModelCard, *, survey: Survey, device: str) -> Engine:
-    """An engine for which there is no room anywhere."""
     raise MemoryError(f"no room on {device}")
 
 
@@ -267,10 +266,7 @@ JUDGED = """SELECT c.model, count(*) FROM judgement j JOIN participant p ON p.id
 
 @dataclass(frozen=True, kw_only=True)
 class Meanwhile(JudgedRun):
-    """A run to which something happens."""
-
     def answer_everything(self, *, models: str = "%") -> None:
-        """Let all who are open, of the models whose names are like that, answer what is left."""
         ledger = Ledger(self.database, owner="host:1:here")
         of_model = f"cell IN (SELECT id FROM cell WHERE model LIKE '{models}')"
         for (who,) in self.rows(f"SELECT id FROM participant WHERE status = 'open' AND {of_model} ORDER BY id"):
@@ -285,7 +281,6 @@ class Meanwhile(JudgedRun):
                 ledger.replace(held, replace(before, attempt=attempt, **fields))
 
     def once(self, do: Callable[[], object], *, judged: int = 1) -> None:
-        """Have this done before a reply, once so many answers have been judged."""
         begun = threading.Lock()
 
         def before_reply(_path: str) -> None:
@@ -296,17 +291,14 @@ class Meanwhile(JudgedRun):
         self.server.before_reply = before_reply
 
     def cancel(self, cancelled: bool = True) -> None:
-        """Cancel it, or let it go on."""
         store.cancel(self.database, "first", cancelled=cancelled)
 
     def due(self) -> list[str]:
-        """The runs that are still to be judged."""
         return judgements.judging_due(self.database)
 
 
 @pytest.fixture
 def small(here: JudgedRun) -> Meanwhile:
-    """A run of two models with ten participants each, which asks for a judge of every answer."""
     started(here.database, *(nowhere(new_cell(model, participants=10)) for model in ("model-a", "model-b")))
     here.wants_judging(1.0)
     return Meanwhile(settings=here.settings, database=here.database, server=here.server)
@@ -443,7 +435,6 @@ def test_a_process_that_is_told_to_end_asks_nothing_more_and_keeps_what_is_under
 
 
 def test_a_judging_that_is_left_is_not_at_its_end(here: JudgedRun, caplog: pytest.LogCaptureFixture) -> None:
-    """The run waits for it, and the reconciler asks again."""
     caplog.set_level("INFO")
     here.answer(2)
     here.wants_judging()
@@ -477,7 +468,6 @@ class Ending(Paraphraser):
 
 
 def calls(number: int) -> list[tuple[int, Request]]:
-    """So many calls, each of which says its number."""
     messages = [(Message(role="user", content=str(n)),) for n in range(number)]
     return [(n, Request(messages=said, decoding=Decoding(), seed=n)) for n, said in enumerate(messages)]
 

@@ -116,8 +116,6 @@ class Killed(BaseException):
 
 
 def killed(here: JudgedRun, before: str) -> None:
-    """Judge until a batch has been made and something of ``jobs.judging.steps`` is about to be done."""
-
     def die(*_: object) -> None:
         raise Killed
 
@@ -128,7 +126,6 @@ def killed(here: JudgedRun, before: str) -> None:
 
 
 def others(server: JudgeServer, number: int, *, calls: int = 1) -> None:
-    """Batches of other people in the same workspace."""
     prompt = "[response x]\nhello\n[end of response x]"
     params = {"model": "other", "messages": [{"role": "user", "content": prompt}]}
     for batch in range(number):
@@ -137,7 +134,6 @@ def others(server: JudgeServer, number: int, *, calls: int = 1) -> None:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked again is asked at once."""
     monkeypatch.setattr("defsurvey.workers.judging.batches.LONGEST_LOOK", 0.01)
 
 

@@ -37,7 +37,6 @@ Rows = list[dict[str, str]]
 
 @pytest.fixture
 def judged(here: JudgedRun, tmp_path: Path) -> Path:
-    """The table of a judged run."""
     here.answer(6)
     here.judge()
     write_template(here.database, "first", tmp_path / "people.csv")
@@ -150,7 +149,6 @@ def unread(database: Database) -> Database:
 def reviewed(
     database: Database, keys: str, reader: str = "ann", end: type[BaseException] = StopIteration
 ) -> tuple[Reviewed, str]:
-    """A review by somebody who presses these keys, and all that was shown."""
     coming, shown = iter(keys), io.StringIO()
 
     def key() -> str:
@@ -217,7 +215,6 @@ def test_each_of_many_options_has_a_key_of_its_own(database: Database) -> None:
 
 
 def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:
-    """And quitting keeps the rest, which the next review shows."""
     done, _ = reviewed(unread, "1" + "U" + "2" + "S" + "UU" + "U" + "4" + "Q")
     assert done == Reviewed(read=1, skipped=0, left=3)
     assert read_by(unread, "first").answers == 1
@@ -228,7 +225,6 @@ def test_undo_takes_back_also_what_was_kept(unread: Database) -> None:
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, EOFError])
 def test_whoever_leaves_in_the_middle_has_quit(unread: Database, end: type[BaseException]) -> None:
-    """By Ctrl-C or Ctrl-D, as by Q: what was read is kept, and said."""
     done, _ = reviewed(unread, "1S", end=end)
     assert done == Reviewed(read=1, skipped=1, left=3)
     assert read_by(unread, "first").answers == 1

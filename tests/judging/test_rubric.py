@@ -41,12 +41,10 @@ QUESTIONS = ("family", "divorce")
 
 
 def asked(who: Participant, item: int) -> Request:
-    """What a participant is asked with."""
     return questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=PROTOCOL).request(item)
 
 
 def given(who: Participant, item: int, slot: int = 0) -> GivenAnswer:
-    """An answer of a participant as a judge gets it from the ledger."""
     request = asked(who, item).asked
     assert request is not None
     return GivenAnswer(
@@ -90,7 +88,6 @@ def test_the_calibration_set_is_balanced(rubric: Rubric) -> None:
 
 
 def scored(verdict: Callable[[CalibrationItem], Verdict], rubric: Rubric = Rubric.OWN) -> Score:
-    """How a judge does that follows that rule throughout the set."""
     items = calibration_set(rubric)
     return score({item.name: dict.fromkeys(DIMENSIONS, Finding(verdict=verdict(item))) for item in items}, rubric)
 
@@ -159,19 +156,16 @@ RESPONSE = "Answer: 2: Rather important\nExplanation: I see my parents every Sun
 
 
 def reply(verdict: object = "pass", evidence: object = "I see my parents", **changes: Any) -> str:
-    """A judge's reply with one verdict throughout, dimensions changed as told; None leaves one out."""
     said = {"evidence": evidence, "reason": "so it is", "verdict": verdict}
     whole = dict.fromkeys(DIMENSIONS, said) | changes
     return json.dumps({name: value for name, value in whole.items() if value is not None})
 
 
 def read(text: str, finish: FinishReason = FinishReason.STOP, response: str = RESPONSE) -> dict[str, Finding]:
-    """The findings in a reply."""
     return dict(findings_in(Completion(text=text, finish=finish, used=NO_DECODING), response))
 
 
 def verdicts(text: str, **options: Any) -> set[Verdict]:
-    """The different verdicts in a reply."""
     return {finding.verdict for finding in read(text, **options).values()}
 
 
@@ -183,7 +177,6 @@ def test_a_reply_as_asked_for_is_read() -> None:
 
 
 def test_thoughts_before_the_object_and_a_fence_around_it_are_forgiven() -> None:
-    """Some judges think aloud; what they quote may begin a thought as well."""
     assert verdicts(f'<think>Is it {{"qc": 1}}? No.</think>\n{reply("fail")}') == {Verdict.FAIL}
     assert verdicts(reply("fail", "<think>"), response="<think>Let me see") == {Verdict.FAIL}
     assert verdicts(f"<think>{reply()}", finish=FinishReason.LENGTH) == {Verdict.UNSURE}
@@ -193,7 +186,6 @@ def test_thoughts_before_the_object_and_a_fence_around_it_are_forgiven() -> None
 
 @pytest.mark.parametrize("text", ["```" + "\n" * 200_000 + "x", "```\n" + "```\n" * 50_000 + "x", "\n" * 200_000 + "x"])
 def test_a_reply_of_whatever_length_is_read_at_once(text: str) -> None:
-    """Time grows with its length alone, where a judge repeats itself."""
     began = time.perf_counter()
     assert verdicts(text) == {Verdict.UNSURE}
     assert time.perf_counter() - began < 1.0
@@ -212,7 +204,6 @@ def test_a_reply_of_whatever_length_is_read_at_once(text: str) -> None:
     ],
 )
 def test_a_reply_that_is_not_the_one_object_is_unsure(text: str) -> None:
-    """Prose, halves, two objects and a key that stands twice say nothing."""
     found = read(text)
     assert {finding.verdict for finding in found.values()} == {Verdict.UNSURE}
     assert all("not the one JSON object" in finding.reason for finding in found.values())
@@ -245,7 +236,6 @@ def test_a_quotation_may_differ_in_case_marks_and_gaps(evidence: str) -> None:
 
 
 def test_a_judge_that_declines_or_is_cut_off_is_unsure() -> None:
-    """Also where what it said before looks like verdicts."""
     assert verdicts(reply(), finish=FinishReason.REFUSAL) == {Verdict.UNSURE}
     assert "cut off" in read(reply()[:200], finish=FinishReason.LENGTH)["qc"].reason
 
@@ -282,8 +272,6 @@ def test_a_program_decides_what_a_program_can() -> None:
 
 
 class Described:
-    """An engine that says this of itself and is asked nothing."""
-
     def __init__(self, **said: str) -> None:
         self.said = said
 
