@@ -30,17 +30,13 @@ from defsurvey.workers.runner.faults import OUTAGE
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks.
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.5  #: seconds between two looks
 #: Seconds between two looks once every answer is there: a report takes little longer than a look.
 LAST_LOOKS_SECONDS = 0.1
-#: Seconds between two lines where the output is no terminal.
-LINE_SECONDS = 10.0
-#: Seconds over which the answers per second are counted.
-_RATE_SECONDS = 30.0
+LINE_SECONDS = 10.0  #: seconds between two lines where the output is no terminal
+_RATE_SECONDS = 30.0  #: seconds over which the answers per second are counted
 
-#: Columns of a terminal in which everything has room.
-_WIDE = 1000
+_WIDE = 1000  #: columns of a terminal in which everything has room
 
 
 class CellProgress(NamedTuple):

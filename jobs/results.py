@@ -25,8 +25,7 @@ from defsurvey.workers.simulation.methods import METHODS
 if TYPE_CHECKING:
     from defsurvey.reports.build import ReportPaths
 
-#: Longest name of a folder that tells all the runs in it, in bytes; most file systems take 255.
-_LONGEST_NAME = 200
+_LONGEST_NAME = 200  #: longest name of a folder that tells all the runs in it, in bytes; most file systems take 255
 
 
 def current_report(

@@ -19,6 +19,8 @@ from defsurvey.jobs.system import DONE, ERROR, UNAVAILABLE, USAGE
 
 log = logging.getLogger(__name__)
 
+_SECONDS = click.FloatRange(min=0)
+_PATIENCE = "How long to wait for a database that does not answer yet."
 _PARENT = click.option("--parent", type=int, hidden=True)
 _ONLY = click.option("--only", type=text, metavar="RUN", hidden=True)
 _EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, which `defsurvey flower` shows.")
@@ -108,14 +110,7 @@ def flower(settings: Settings, address: tuple[str, int]) -> None:
 
 
 @click.command()
-@click.option(
-    "--patience",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait for a database that does not answer yet.",
-)
+@click.option("--patience", type=_SECONDS, metavar="SECONDS", default=60.0, show_default=True, help=_PATIENCE)
 @click.pass_obj
 def migrate(settings: Settings, patience: float) -> None:
     """Bring the database to the schema of this version; harmless where it is there already."""

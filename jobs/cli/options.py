@@ -118,12 +118,9 @@ DEVICE = click.option(
     help="auto, cpu, cuda or cuda:N; auto is the first GPU that torch can use, else the CPU.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-#: An option, an argument, or what else click adds to a verb.
-Parameter = Callable[[Any], Any]
-#: What a verb says of the workers that it starts.
-CREW = (WORKERS, CONCURRENCY, DEVICE)
-#: Gives a verb the settings, before all that was typed.
-SETTINGS = click.pass_obj
+Parameter = Callable[[Any], Any]  #: an option, an argument, or what else click adds to a verb
+CREW = (WORKERS, CONCURRENCY, DEVICE)  #: what a verb says of the workers that it starts
+SETTINGS = click.pass_obj  #: gives a verb the settings, before all that was typed
 
 
 def taking(*parameters: Parameter) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

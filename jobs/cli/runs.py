@@ -17,9 +17,11 @@ from defsurvey.jobs.system import DONE, INCOMPLETE, written_to
 
 if TYPE_CHECKING:
     from defsurvey.jobs.progress import Snapshot
+    from defsurvey.storage.database import Database
 
 #: What can be asked again: states of answers, and answers that are missing.
-RETRIABLE = ("failed", "unparsable", "refused", "missing")
+_RETRIABLE = ("failed", "unparsable", "refused", "missing")
+_STATES = f"Of {', '.join(_RETRIABLE)}."
 
 
 @click.command()
@@ -113,20 +115,16 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:
     """Add participants or models to a run under the same seed, then publish their messages."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.progress import unpublished
 
     if participants is None and not models:
         raise click.UsageError("extend needs --participants or --models")
     with opened(settings) as database:
         wanted = runs.extended(settings, database, run_id, participants=participants, models=models)
         done = runs.enqueue(settings, database, wanted, extend=True)
-        waiting = unpublished(settings, database, run_id)
-    if done.added:
-        line = f"{done.run}: {done.added} participants added; work on them: defsurvey resume {done.run} --wait"
-    else:
-        line = f"{done.run}: nothing added, it has these participants and models already"
-    print_result(asdict(done), [line], as_json=as_json)
-    _warn(settings, waiting)
+        added = f"{done.added} participants added; work on them: defsurvey resume {run_id} --wait"
+        line = added if done.added else "nothing added, it has these participants and models already"
+        print_result(asdict(done), [f"{run_id}: {line}"], as_json=as_json)
+        _warn(settings, database, run_id)
 
 
 @click.command()
@@ -142,7 +140,7 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
         if given(option) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{option} is for workers of this command: it needs --wait")
     from defsurvey.jobs import runs
-    from defsurvey.jobs.progress import set_aside, snapshot, unpublished
+    from defsurvey.jobs.progress import set_aside, snapshot
     from defsurvey.storage.runs import recovery, store
 
     with opened(settings) as database:
@@ -158,11 +156,9 @@ def resume(settings: Settings, /, run_id: str, wait: bool, budget: float | None,
             _finish(ended, as_json=as_json)
         again = runs.resume(settings, database, run_id)
         age = recovery.last_heartbeat(database)
-        idle = age is None or age >= settings.lease_seconds
-        waiting = unpublished(settings, database, run_id)
-    print_result({"run": run_id, "published": again}, [f"{run_id}: {again} messages published"], as_json=as_json)
-    if not _warn(settings, waiting) and idle:
-        click.echo(f"nothing is working on it; work on it here: defsurvey resume {run_id} --wait", err=True)
+        print_result({"run": run_id, "published": again}, [f"{run_id}: {again} messages published"], as_json=as_json)
+        if not _warn(settings, database, run_id) and (age is None or age >= settings.lease_seconds):
+            click.echo(f"nothing is working on it; work on it here: defsurvey resume {run_id} --wait", err=True)
 
 
 def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
@@ -175,12 +171,14 @@ def _finish(ended: Snapshot, *, as_json: bool) -> NoReturn:
     sys.exit(DONE if ended.complete else INCOMPLETE)
 
 
-def _warn(settings: Settings, waiting: str) -> bool:
+def _warn(settings: Settings, database: Database, run_id: str) -> bool:
     """Say why messages wait; not of a broker of our own, which is started by ``resume --wait``."""
-    warned = bool(waiting) and settings.broker_url is not None
-    if warned:
+    from defsurvey.jobs.progress import unpublished
+
+    waiting = "" if settings.broker_url is None else unpublished(settings, database, run_id)
+    if waiting:
         click.echo(waiting, err=True)
-    return warned
+    return bool(waiting)
 
 
 @click.command()
@@ -197,32 +195,21 @@ def cancel(settings: Settings, run_id: str) -> None:
 
 @click.command()
 @RUN
-@click.option(
-    "--state",
-    type=options.names,
-    default="failed",
-    show_default=True,
-    metavar="A,B",
-    help=f"Of {', '.join(RETRIABLE)}.",
-)
+@click.option("--state", type=options.names, default="failed", metavar="A,B", show_default=True, help=_STATES)
 @click.option("--rewind", is_flag=True, help="Take back everything from the first such answer on, and ask it anew.")
 @click.pass_obj
 def retry(settings: Settings, run_id: str, state: tuple[str, ...], rewind: bool) -> None:
     """Ask answers again that ended in a state; each from the memory it was shown, or by --rewind in sequence."""
     from defsurvey.jobs import runs
-    from defsurvey.jobs.progress import unpublished
 
-    unknown = [name for name in state if name not in RETRIABLE]
+    unknown = [name for name in state if name not in _RETRIABLE]
     if unknown:
-        raise click.UsageError(f"--state: expected one or more of {', '.join(RETRIABLE)}, got {', '.join(unknown)}")
+        raise click.UsageError(f"--state: expected one or more of {', '.join(_RETRIABLE)}, got {', '.join(unknown)}")
     with opened(settings) as database:
         done = runs.ask_again(settings, database, run_id, states=state, rewind=rewind)
-        waiting = unpublished(settings, database, run_id)
-    if done:
-        click.echo(f"{run_id}: {done} to be asked again; work on them here: defsurvey resume {run_id} --wait")
-    else:
-        click.echo(f"{run_id}: nothing to ask again, no answer of it is {' or '.join(state)}")
-    _warn(settings, waiting)
+        asked = f"{done} to be asked again; work on them here: defsurvey resume {run_id} --wait"
+        click.echo(f"{run_id}: {asked if done else 'nothing to ask again, no answer of it is ' + ' or '.join(state)}")
+        _warn(settings, database, run_id)
 
 
 @click.command()

@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from defsurvey.workers.engines.opening import Checked
 
-#: The survey whose first question is put to a model that is checked.
-_ASKED = "wvs7"
+_ASKED = "wvs7"  #: the survey whose first question is put to a model that is checked
 _STARTERS = Path(__file__).with_name("starters")
 #: What each is for; ``coffee`` is a survey's folder.
 STARTERS = {
@@ -34,8 +33,7 @@ STARTERS = {
     "coffee": "a survey of your own: questions, and what people answered; check it: defsurvey survey validate {path}",
     "models.toml": "cards of your own models; they are found here by themselves: defsurvey models list",
 }
-#: Width of the longest bar, in characters.
-_BAR = 40
+_BAR = 40  #: width of the longest bar, in characters
 
 
 def surveys() -> list[dict[str, Any]]:

@@ -30,26 +30,21 @@ if TYPE_CHECKING:
 #: vocabulary that knows it, 1.8 by SmolLM2's, which spells it in bytes. Other languages: anything between.
 TOKENS_PER_CHARACTER: Mapping[str, tuple[float, float]] = {"en": (0.18, 0.3), "zh": (0.55, 2.0)}
 ANY_LANGUAGE = (0.18, 2.0)
-#: What a chat template puts around a prompt, and around each remembered question and answer.
-TEMPLATE_TOKENS = (3, 45)
-TURN_TOKENS = (4, 14)
+TEMPLATE_TOKENS = (3, 45)  #: what a chat template puts around a prompt
+TURN_TOKENS = (4, 14)  #: and around each remembered question and answer
 #: Characters of an answer as memory keeps it: a bare choice; a choice and a long first sentence.
 REMEMBERED_CHARACTERS: Mapping[str, tuple[int, int]] = {"en": (10, 220), "zh": (4, 80)}
-#: The shortest completion that can be read; the longest is ``max_new_tokens``.
-SHORTEST_COMPLETION = 3
+SHORTEST_COMPLETION = 3  #: the shortest completion that can be read; the longest is ``max_new_tokens``
 
 #: Means seen in an earlier run are taken to hold within a third. Of all pilots of 4 that can be drawn from runs of 9
 #: and 20 participants, the tokens per answer of 90% to 100% did.
 WITHIN = 1 / 3
-#: Share of valid answers where no run has shown one.
-ASSUMED_VALIDITY = 0.9
+ASSUMED_VALIDITY = 0.9  #: share of valid answers where no run has shown one
 
 #: Tokens of a judge's prompt around the rubric, fewest and most: question, options, a short or a long answer.
 AROUND_ANSWER = (120, 1200)
-#: Fewest tokens of a judge's reply: six verdicts with a few words each.
-SHORTEST_VERDICTS = 150
-#: States of answers that are sampled apart: answered, refused, unparsable.
-_STATES = 3
+SHORTEST_VERDICTS = 150  #: fewest tokens of a judge's reply: six verdicts with a few words each
+_STATES = 3  #: states of answers that are sampled apart: answered, refused, unparsable
 
 
 class Spread(NamedTuple):

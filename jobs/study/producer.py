@@ -20,10 +20,8 @@ from defsurvey.workers.simulation.methods import method_of
 
 log = logging.getLogger(__name__)
 
-#: Messages sent between two notes of what was sent.
-_BATCH = 200
-#: Key that vanishes together with the broker's memory. Whoever publishes sets it first.
-SENTINEL = "defsurvey:sentinel"
+_BATCH = 200  #: messages sent between two notes of what was sent
+SENTINEL = "defsurvey:sentinel"  #: key that vanishes together with the broker's memory; whoever publishes sets it first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

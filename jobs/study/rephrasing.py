@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-#: Taken while a folder is being rephrased: two at once would write over each other.
-_LOCK = ".rephrase.lock"
+_LOCK = ".rephrase.lock"  #: taken while a folder is being rephrased: two at once would write over each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +42,13 @@ def rephrase_folder(
     folder: Path,
     *,
     model: str,
-    count: int,
-    attempts: int,
     languages: Sequence[str],
     questions: Sequence[str],
-    seed: int,
     device: str,
     console: Console,
+    **tries: int,
 ) -> Rephrased:
-    """Have ``count`` paraphrases of each question written, each in so many ``attempts``; those made before are counted.
+    """Have paraphrases written; those made before are counted. ``tries``: count, attempts and seed, as in ``Order``.
 
     Without names all questions are rephrased, in all languages in which there is a prompt.
     """
@@ -61,12 +58,12 @@ def rephrase_folder(
         raise EngineUnavailable(f"model {model}: expected a model that writes text, got a scripted respondent")
     check_card(card, cache=settings.cache)
     survey = read_survey(folder)
-    asked = {"languages": _languages(survey, languages), "questions": _questions(survey, questions)}
-    order = Order(survey=survey, model=model, **asked, count=count, attempts=attempts, seed=seed)
+    known, ids = _languages(survey, languages), _questions(survey, questions)
+    order = Order(survey=survey, model=model, languages=known, questions=ids, **tries)
     failures: list[str] = []
     with exclusive(folder / _LOCK, "defsurvey survey rephrase"):
-        ids = [*(question.id for question in survey.questions), *survey.excluded]
-        tried = list(read_tried(folder, ids=ids, languages=survey.languages))
+        every = [*(question.id for question in survey.questions), *survey.excluded]
+        tried = list(read_tried(folder, ids=every, languages=survey.languages))
         before, missing = len(tried), len(order.open(tried))
         if missing:
             with console.status(f"loading {model}"):
@@ -80,9 +77,9 @@ def rephrase_folder(
                     rejected = sum(bool(one.rejected) for one in tried[before:])
                     bar.update(task, completed=len(tried) - before - rejected, rejected=rejected)
     new, used = tried[before:], [one.paraphrase for one in tried if not one.rejected]
-    there = {(one.question, one.language, one.number) for one in used if one.number <= count}
+    there = {(one.question, one.language, one.number) for one in used if one.number <= order.count}
     return Rephrased(
-        wanted=count * len(order.languages) * len(order.questions),
+        wanted=order.count * len(order.languages) * len(order.questions),
         there=sum(question in order.questions and language in order.languages for question, language, _ in there),
         written=sum(not one.rejected for one in new),
         rejected=tuple(one for one in new if one.rejected),

@@ -19,10 +19,8 @@ from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
 from defsurvey.workers.simulation.draws import PRESETS
 from defsurvey.workers.simulation.methods import METHODS
 
-#: The language of each culture's own people, as a study asks for it.
-NATIVE = "native"
-#: Share of the answers that a judge sees where nobody says.
-DEFAULT_SAMPLE = 0.01
+NATIVE = "native"  #: the language of each culture's own people, as a study asks for it
+DEFAULT_SAMPLE = 0.01  #: share of the answers that a judge sees where nobody says
 #: What a design does not say of a condition or a protocol where it is this, so that older designs stay the same.
 _UNSAID = {"method": DEF, "paraphrase": False, "reply": Reply.FULL, "top_k": 0, "do_sample": None}
 

@@ -31,8 +31,7 @@ from defsurvey.workers.models import ModelCard, where_to_add
 from defsurvey.workers.simulation.draws import PRESETS, substream
 from defsurvey.workers.simulation.prompts import languages as prompt_languages
 
-#: The largest number that a database column and a JSON reader hold without loss of meaning.
-_LARGEST = 2**63 - 1
+_LARGEST = 2**63 - 1  #: the largest number that a database column and a JSON reader hold without loss of meaning
 #: Keys that a protocol has as they are written.
 _OF_PROTOCOL = ("seed", "preset", "draws", "question_order", "memory_order", "reply")
 
@@ -51,14 +50,14 @@ def _not_null(value: object) -> object:
 
 
 _Written = TypeVar("_Written")
-#: Not written, or written with a value.
-MayBeLeftOut = Annotated[_Written | None, BeforeValidator(_not_null)]
+MayBeLeftOut = Annotated[_Written | None, BeforeValidator(_not_null)]  #: not written, or written with a value
 #: Which of several forms a value has.
 _FORM = Discriminator(
     lambda value: "mapping" if isinstance(value, dict) else "list" if isinstance(value, list) else "word"
 )
-
-
+_Listed = Annotated[tuple[Text, ...], Tag("list")]
+_NoList = Annotated[tuple[Text, ...], Tag("word")]
+_Chosen = Annotated[Text, AfterValidator(_chosen), Tag("word")]
 _ONE_OR_MORE = BeforeValidator(
     lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]
 )
@@ -107,20 +106,10 @@ class StudyFile(YamlModel):
 
     name: Name
     survey: Text
-    questions: Annotated[
-        Annotated[Sample, Tag("mapping")]
-        | Annotated[tuple[Text, ...], Tag("list")]
-        | Annotated[Text, AfterValidator(_chosen), Tag("word")],
-        _FORM,
-    ]
+    questions: Annotated[Annotated[Sample, Tag("mapping")] | _Listed | _Chosen, _FORM]
     cultures: tuple[Text, ...]
     models: tuple[Text, ...]
-    conditions: Annotated[
-        Annotated[dict[str, Axes | None], Tag("mapping")]
-        | Annotated[tuple[Text, ...], Tag("list")]
-        | Annotated[tuple[Text, ...], Tag("word")],
-        _FORM,
-    ]
+    conditions: Annotated[Annotated[dict[str, Axes | None], Tag("mapping")] | _Listed | _NoList, _FORM]
     language: Annotated[tuple[Text, ...], _ONE_OR_MORE] = (NATIVE,)
     participants: Annotated[int, Field(ge=1, le=MOST_PARTICIPANTS), WHOLE] = 20
     preset: Preset = Preset.PAPER
