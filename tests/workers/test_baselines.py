@@ -14,7 +14,7 @@ from defsurvey.workers.simulation.interview import Step, ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE, CcsvList, list_entries, voted
 from defsurvey.workers.simulation.prompts import languages, option_text
-from tests.workers.citizens import CN, FAMILY, SURVEY, US, Asked, Noted, citizen, interviewed
+from tests.workers.citizens import CN, SURVEY, US, Asked, Noted, citizen, interviewed
 
 CAO, SINGLE, LIST = (BUILT_IN_CONDITIONS[name] for name in ("cao2023", "ccsv-single", "ccsv-list"))
 PROTOCOL = Protocol(seed=3)
@@ -244,10 +244,3 @@ def test_a_human_panel_answers_as_people_do(small_survey: Survey) -> None:
     assert len(chosen) == 800
     expected = {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}
     assert all(abs(chosen.count(code) / 800 - share) < 0.06 for code, share in expected.items())
-
-
-def test_the_control_fails_where_nobody_knows_what_people_say() -> None:
-    """A respondent without reference gives up at the first step, and says why."""
-    steps = _interview(SINGLE, Asked("human"), Noted())
-    assert steps[0].answers[0].state is AnswerState.FAILED
-    assert FAMILY.id in steps[0].answers[0].reason

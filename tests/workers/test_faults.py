@@ -18,8 +18,6 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.storage.runs.store import OtherEngine
-from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.models import ModelError
 from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner import participant_runner as stages
@@ -87,24 +85,6 @@ def test_an_error_that_says_nothing_of_the_participant_is_not_counted(
         with pytest.raises(type(error)):
             stage.simulate(1)
     assert rows(database, STANDING)[0] == ("open", 0, None, None)
-
-
-def test_an_engine_that_cannot_say_what_it_is_serves_nobody(
-    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It would be asked the same for each participant, and none of them is at fault."""
-
-    def broken(_engine: ScriptedEngine) -> None:
-        raise ValueError("no version")
-
-    monkeypatch.setattr(ScriptedEngine, "describe", broken)
-    stage = make_stage(database, {"quick": respondent("quick")}, [])
-    for _ in range(QUARANTINE_AFTER):
-        with pytest.raises(EngineUnavailable, match=r"^model quick: cannot be described: ValueError: no version$"):
-            stage.simulate(1)
-    assert rows(database, STANDING)[0] == ("open", 0, None, None)
-    assert caplog.records[0].exc_info is not None
-    stage.close()
 
 
 # Outages are waited out with what is in hand; anything else is told at once.

@@ -108,21 +108,6 @@ def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None
     assert rows(database, "SELECT owner, model FROM worker") == [("here:1:a", "quick")]
 
 
-def test_a_model_that_takes_long_for_an_answer_has_one_rate(database: Database) -> None:
-    """Four answers every ten seconds, a beat every other: four tenths of an answer a second, whenever one looks."""
-    clock = Clock()
-    leases = Leases(Ledger(database, owner="here:1:a"), clock=clock)
-    seen = set()
-    for second in range(2, 100, 2):
-        clock.now += 2.0
-        for _ in range(4 if second % 10 == 0 else 0):
-            leases.count("r")
-        leases.beat()
-        if second >= 60:
-            seen.add(rows(database, "SELECT rates FROM worker")[0][0])
-    assert seen == {'{"r": 0.4}'}
-
-
 def test_the_thread_beats_renews_and_leaves(database: Database) -> None:
     """A process with a short lease renews it in time; when it stops, it is on no list any more."""
     leases, held = claimed(database, ttl=2.0)

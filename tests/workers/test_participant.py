@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 from itertools import permutations
 
-import numpy as np
 import pytest
 from scipy.stats import chisquare
 
@@ -126,16 +125,6 @@ def test_a_study_can_fix_whether_to_sample(protocol: Protocol, sampled: bool) ->
         assert (draws.num_beams, draws.do_sample) == (1, method == "ccsv-single")
 
 
-def test_axes_are_independent_of_each_other() -> None:
-    """Neither beams and capacity nor capacity and region go together."""
-    drawn = [draw_axes(PAPER, DEF, US, index) for index in INDICES]
-    beams = np.array([draws.num_beams for draws in drawn])
-    capacity = np.array([draws.memory_capacity for draws in drawn])
-    ohio = np.array([draws.region == "US-OH" for draws in drawn])
-    assert abs(np.corrcoef(beams, capacity)[0, 1]) < 0.07  # three standard errors of 2,000 draws
-    assert abs(np.corrcoef(ohio, capacity)[0, 1]) < 0.07
-
-
 def test_regions_follow_their_shares() -> None:
     """A region is drawn as often as its share says, and one without share never."""
     culture = replace(US, regions=(replace(US.regions[0], code="US-AK", share=0.0), *US.regions))
@@ -195,12 +184,3 @@ def test_option_order_as_an_axis_respects_the_kind_of_question(protocol: Protoco
     ends = {options_shown(protocol, ORDERED, DIVORCE, index) for index in range(50)}
     assert ends == {tuple(range(1, 11)), tuple(range(10, 0, -1))}
     assert {options_shown(protocol, ORDERED, QUALITIES, index) for index in INDICES} == set(permutations((1, 2, 3, 4)))
-
-
-def test_a_completion_has_a_seed_of_its_own() -> None:
-    """Index, question and attempt all change it; it is in [0, 2**63); nothing else has a say in it."""
-    seeds = [completion_seed(PAPER, i, q, a) for i in range(10) for q in QUESTIONS for a in range(3)]
-    assert len(set(seeds)) == len(seeds)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert max(seeds) > 2**62
-    assert completion_seed(CODE, 3, "family") == completion_seed(PAPER, 3, "family")

@@ -32,18 +32,6 @@ def verdict(question: str, text: str, language: str = "en", known: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("question", "language", "text"),
-    [
-        ("Q1", "en", "In your life, how much does family matter?"),
-        ("Q1", "zh", "对您的生活来说，家庭占多重的分量？"),
-        ("Q46", "en", "All in all, how would you say you feel: would you call yourself happy?"),
-    ],
-)
-def test_other_words_for_the_same_question_pass(question: str, language: str, text: str) -> None:
-    assert verdict(question, text, language) == ""
-
-
-@pytest.mark.parametrize(
     ("question", "language", "text", "why"),
     [
         ("Q1", "en", "", "it is empty"),

@@ -134,12 +134,6 @@ def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> 
         assert len(reply) > len(text)
 
 
-def test_refuser_refuses_in_the_prompts_language(small_survey: Survey) -> None:
-    assert any("As an AI language model" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
-    assert any("人工智能" in reply.text for reply in _replies(small_survey, "refuser", IMPORTANCE, 4, language="zh"))
-    assert not any(re.search(r"\d", reply.text) for reply in _replies(small_survey, "refuser", IMPORTANCE, 4))
-
-
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_garbler_goes_through_all_its_kinds(small_survey: Survey, language: str) -> None:
     """Seven kinds of reply, among them nothing at all, and none that holds an option's label or code."""

@@ -97,17 +97,6 @@ def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Parti
     assert [(a.completion, a.memory, a.seed) for a in half] == [(a.completion, a.memory, a.seed) for a in whole]
 
 
-def test_models_are_exchanged_and_the_same_one_is_not_loaded_again(
-    database: Database, stage: ParticipantRunner
-) -> None:
-    """One engine is resident; a run that is served by it for the first time is noted."""
-    add_run(database, models=("quick", "brisk"), participants=2)
-    for who in (1, 2, 3, 4):
-        assert stage.simulate(who) is Outcome.FINISHED
-    assert stage.resident.loads == 2
-    assert rows(database, "SELECT run, model FROM served ORDER BY model") == [("r", "brisk"), ("r", "quick")]
-
-
 @pytest.mark.parametrize(
     ("engine", "shared"),
     [("transformers", True), ("openai", True), ("scripted", False), ("json:loads", False)],

@@ -94,31 +94,6 @@ def test_every_other_commit_fails_and_nothing_is_asked_twice(
     assert whole(database)
 
 
-@pytest.mark.parametrize("nth", [0, len(QUESTIONS) - 1])
-def test_a_checkpoint_whose_word_is_lost_is_recognised(
-    database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch, nth: int
-) -> None:
-    """Whichever answer's commit it is, the last one's too: the answer is there once, and the next is asked."""
-    (who,) = started(database)
-    finished: list[str] = []
-    stage = stage_of(database, engine, on_run_finished=finished.append)
-    checkpoints: list[int] = []
-    checkpoint = Ledger.checkpoint
-
-    def lossy(self: Ledger, *arguments: Any) -> None:
-        checkpoint(self, *arguments)
-        checkpoints.append(arguments[1].item)
-        if checkpoints.count(nth) == 1 and arguments[1].item == nth:
-            raise gone()
-
-    monkeypatch.setattr(Ledger, "checkpoint", lossy)
-    assert stage.simulate(who) is Outcome.FINISHED
-    assert checkpoints.count(nth) == 2
-    assert len(engine.asked) == len(QUESTIONS)
-    assert finished == [RUN]
-    assert whole(database)
-
-
 def test_a_replacement_whose_word_is_lost_is_recognised(
     database: Database, engine: Gated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
