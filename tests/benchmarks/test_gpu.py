@@ -29,7 +29,6 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_floor_is_reading_where_reading_takes_longer_and_operations_where_these_do() -> None:
-    """Two requests with one and two beams, replies of three tokens: the first comes with the prompt, two are steps."""
     model = random_model(TINY, "none", CPU).model
     size, layout = size_of(model), adopt(model)
     requests = random_prompts(500, requests=2, prompt=40, new_tokens=3)
@@ -45,7 +44,6 @@ def test_the_floor_is_reading_where_reading_takes_longer_and_operations_where_th
 
 @pytest.mark.parametrize("quantisation", gpu.QUANTISATIONS)
 def test_it_measures(quantisation: str) -> None:
-    """Every figure of a line of JSON is there."""
     found = measure("tiny", quantisation, CPU, Workload(participants=10, prompt=30, new_tokens=3, alone=5))
     assert found["ratio"] > 0
     assert (found["rows_per_step"], found["asked_alone"], found["device"]) == (30, 5, "cpu")
@@ -55,6 +53,5 @@ def test_it_measures(quantisation: str) -> None:
 
 
 def test_prompts_have_every_number_of_beams_with_and_without_sampling() -> None:
-    """Ten in a row are all there is."""
     kinds = {(one.num_beams, one.sampling is None) for one in random_prompts(500, requests=10, prompt=9, new_tokens=1)}
     assert len(kinds) == 10

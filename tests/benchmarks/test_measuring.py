@@ -28,7 +28,6 @@ def fail(word: str) -> None:
 
 
 def test_the_peak_is_that_of_the_work_alone() -> None:
-    """What was held and freed before does not count; what is held meanwhile does."""
     fill(600)
     little, much = measured(lambda: fill(20)), measured(lambda: fill(300))
     assert much.peak_mb - little.peak_mb == pytest.approx(1.048576 * 280, rel=0.1)
@@ -36,7 +35,6 @@ def test_the_peak_is_that_of_the_work_alone() -> None:
 
 
 def test_a_process_of_its_own_begins_empty() -> None:
-    """It is another one, in which this one's variables are as they were imported."""
     HELD.append(1)
     process, there = in_its_own_process(held)
     assert process != os.getpid()
@@ -44,6 +42,5 @@ def test_a_process_of_its_own_begins_empty() -> None:
 
 
 def test_what_fails_there_fails_here() -> None:
-    """With what it said."""
     with pytest.raises(ValueError, match="no room"):
         in_its_own_process(fail, "no room")

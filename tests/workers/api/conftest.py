@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
 import pytest
 
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.workers.engines.anthropic import AnthropicProvider
 from defsurvey.workers.engines.api import ApiEngine
 from defsurvey.workers.engines.base import Message, Request
-from defsurvey.workers.engines.http import Client
 from defsurvey.workers.engines.openai import OpenAIProvider
 from defsurvey.workers.models import ModelCard
 from tests.workers.api.server import Behaviour, LocalServer, Reply, chat, message, serving
@@ -48,11 +46,9 @@ class Protocol:
         return message(text) if self.name == "anthropic" else chat(text)
 
     @contextmanager
-    def engine(
-        self, behave: Behaviour, *, first_wait: float = 0.001, key: str | None = KEY, **fields: Any
-    ) -> Iterator[tuple[ApiEngine, LocalServer]]:
+    def engine(self, behave: Behaviour, **fields: Any) -> Iterator[tuple[ApiEngine, LocalServer]]:
         """An engine and the server that it asks."""
-        with serving(behave) as server, self.engine_at(server.url, first_wait=first_wait, key=key, **fields) as engine:
+        with serving(behave) as server, self.engine_at(server.url, **fields) as engine:
             yield engine, server
 
     @contextmanager
@@ -71,26 +67,11 @@ class Protocol:
                 thread.join(5)
 
 
-@pytest.fixture(params=["anthropic", "openai"])
+ANTHROPIC, OPENAI = Protocol("anthropic"), Protocol("openai")
+
+
+@pytest.fixture(params=[ANTHROPIC, OPENAI], ids=lambda protocol: protocol.name)
 def protocol(request: pytest.FixtureRequest) -> Protocol:
     """Each protocol in turn."""
-    return Protocol(request.param)
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """A client that allows one call at a time, and two fifths of a second for each."""
-    with Client(seconds=0.4, limits=httpx2.Limits(max_connections=1)) as client:
-        yield client
-
-
-@pytest.fixture
-def anthropic_protocol() -> Protocol:
-    """Anthropic's."""
-    return Protocol("anthropic")
-
-
-@pytest.fixture
-def openai_protocol() -> Protocol:
-    """OpenAI's."""
-    return Protocol("openai")
+    given: Protocol = request.param
+    return given

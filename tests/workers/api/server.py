@@ -55,9 +55,9 @@ def message(text: str = "Answer: 1", *, stop: str = "end_turn", prompt: int = 20
         "type": "message",
         "role": "assistant",
         "model": "some-model",
+        "stop_sequence": None,
         "content": [{"type": "text", "text": text}],
         "stop_reason": stop,
-        "stop_sequence": None,
         "usage": {"input_tokens": prompt, "output_tokens": completion},
     }
     return Reply(body=json.dumps(body))
@@ -79,9 +79,8 @@ def chat(text: str | None = "Answer: 1", *, finish: str = "stop", **extra: objec
 def error(status: int, text: str = "it went wrong", *, code: str = "", **headers: str) -> Reply:
     """An error as both providers send it; a header ``retry_after`` is sent as ``retry-after``."""
     body = {"type": "error", "error": {"type": "some_error", "message": text, "code": code or None}}
-    return Reply(
-        status=status, body=json.dumps(body), headers={name.replace("_", "-"): value for name, value in headers.items()}
-    )
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status=status, body=json.dumps(body), headers=named)
 
 
 CUT = Reply(cut=True)

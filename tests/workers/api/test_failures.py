@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
 import threading
 import time
 import traceback
@@ -22,7 +21,7 @@ from defsurvey.workers.engines.base import NO_DECODING, EngineUnavailable, Finis
 from defsurvey.workers.engines.http import MOST_TOKENS, Retryable, tokens, wait_asked
 from defsurvey.workers.simulation.interview import interview
 from defsurvey.workers.simulation.methods import questionnaire
-from tests.workers.api.conftest import KEY, Protocol, ask
+from tests.workers.api.conftest import KEY, OPENAI, Protocol, ask
 from tests.workers.api.server import CUT, Got, Reply, error, serving
 from tests.workers.citizens import SURVEY, citizen
 
@@ -40,7 +39,6 @@ SOON = 5.0
     [
         error(500),
         error(529, "overloaded"),
-        error(429, "slow down"),
         error(408),
         CUT,
         Reply(body='{"choices": [{"mess'),
@@ -49,10 +47,9 @@ SOON = 5.0
         Reply(body="[" * 100_000),
         Reply(status=502, body="<html>bad gateway</html>", headers={"content-type": "text/html"}),
     ],
-    ids=["500", "529", "429", "408", "cut", "malformed", "no object", "no message", "nested", "html"],
+    ids=["500", "529", "408", "cut", "malformed", "no object", "no message", "nested", "html"],
 )
 def test_what_passes_is_asked_again_until_it_is_answered(protocol: Protocol, hiccup: Reply) -> None:
-    """Twice it goes wrong, the third time it is answered; then it is not asked again."""
     with protocol.engine(lambda got, before: hiccup if before < 2 else protocol.says("fine")) as (engine, server):
         completion = engine.submit(ask()).result(PATIENCE)
         assert (completion.text, completion.finish, completion.error) == ("fine", FinishReason.STOP, "")
@@ -60,34 +57,14 @@ def test_what_passes_is_asked_again_until_it_is_answered(protocol: Protocol, hic
         assert len(server.got) == 3
 
 
-def test_a_slow_server_is_given_up_for_this_attempt_only(protocol: Protocol) -> None:
-    """An attempt that takes longer than the card's timeout is made again."""
-
-    def behave(got: Got, before: int) -> Reply:
-        return Reply(body=protocol.says().body, seconds=0.0 if before else 1.0)
-
-    with protocol.engine(behave, timeout_seconds=0.2) as (engine, server):
-        assert engine.submit(ask()).result(PATIENCE).finish is FinishReason.STOP
-        assert len(server.got) == 2
-
-
 @pytest.mark.parametrize(("last", "words"), [(error(500, "on fire"), "500: on fire"), (CUT, "was not reached")])
 def test_what_does_not_pass_is_given_up_after_the_cards_attempts(protocol: Protocol, last: Reply, words: str) -> None:
-    """The completion is an error with the last failure and how often it was tried."""
     with protocol.engine(lambda got, before: last, attempts=3) as (engine, server):
         completion = engine.submit(ask()).result(PATIENCE)
         assert completion.finish is FinishReason.ERROR
         assert words in completion.error
         assert completion.error.endswith("(asked 3 times)")
         assert len(server.got) == 3
-
-
-def test_nobody_there_is_said_as_such(protocol: Protocol) -> None:
-    """A port that nobody listens to."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with protocol.engine_at(f"http://127.0.0.1:{port}", attempts=1) as engine:
-        assert engine.submit(ask()).result(PATIENCE).error.startswith("the server was not reached: ConnectError: ")
 
 
 # What does not pass fails one answer, or is a refusal.
@@ -97,8 +74,6 @@ def test_nobody_there_is_said_as_such(protocol: Protocol) -> None:
 def test_a_request_that_is_wrong_fails_with_the_servers_words_and_is_not_repeated(
     protocol: Protocol, status: int
 ) -> None:
-    """Asking again would be refused again; others are not affected."""
-
     def behave(got: Got, before: int) -> Reply:
         return error(status, "temperature: too hot") if got.prompt == "hot" else protocol.says()
 
@@ -125,13 +100,10 @@ FILTERED = {"message": "The response was filtered", "type": None, "param": "prom
     ],
     ids=["Azure", "OpenAI", "inner", "OpenRouter", "as a success"],
 )
-def test_a_prompt_that_the_providers_filter_declines_is_refused(
-    openai_protocol: Protocol, status: int, told: dict[str, object]
-) -> None:
-    """Not failed, and not asked again: the filter would say the same. Its words are kept as the answer's reason."""
+def test_a_prompt_that_the_providers_filter_declines_is_refused(status: int, told: dict[str, object]) -> None:
     reply = Reply(status=status, body=json.dumps({"error": FILTERED | told}))
     words = f"the server says {status}: The response was filtered"
-    with openai_protocol.engine(lambda got, before: reply, attempts=3) as (engine, server):
+    with OPENAI.engine(lambda got, before: reply, attempts=3) as (engine, server):
         completion = engine.submit(ask()).result(PATIENCE)
         assert (completion.finish, completion.text, completion.error) == (FinishReason.REFUSAL, "", words)
         assert len(server.got) == 1
@@ -147,7 +119,6 @@ def test_a_prompt_that_the_providers_filter_declines_is_refused(
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_without_a_right_to_ask_the_engine_ends(protocol: Protocol, status: int) -> None:
-    """The future raises; nothing that comes later is sent at all."""
     with protocol.engine(lambda got, before: error(status, "not you"), concurrency=1) as (engine, server):
         futures = [engine.submit(ask(str(number))) for number in range(5)]
         for future in futures:
@@ -166,7 +137,6 @@ def of_anthropic(status: int, kind: str, text: str, **details: str) -> Reply:
     ("reply", "words"),
     [
         (error(429, "you exceeded your quota", code="insufficient_quota"), "429: you exceeded your quota"),
-        (error(429, "your account is not active", code="billing_not_active"), "429: your account is not active"),
         (
             of_anthropic(429, "rate_limit_error", "monthly limit", error_code="enforced_spend_limit_reached"),
             "429: monthly limit",
@@ -177,27 +147,17 @@ def of_anthropic(status: int, kind: str, text: str, **details: str) -> Reply:
         ),
         (Reply(status=405, body='{"detail": "Method Not Allowed"}'), r"405: Method Not Allowed; is base_url right\?"),
     ],
-    ids=["quota", "billing", "spend limit", "credit", "address"],
+    ids=["quota", "spend limit", "credit", "address"],
 )
 def test_what_no_waiting_helps_against_ends_the_engine(protocol: Protocol, reply: Reply, words: str) -> None:
-    """Under whatever status it comes: no request can succeed until somebody pays or mends the card."""
     with protocol.engine(lambda got, before: reply) as (engine, server):
         with pytest.raises(EngineUnavailable, match=f"^model some: the server says {words}"):
             engine.submit(ask()).result(SOON)
         assert len(server.got) == 1
 
 
-def test_another_limit_in_an_errors_details_passes(protocol: Protocol) -> None:
-    """What the details name is not always money."""
-    limited = of_anthropic(429, "rate_limit_error", "slow down", error_code="something_else")
-    with protocol.engine(lambda got, before: protocol.says() if before else limited) as (engine, server):
-        assert engine.submit(ask()).result(SOON).text == "Answer: 1"
-        assert len(server.got) == 2
-
-
 @pytest.mark.parametrize("status", [301, 308])
 def test_a_redirect_ends_the_engine_and_names_where_to(protocol: Protocol, status: int) -> None:
-    """Nothing is sent where the card does not point; the card is to name the address itself."""
     with serving(lambda got, before: protocol.says()) as elsewhere:
         moved = Reply(status=status, body="", headers={"location": f"{elsewhere.url}/v1/there"})
         with protocol.engine(lambda got, before: moved) as (engine, server):
@@ -209,8 +169,6 @@ def test_a_redirect_ends_the_engine_and_names_where_to(protocol: Protocol, statu
 
 
 def test_whoever_waits_is_told_when_the_engine_ends_and_what_is_under_way_is_answered(protocol: Protocol) -> None:
-    """The key is withdrawn while one request waits for a minute, others for a turn, and one is being answered."""
-
     def behave(got: Got, before: int) -> Reply:
         if got.prompt == "again":
             return error(500, retry_after="60")
@@ -232,8 +190,6 @@ def test_whoever_waits_is_told_when_the_engine_ends_and_what_is_under_way_is_ans
 
 @pytest.mark.parametrize("header", ["retry-after", "retry-after-ms", "date"])
 def test_retry_after_is_honoured_by_all_requests(protocol: Protocol, header: str) -> None:
-    """Nothing at all is sent before the wait is over, neither the refused request nor others."""
-
     def behave(got: Got, before: int) -> Reply:
         if got.prompt != "first" or before:
             return protocol.says()
@@ -253,8 +209,6 @@ def test_retry_after_is_honoured_by_all_requests(protocol: Protocol, header: str
 
 
 def test_a_wait_of_hours_is_left_to_whoever_resumes_the_run(protocol: Protocol) -> None:
-    """A worker does not sleep through a daily limit: it ends, says how long to wait, and so does all that waits."""
-
     def behave(got: Got, before: int) -> Reply:
         if len(server.got) <= 8:
             return Reply(status=429, body="{}", seconds=0.05)
@@ -267,7 +221,6 @@ def test_a_wait_of_hours_is_left_to_whoever_resumes_the_run(protocol: Protocol) 
 
 
 def test_many_short_waits_without_an_answer_are_a_long_one(protocol: Protocol, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What counts is how long the server has answered nothing; an answer between begins the count anew."""
     monkeypatch.setattr(api, "LONGEST_WAIT_ASKED", 0.5)
     limited = error(429, "slow down", retry_after="0.2")
     with protocol.engine(lambda got, before: limited, attempts=50) as (engine, server):
@@ -296,7 +249,6 @@ def test_what_a_server_asks_to_wait(headers: dict[str, str], seconds: float | No
 
 @pytest.mark.parametrize("asked", [{}, {"retry_after": "0"}])
 def test_waits_grow_and_are_spread(protocol: Protocol, asked: dict[str, str]) -> None:
-    """Each is about twice the one before, between half of it and all of it, and no server makes it shorter."""
     with protocol.engine(lambda got, before: error(503, **asked), first_wait=0.1, attempts=4) as (engine, server):
         engine.submit(ask()).result(PATIENCE)
         gaps = [later.at - earlier.at for earlier, later in zip(server.got, server.got[1:], strict=False)]
@@ -308,8 +260,6 @@ def test_waits_grow_and_are_spread(protocol: Protocol, asked: dict[str, str]) ->
 
 
 def test_no_more_are_under_way_than_the_card_says_and_each_gets_its_own_reply(protocol: Protocol) -> None:
-    """Sixty at once for a card that says four."""
-
     def behave(got: Got, before: int) -> Reply:
         return Reply(body=protocol.says(got.prompt).body, seconds=0.02)
 
@@ -320,7 +270,6 @@ def test_no_more_are_under_way_than_the_card_says_and_each_gets_its_own_reply(pr
 
 
 def test_an_overloaded_server_is_asked_less_at_once(protocol: Protocol) -> None:
-    """It bears three at once and refuses the fourth; before long hardly anything is refused, and all is answered."""
     busy = threading.BoundedSemaphore(3)
     refused: list[float] = []
 
@@ -356,8 +305,6 @@ def test_a_burst_of_refusals_counts_once_and_what_goes_well_lets_more_through() 
 
 
 def test_five_hundred_requests_with_every_kind_of_failure(protocol: Protocol) -> None:
-    """10% go wrong by 500 and 5% by a cut connection before they succeed, 5% are refused: each ends exactly once."""
-
     def behave(got: Got, before: int) -> Reply:
         number = int(got.prompt)
         if number % 20 == 0:
@@ -383,8 +330,6 @@ def test_five_hundred_requests_with_every_kind_of_failure(protocol: Protocol) ->
 
 
 def test_closing_cancels_everything_within_a_second(protocol: Protocol) -> None:
-    """What is under way, what waits for its turn and what waits to be asked again: all at once."""
-
     def behave(got: Got, before: int) -> Reply:
         if got.prompt == "again":
             return error(429, "slow down", retry_after="60")
@@ -409,8 +354,6 @@ def test_closing_cancels_everything_within_a_second(protocol: Protocol) -> None:
 
 
 def test_a_future_cancelled_by_its_owner_is_not_asked(protocol: Protocol) -> None:
-    """Nobody pays for what nobody wants."""
-
     def behave(got: Got, before: int) -> Reply:
         return Reply(body=protocol.says().body, seconds=0.1)
 
@@ -426,7 +369,6 @@ def test_a_future_cancelled_by_its_owner_is_not_asked(protocol: Protocol) -> Non
 
 
 def test_no_key_is_ever_shown(protocol: Protocol, caplog: pytest.LogCaptureFixture) -> None:
-    """Servers repeat keys in their messages, libraries log headers: nothing of it gets out, whatever goes wrong."""
     other = "sk-proj-abcdef0123456789"
 
     def behave(got: Got, before: int) -> Reply:
@@ -451,7 +393,6 @@ def test_no_key_is_ever_shown(protocol: Protocol, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_key_that_is_echoed_in_a_reply_is_not_kept(protocol: Protocol) -> None:
-    """Replies end in the database, in exports and in reports; a placeholder for a key may be an answer."""
     with protocol.engine(lambda got, before: protocol.says(f"Answer: 1. I was asked with {KEY}.")) as (engine, _):
         assert engine.submit(ask()).result(PATIENCE).text == "Answer: 1. I was asked with [key]."
     with protocol.engine(lambda got, before: protocol.says("Answer: EMPTY"), key="EMPTY") as (engine, _):
@@ -466,7 +407,6 @@ WRITTEN = "bad⟨U+001B⟩[31m 2026-01-01 00:00:00,000 INFO defsurvey: run finis
 def test_no_message_of_a_server_forges_a_line_or_reaches_a_terminal_raw(
     protocol: Protocol, body: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Be it the reason of a failed answer, what is logged before it is asked again, or what a worker ends with."""
     caplog.set_level(logging.INFO)
     statuses = iter((500, 400, 401))
     with protocol.engine(lambda got, before: Reply(status=next(statuses), body=body)) as (engine, _):
@@ -478,7 +418,6 @@ def test_no_message_of_a_server_forges_a_line_or_reaches_a_terminal_raw(
 
 
 def test_what_no_database_can_keep_is_replaced_where_it_comes_in(protocol: Protocol) -> None:
-    """Half a surrogate pair can stand in JSON, and cannot be sent in the next prompt; an error's words are kept too."""
     odd, kept = "half a sign \ud83d, and \x00", "half a sign ?, and ␀"
     with protocol.engine(lambda got, before: error(400, odd) if got.prompt == "fail" else protocol.says(odd)) as (
         engine,
@@ -495,17 +434,12 @@ def test_what_no_database_can_keep_is_replaced_where_it_comes_in(protocol: Proto
     ("usage", "counted"),
     [
         ({"read": 20}, 20),
-        ({"read": 0, "cached": 5}, 5),
-        ({"read": 20, "cached": None}, 20),
-        ({"read": MOST_TOKENS}, MOST_TOKENS),
-        ({"read": -1}, None),
+        ({"read": MOST_TOKENS, "cached": None}, MOST_TOKENS),
         ({"read": 20, "cached": -(10**8)}, None),
         ({"read": MOST_TOKENS, "cached": 1}, None),
-        ({"read": True}, None),
         ({"read": "20"}, None),
         ([], None),
     ],
 )
 def test_counts_that_cannot_be_are_none(usage: object, counted: int | None) -> None:
-    """A negative one would give money back to a budget, one that is too large has no room in the ledger."""
     assert tokens(usage, "read", "cached") == counted

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, FinishReason
 from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.models import ModelCard
 from tests.workers.api.conftest import ask
 from tests.workers.tiny import write_tiny_model
@@ -94,7 +92,6 @@ def generated(folder: Path, prompt: str, tokens: int) -> tuple[str, int]:
 
 @pytest.mark.slow
 def test_a_real_server_answers_as_the_model_does(small_survey: Survey, tmp_path: Path) -> None:
-    """Greedy replies are those of the model itself; sampled ones follow the seed; refusals end as errors."""
     folder = write_tiny_model(tmp_path / "model", do_sample=True)
     with transformers_serving(folder) as url:
         with engine_for(folder, url, small_survey, tmp_path) as engine:
@@ -109,28 +106,3 @@ def test_a_real_server_answers_as_the_model_does(small_survey: Survey, tmp_path:
             refused = engine.submit(ask()).result(PATIENCE)
             assert refused.finish is FinishReason.ERROR
             assert refused.error.startswith("the server says 400: Server is pinned to")
-
-
-def save(loaded: LoadedModel, folder: Path) -> None:
-    """Write a model in the hub's layout; weights that were expanded from four bits stay as they are."""
-    config = deepcopy(loaded.model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    plain = type(loaded.model)(config)
-    plain.load_state_dict(loaded.model.state_dict())
-    plain.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-
-
-@pytest.mark.slow
-def test_smollm2_behind_a_server_answers_as_it_does_in_process(
-    small_survey: Survey, smollm_loaded: LoadedModel, tmp_path: Path
-) -> None:
-    """The real small model, from the same weights."""
-    folder = tmp_path / "smollm2"
-    save(smollm_loaded, folder)
-    prompt = "What is the capital of France?"
-    with transformers_serving(folder) as url, engine_for(folder, url, small_survey, tmp_path) as engine:
-        served = engine.submit(ask(prompt, decoding=GREEDY)).result(PATIENCE)
-    assert served.text == generated(folder, prompt, 24)[0]
-    assert "Paris" in served.text

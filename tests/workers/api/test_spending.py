@@ -52,7 +52,6 @@ def stage(database: Database, server: LocalServer) -> Iterator[ParticipantRunner
 def test_a_run_is_summed_up_now_and_then(
     database: Database, stage: ParticipantRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty answers of many thousand that the budget pays for: the first two tell what they cost."""
     sums: list[str] = []
     left = budget.left
 
@@ -68,7 +67,6 @@ def test_a_run_is_summed_up_now_and_then(
 
 
 def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage: ParticipantRunner) -> None:
-    """Whoever is asked then is let go of after that answer, and nobody else is claimed; more money lets them go on."""
     change(database, f"UPDATE run SET budget = {17.5 * ANSWER}")
     ended = [stage.simulate(who) for who in range(1, 11)]
     assert ended == [Outcome.FINISHED] * 4 + [Outcome.HALTED] + [Outcome.NOT_CLAIMED] * 5
@@ -80,8 +78,6 @@ def test_no_answer_is_asked_for_once_the_money_is_gone(database: Database, stage
 def test_a_model_with_prices_of_0_is_neither_stopped_nor_summed_up(
     database: Database, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It costs nothing, whatever others have spent."""
-
     def never(_of: Database, run: str) -> float | None:
         raise AssertionError(run)
 

@@ -78,7 +78,6 @@ class Failing:
 
 @pytest.mark.slow
 def test_two_thousand_answers_from_a_server_that_fails_in_every_way(machine: Machine) -> None:
-    """None is missing, none is asked again after it was answered, refusals end as failed with the server's words."""
     failing = Failing()
     with serving(failing) as server:
         serve_on(machine, server, "openai", PARTICIPANTS)
@@ -102,7 +101,6 @@ def test_two_thousand_answers_from_a_server_that_fails_in_every_way(machine: Mac
 
 
 def test_a_key_that_is_not_accepted_ends_the_work_and_resume_goes_on_with_a_better_one(machine: Machine) -> None:
-    """The message comes from the server, nothing is lost, and no key is left anywhere."""
     old, new = f"{KEY}-old", f"{KEY}-new"
 
     def behave(got: Got, before: int) -> Reply:

@@ -8,14 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from defsurvey.workers.engines.transformers import buffered, loops, matrix, product, team, tiles
+from defsurvey.workers.engines.transformers import loops, matrix, product, team, tiles
 from defsurvey.workers.engines.transformers.batch import Packed, Piece
 from defsurvey.workers.engines.transformers.buffered import attend_buffered
 from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
@@ -127,47 +126,21 @@ def _named(shape: Shape) -> str:
 @pytest.mark.parametrize("shape", SHAPES, ids=_named)
 @pytest.mark.parametrize("window", [None, 5, 40])
 def test_every_row_attends_to_its_own(one_thread: None, shape: Shape, window: int | None) -> None:
-    """Chunks of prompts beside trees, any width and number of heads, whatever lies between rows in memory."""
     attends_as_written_out(shape, window)
 
 
 @pytest.mark.parametrize(
     ("shape", "lacking"),
-    [
-        (SHAPES[1], ()),
-        (SHAPES[1], ("avx512bf16",)),
-        *((shape, ("avx512bf16", "avx512f")) for shape in SHAPES[:3]),
-    ],
+    [(SHAPES[1], ()), (SHAPES[1], ("avx512bf16",)), *((shape, ("avx512bf16", "avx512f")) for shape in SHAPES[:3])],
     ids=lambda given: _named(given) if isinstance(given, Shape) else ",".join(given),
 )
 def test_every_row_attends_on_lesser_processors(
     one_thread: None, shape: Shape, lacking: tuple[str, ...], compiled_anew: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without matrix units, without products of pairs of short numbers, and with vectors that are half as long."""
     monkeypatch.setattr(matrix, "available", lambda: False)
     for module in (loops, tiles, product):
         monkeypatch.setattr(module, "can", lambda feature: feature not in lacking and can(feature))
     attends_as_written_out(shape, 40)
-
-
-@pytest.mark.parametrize("window", [None, 40])
-def test_the_library_attends_where_it_is_faster(
-    one_thread: None, window: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Which is where a processor has matrix units and heads have a width that our loops do not use them for."""
-    monkeypatch.setattr(matrix, "available", lambda: True)
-    monkeypatch.setattr(matrix, "COLUMNS", 48)
-    asked = []
-
-    def attention(*given: Tensor, **settings: Any) -> Tensor:
-        asked.append(given[0].shape)
-        return scaled_dot_product_attention(*given, **settings)
-
-    monkeypatch.setattr(buffered, "scaled_dot_product_attention", attention)
-    attends_as_written_out(SHAPES[1], window)
-    assert asked
-    assert not tiles.serves(64, "bfloat16")
-    assert tiles.serves(64, "float32")
 
 
 def attends_as_written_out(shape: Shape, window: int | None) -> None:
@@ -202,7 +175,6 @@ def attends_as_written_out(shape: Shape, window: int | None) -> None:
 
 
 def test_a_long_prompt_and_a_large_tree_are_what_the_library_makes_of_them() -> None:
-    """A prompt in two pieces, and beams enough for all threads to be at work at the same time, again and again."""
     before, beams, width = 900, 20, 64
     store = Buffers(Layout(layers=(LayerShape(16, width),), dtype=torch.float32, device=torch.device("cpu")))
     numbers = torch.Generator().manual_seed(0)
@@ -228,7 +200,6 @@ def test_a_long_prompt_and_a_large_tree_are_what_the_library_makes_of_them() -> 
 
 @pytest.mark.slow
 def test_no_memory_is_used_that_was_given_back() -> None:
-    """Where whatever one thread gives back is what another gets next."""
     command = [*(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest"), __file__]
     command += ["-k", "large_tree"]
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
@@ -236,32 +207,7 @@ def test_no_memory_is_used_that_was_given_back() -> None:
     assert "1 passed" in ended.stdout, ended.stdout
 
 
-@pytest.mark.parametrize("window", [None, 100])
-def test_the_library_is_asked_for_few_sizes(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It compiles its products for each size of rows and keys that it meets, and never forgets one."""
-    sizes = set()
-
-    def attention(query: Tensor, key: Tensor, value: Tensor, **settings: Any) -> Tensor:
-        sizes.add((query.shape[2], key.shape[2]))
-        return scaled_dot_product_attention(query, key, value, **settings)
-
-    monkeypatch.setattr(buffered, "scaled_dot_product_attention", attention)
-    store = Buffers(Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu")))
-    for before in (0, 1, 63, 300):
-        for count in range(1, 260):
-            kv = store.open(before + count)
-            piece = Piece(kv, [0] * count, kv.extend(before) + kv.extend(count), before, tree=False, logits=True)
-            rows = torch.ones(1, count, 4)
-            found = attend_buffered(_packed(store, [piece]), 0, rows, rows, rows, 1.0, window)
-            assert found.shape == (count, 1, 4)
-            kv.close()
-    # Up to 260 rows in steps of 16 and then 64, against keys in steps of 64.
-    assert {rows % 16 for rows, _ in sizes} | {keys % 64 for _, keys in sizes} == {0}
-    assert len(sizes) < 50
-
-
 def test_numbers_of_another_format_are_refused() -> None:
-    """Loops read what lies at an address, whatever it is."""
     store = Buffers(Layout(layers=(LayerShape(1, 4),), dtype=torch.bfloat16, device=torch.device("cpu")))
     kv = store.open(1)
     packed = _packed(store, [Piece(kv, [0], kv.extend(1), 0, tree=False, logits=True)])
@@ -273,7 +219,6 @@ def test_numbers_of_another_format_are_refused() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit, however many there are; where torch's threads cannot be had, the caller is the only one."""
     shape = SHAPES[0]
 
     def computed() -> Tensor:
@@ -299,7 +244,6 @@ def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("which", ["query", "key", "value"])
 @pytest.mark.parametrize("number", [torch.nan, torch.inf])
 def test_what_is_no_number_does_not_become_one(one_thread: None, shape: Shape, which: str, number: float) -> None:
-    """It is how a defect of a model is known: in a row, or in a key or value that all rows see; of prompt and beams."""
     dense, length, beams = Dense(shape, seed=0), 40, 3
     of = {
         name: dense.random(heads, length + beams, shape.width)

@@ -19,17 +19,8 @@ from numba import carray, from_dtype, types
 from torch import Tensor
 
 from defsurvey.workers.engines.transformers import drawing, keeping, linear, loops, rowwise, tiles
-from defsurvey.workers.engines.transformers.compiled import (
-    FORMATS,
-    claim,
-    compiled,
-    integers,
-    narrow,
-    release,
-    take,
-    widen,
-)
-from defsurvey.workers.engines.transformers.keeping import kept, sources
+from defsurvey.workers.engines.transformers.compiled import FORMATS, compiled, integers, narrow, take, widen
+from defsurvey.workers.engines.transformers.keeping import kept
 from defsurvey.workers.engines.transformers.team import Sequel, run
 
 #: What the loops here are told; a task is a number.
@@ -53,7 +44,6 @@ def converted(convert: Any, form: int, numbers: Tensor, to: torch.dtype) -> Tens
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_number_of_a_format_goes_both_ways(one_thread: None, name: str) -> None:
-    """All 65,536 of the short ones; infinities stay infinite, and what is no number stays none."""
     dtype = getattr(torch, name)
     if dtype.itemsize == 2:
         numbers = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(dtype)
@@ -66,17 +56,6 @@ def test_every_number_of_a_format_goes_both_ways(one_thread: None, name: str) ->
     assert torch.isnan(found[~some]).all()
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_numbers_are_rounded_as_the_library_rounds_them(one_thread: None, name: str) -> None:
-    """Of all sizes, halves between two neighbours among them, and beyond the largest of a format."""
-    dtype = getattr(torch, name)
-    numbers = torch.randn(20000, generator=torch.Generator().manual_seed(0)) * torch.logspace(-10, 6, 20000)
-    halves = (torch.arange(1, 2**13) * 2 + 1).float() * 2.0 ** torch.arange(-20, -7)[:, None].float()
-    numbers = torch.cat((numbers, halves.reshape(-1), -halves.reshape(-1), torch.tensor([0.0, -0.0, 65504.0, 65520.0])))
-    found = converted(narrow, FORMATS.index(name), numbers, dtype)
-    assert torch.equal(found, numbers.to(dtype))
-
-
 def _count_up(call: Any) -> None:
     told = carray(call, 1)[0]
     told.tasks += 1
@@ -85,7 +64,6 @@ def _count_up(call: Any) -> None:
 def test_what_was_compiled_is_found_until_a_module_changes_that_loops_are_made_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not only the one in which the loop is written; what is kept does not become more."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
     def hits() -> int:
@@ -100,18 +78,6 @@ def test_what_was_compiled_is_found_until_a_module_changes_that_loops_are_made_o
     assert len(files) == 2
 
 
-def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> None:
-    """Whichever they are: a change in any other compiles nothing anew."""
-    making, other = tmp_path / "making.py", tmp_path / "other.py"
-    making.write_text("from llvmlite import ir")
-    other.write_text("import torch")
-    before = sources.__wrapped__(tmp_path)
-    other.write_text("import torch.nn")
-    assert sources.__wrapped__(tmp_path) == before
-    making.write_text("from llvmlite import ir as instructions")
-    assert sources.__wrapped__(tmp_path) != before
-
-
 #: Opens loops of several kinds, as a worker does at its start.
 OPENED = """
 from defsurvey.workers.engines.transformers import linear, loops, outputs, rowwise, team
@@ -124,7 +90,6 @@ team._sequence()
 
 
 def test_the_next_process_finds_all_that_was_compiled(tmp_path: Path) -> None:
-    """What a loop is made for is known by its value, or each process would compile all and keep it once more."""
     files = []
     for _ in range(2):
         subprocess.run([sys.executable, "-c", OPENED], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}, check=True)
@@ -176,7 +141,6 @@ def summed(numbers: np.ndarray, steps: int) -> list[int]:
 @pytest.mark.parametrize("long", [False, True])
 @pytest.mark.parametrize(("tasks", "slow"), [(1, 100), (3, 2000), (40, 50), (500, 0)])
 def test_each_loop_sees_all_that_the_one_before_has_made(threads: int, tasks: int, slow: int, long: bool) -> None:
-    """Whether there are fewer tasks than threads or many, again and again."""
     numbers, steps = chain(tasks, 9, slow)
     sequel = Sequel(steps)
     for time in range(10):
@@ -185,39 +149,6 @@ def test_each_loop_sees_all_that_the_one_before_has_made(threads: int, tasks: in
         numbers[0][:] = np.arange(tasks) + time
         sequel.run(long=long)
         assert [found.tolist() for found in numbers] == [summed(numbers[0], step) for step in range(10)]
-
-
-def _work_in_memory(call: Any) -> None:
-    """As ``_add_neighbours``; ``slow`` is how many bytes a thread wants."""
-    told = carray(call, 1)[0]
-    own = claim(call, told.slow)
-    if own == 0:
-        return
-    source, target = integers(told.source), integers(told.target)
-    task = take(call)
-    while task < told.tasks:
-        integers(own)[0] = source[task]
-        target[task] = integers(own)[0] + source[(task + 1) % told.tasks]
-        task = take(call)
-    release(own)
-
-
-@pytest.mark.parametrize("long", [False, True])
-@pytest.mark.parametrize("which", [0, 2])
-def test_a_loop_that_finds_no_memory_says_so(threads: int, which: int, long: bool) -> None:
-    """Alone and in any place of a sequence, which ends; with memory it does its work again."""
-    numbers, steps = chain(20, 3, 8)
-    loop = compiled(_work_in_memory, CALL)
-    sequel = Sequel([(loop, call) for _, call in steps])
-    steps[which][1]["slow"] = 1 << 60  # more than any machine has
-    for _ in range(10):
-        with pytest.raises(MemoryError, match="a compiled loop found no memory for its own numbers"):
-            sequel.run(long=long)
-    with pytest.raises(MemoryError):
-        run(loop, steps[which][1], long=long)
-    steps[which][1]["slow"] = 8
-    sequel.run(long=long)
-    assert numbers[-1].tolist() == summed(numbers[0], 3)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +164,6 @@ def test_a_loop_that_finds_no_memory_says_so(threads: int, which: int, long: boo
     ids=["beams", "prompts", "product", "norm", "rotation", "draw"],
 )
 def test_every_loop_says_that_it_finds_no_memory(threads: int, loop: Any, told: Any, wants: str) -> None:
-    """Of those whose own numbers depend on what they are told."""
     call = np.zeros(1, told)
     if told is loops.CALL:
         call["most_rows"] = 1
@@ -244,7 +174,6 @@ def test_every_loop_says_that_it_finds_no_memory(threads: int, loop: Any, told: 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_others_go_on_while_a_long_loop_runs(long: bool) -> None:
-    """And only then: a short one keeps the interpreter's lock. Both sides count in the same place."""
     told = np.zeros(1, np.dtype([("taken", np.int64), ("spins", np.int64), ("counted", np.int64)]))
     told["spins"] = 200_000_000
 

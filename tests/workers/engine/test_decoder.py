@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
+from defsurvey.workers.engines.transformers.decoder import Decoder
 from defsurvey.workers.engines.transformers.kv import OutOfRoom
 from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
-from defsurvey.workers.engines.transformers.selector import Draws
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
 
@@ -49,7 +46,6 @@ def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, **settings: Any) -> Iterator
     ids=["together", "reuse", "capped", "uncompacted", "pool"],
 )
 def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits, settings: dict[str, Any]) -> None:
-    """Beams, sampling, temperature, top_k, top_p, ends and lengths mixed, arriving in three different orders."""
     for order in range(3):
         with _decoder(tiny, limits, **settings) as decoder:
             caught = decode(decoder, tiny.requests, random.Random(order))
@@ -65,7 +61,6 @@ def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits, se
     ("tokens", "again"), [(320, 1), (1024, 0)], ids=["hardly room for one", "who outgrows it waits"]
 )
 def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, tokens: int, again: int) -> None:
-    """Nobody starts for whom there is hardly room: of fifty at most one, who grew unexpectedly, has to begin again."""
     limits = Limits(kv_bytes=tokens * tiny.layout.bytes_per_token, kept_bytes=0)
     with _decoder(tiny, limits) as decoder:
         caught = decode(decoder, tiny.requests)
@@ -75,25 +70,7 @@ def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, tokens: int, agai
     assert counters.peak_kv_bytes <= limits.kv_bytes
 
 
-def test_where_everyone_waits_for_room_the_youngest_begin_again(tiny: Tiny) -> None:
-    """Five beams that have little in common outgrow what was expected of them, all at once."""
-    requests = [
-        replace(one, prompt=(5, 6, 7, number), num_beams=5, max_new_tokens=60, ends=())
-        for number, one in enumerate(tiny.requests[:5])
-    ]
-    with _decoder(tiny, NO_REUSE) as decoder:
-        expected = [one.tokens for one in decode(decoder, requests)]
-    limits = Limits(kv_bytes=800 * tiny.layout.bytes_per_token, kept_bytes=0)
-    with _decoder(tiny, limits, compacting=False) as decoder:
-        caught = decode(decoder, requests)
-        counters = decoder.counters()
-    assert [one.tokens for one in caught] == expected
-    assert counters.restarted > 0
-    assert counters.peak_kv_bytes <= limits.kv_bytes
-
-
 def test_a_request_larger_than_all_memory_is_refused_with_both_numbers(llama: Tiny) -> None:
-    """At once where the prompt alone is too large, later where the beams outgrow it; neighbours are served."""
     limit = 128 * llama.layout.bytes_per_token
     with _decoder(llama, Limits(kv_bytes=limit, kept_bytes=0)) as decoder:
         long = ResolvedRequest(prompt=(5,) * 200, max_new_tokens=3)
@@ -108,7 +85,6 @@ def test_a_request_larger_than_all_memory_is_refused_with_both_numbers(llama: Ti
 
 
 def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
-    """Requests that are given up while they wait or run free their room and leave the others' replies alone."""
     rng = random.Random(2)
     with _decoder(tiny, Limits(rows=20, tokens=64, kept_bytes=0)) as decoder:
         kept = [Caught() for _ in tiny.requests]
@@ -126,79 +102,6 @@ def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
     assert all(one.error is None for one in (*kept, *given_up))
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
-    ],
-    ids=["gpu", "cpu"],
-)
-def test_a_forward_too_large_for_the_device_is_computed_in_halves(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Memory for 32 rows at a time: what fails is halved until it fits, the next forwards are smaller, none is lost."""
-    forward = tiny.model.forward
-    sizes: list[int] = []
-
-    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
-        sizes.append(input_ids.shape[1])
-        if input_ids.shape[1] > 32:
-            raise error
-        return forward(input_ids=input_ids, **settings)
-
-    monkeypatch.setattr(tiny.model, "forward", cramped)
-    with _decoder(tiny) as decoder:
-        caught = decode(decoder, tiny.requests)
-        assert decoder.counters().restarted == 0
-    monkeypatch.undo()
-    assert sizes[0] > 32
-    assert [one.tokens for one in caught] == tiny.replies
-
-
-def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error holds on to every frame that it came through, and these to what took the memory."""
-    forward = tiny.model.forward
-    failed: list[weakref.ref[torch.Tensor]] = []
-
-    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
-        assert not any(one() is not None for one in failed)
-        if input_ids.shape[1] > 32:
-            large = torch.zeros(1000)
-            failed.append(weakref.ref(large))
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(input_ids=input_ids, **settings)
-
-    monkeypatch.setattr(tiny.model, "forward", cramped)
-    with _decoder(tiny) as decoder:
-        caught = decode(decoder, [ResolvedRequest(prompt=(5, 6, 7, number), max_new_tokens=2) for number in range(40)])
-    assert len(failed) > 1
-    assert all(one.tokens for one in caught)
-
-
-@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
-def test_where_a_forward_is_too_large_prompts_are_forgotten_if_that_helps(
-    llama: Tiny, monkeypatch: pytest.MonkeyPatch, pooled: bool
-) -> None:
-    """A pool's memory is the batch's for good."""
-    forward = llama.model.forward
-    with _decoder(llama, POOL, pooled=pooled) as decoder:
-        decode(decoder, [ResolvedRequest(prompt=tuple(range(5, 45)), max_new_tokens=2)])
-        failing = iter([True])
-
-        def once(input_ids: torch.Tensor, **settings: object) -> object:
-            if next(failing, False):
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return forward(input_ids=input_ids, **settings)
-
-        monkeypatch.setattr(llama.model, "forward", once)
-        decode(decoder, [ResolvedRequest(prompt=(n, 3), max_new_tokens=2) for n in range(2)])
-        decode(decoder, [ResolvedRequest(prompt=(*range(5, 45), 50), max_new_tokens=2)])
-        assert decoder.counters().reused_tokens == (40 if pooled else 0)
-
-
 def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:
     """A way to make tensors that finds no memory unless ``gives`` says so."""
 
@@ -211,7 +114,6 @@ def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:
 
 
 def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The device holds far less than the limits promise, for new buffers and for growing ones; nobody is lost."""
     room = 1536 * tiny.layout.bytes_per_token
     with _decoder(tiny, Limits(kept_bytes=room // 4)) as decoder:
         monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: decoder.counters().kv_bytes < room))
@@ -223,7 +125,6 @@ def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch:
 
 
 def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request is told; the batch does not go round in circles."""
     monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: False))
     with _decoder(llama) as decoder:
         caught = decode(decoder, mixed_requests(3, seed=0))
@@ -231,7 +132,6 @@ def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: py
 
 
 def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt on which the model fails does not spoil the batch it is in."""
     forward = tiny.model.forward
     poison = 97
 
@@ -256,15 +156,7 @@ def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypat
         assert one.error is None or not safe
 
 
-def test_short_number_formats_and_gpus_draw_the_cheap_way(llama: Tiny) -> None:
-    """The library's draws are made for float32 on a CPU alone, where they make replies equal."""
-    assert draws_for(llama.layout) is Draws.LIBRARY
-    assert draws_for(replace(llama.layout, dtype=torch.bfloat16)) is Draws.CUMULATIVE
-    assert draws_for(replace(llama.layout, device=torch.device("cuda:0"))) is Draws.HASHED
-
-
 def test_counters_add_up(llama: Tiny) -> None:
-    """Rows, steps and seconds of a small batch, worked out by hand."""
     requests = [
         ResolvedRequest(prompt=(1, 2, 3), max_new_tokens=4),
         ResolvedRequest(prompt=(4,) * 10, num_beams=2, max_new_tokens=3),
@@ -279,25 +171,3 @@ def test_counters_add_up(llama: Tiny) -> None:
     assert counters.seconds["forward"] > 0
     assert counters.seconds["idle"] == 0
     assert counters.tokens_per_second == pytest.approx(7 / sum(counters.seconds.values()))
-
-
-def test_kept_prompts_do_not_give_way_to_who_has_to_wait_all_the_same(llama: Tiny) -> None:
-    """They go once dropping them makes the room that is wanted, and only as many as it takes."""
-    room = 640 * llama.layout.bytes_per_token
-    decoder = Decoder(llama.model, llama.layout, Limits(kv_bytes=room, kept_bytes=room))
-    kept = [tuple(range(first, first + 60)) for first in (1, 2, 3)]
-    for prompt in kept:
-        decode(decoder, [ResolvedRequest(prompt=prompt, max_new_tokens=2)])
-    running, waiting, last = Caught(), Caught(), Caught()
-    decoder.add(ResolvedRequest(prompt=(7, *range(89)) * 4, max_new_tokens=40), running)  # 364 tokens and a few: 6 or 7
-    decoder.step()
-    decoder.add(ResolvedRequest(prompt=(8, *range(89)) * 4, max_new_tokens=40), waiting)
-    decoder.step()
-    running.gone = waiting.gone = True
-    decoder.step()
-    before = decoder.counters().reused_tokens
-    decoder.add(ResolvedRequest(prompt=(*kept[0], 5), max_new_tokens=2), last)
-    while decoder.unfinished:
-        decoder.step()
-    assert decoder.counters().reused_tokens == before + 60
-    decoder.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, wait
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -47,7 +47,6 @@ def _tokens(count: int) -> Decoding:
 def test_replies_are_the_same_however_a_model_is_served(
     engine: TransformersEngine, tiny_card: ModelCard, tiny_loaded: LoadedModel
 ) -> None:
-    """And counted alike: replies, tokens and seconds, also after closing; the reason for no batch is described."""
     requests = [_request(number) for number in range(12)]
     replies = [future.result(PATIENCE) for future in [engine.submit(request) for request in requests]]
     batching = engine.describe()["batching"]
@@ -79,7 +78,6 @@ def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completi
 
 
 def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Callable[..., TransformersEngine]) -> None:
-    """Fewer tokens, the same beginning and the same reading; beams go on to their end."""
     engine = served(answer_prefix=True)
     shown = FAMILY.codes
     enough = partial(is_settled, question=FAMILY, shown=shown, reply=Reply.ANSWER)
@@ -112,7 +110,6 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Call
 
 
 def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    """The third request gets in only when one of two is done; closing wakes who waits."""
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, backlog=2)
     first, second = engine.submit(_request(1)), engine.submit(_request(2))
     third = engine.submit(_request(3))
@@ -138,26 +135,10 @@ def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_l
     assert refused in ([], ["model tiny: its engine is closed"])
 
 
-def test_a_defect_of_the_batch_itself_leaves_nobody_waiting(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Should the loop ever break, futures are cancelled and the engine is closed."""
-    monkeypatch.setattr(Decoder, "step", lambda _: {}["absent"])
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
-    with pytest.raises(CancelledError):
-        engine.submit(_request(1)).result(PATIENCE)
-    assert engine.closed
-    with pytest.raises(EngineUnavailable):
-        engine.submit(_request(2))
-    engine.close()
-
-
 @pytest.mark.parametrize("where", ["engine.read_request", "answering.Question.completion", "enough"])
 def test_a_defect_around_a_reply_reaches_who_asked(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    """Of a template, of what is made of tokens, of the question whether they will do; the next one is served."""
     request = _request(4, LONG)
     with monkeypatch.context() as patched:
         if where == "enough":
@@ -203,7 +184,6 @@ def _closing(engine: TransformersEngine) -> threading.Thread:
 def test_who_is_cancelled_before_its_turn_costs_no_forward_and_is_told(
     engine: TransformersEngine, forwards: Forwards, behind: bool
 ) -> None:
-    """Be it a reply or a first token that was asked for; who comes behind does not wait for them."""
     under_way, cancelled = threading.Event(), threading.Event()
     forwards.during[1] = lambda: (under_way.set(), cancelled.wait(PATIENCE))
     first = engine.submit(_request(0, _tokens(1)))
@@ -216,31 +196,9 @@ def test_who_is_cancelled_before_its_turn_costs_no_forward_and_is_told(
     assert forwards.count == engine.counters().finished == 1 + len(last)
 
 
-def test_whoever_waits_is_told_at_the_next_token_of_others(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However far from its turn the request was: there is room for one, and two are before it."""
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(rows=1))
-    forwards = Forwards(tiny_loaded.model, monkeypatch)
-    told: list[bool] = []
-    futures: list[Future[Completion]] = []
-    known = threading.Event()
-    forwards.during = {
-        1: lambda: known.wait(PATIENCE),
-        3: lambda: futures[-1].cancel(),
-        4: lambda: told.append(futures[-1] in wait(futures[-1:], 0).done),
-    }
-    futures += [engine.submit(_request(number, _tokens(20))) for number in range(3)]
-    known.set()
-    futures[0].result(PATIENCE)
-    engine.close()
-    assert told == [True]
-
-
 def test_a_reply_that_is_cancelled_under_way_ends_at_its_next_token(
     engine: TransformersEngine, forwards: Forwards
 ) -> None:
-    """And is not counted: it is no reply. Whoever comes next is served."""
     known = threading.Event()
     forwards.during = {1: lambda: known.wait(PATIENCE), 3: lambda: long.cancel()}
     long = engine.submit(_request(1, LONG))
@@ -254,20 +212,7 @@ def test_a_reply_that_is_cancelled_under_way_ends_at_its_next_token(
     assert (counters.finished, counters.reply_tokens) == (1, 1)
 
 
-def test_closing_waits_for_no_more_than_one_first_token(engine: TransformersEngine, forwards: Forwards) -> None:
-    """However many have been asked for."""
-    all_asked, closing = threading.Event(), list[threading.Thread]()
-    forwards.during = {1: lambda: all_asked.wait(PATIENCE), 2: lambda: closing.append(_closing(engine))}
-    futures = [engine.submit(_request(number, _tokens(1), *CHOICES)) for number in range(6)]
-    all_asked.set()
-    wait(futures, PATIENCE)
-    closing[0].join(PATIENCE)
-    assert forwards.count == 2
-    assert [future.cancelled() for future in futures] == [False] * 2 + [True] * 4
-
-
 def test_closing_tells_whoever_waits(engine: TransformersEngine, forwards: Forwards) -> None:
-    """For what is under way, for what has not begun, and for what was cancelled before; within one forward."""
     all_asked, closing = threading.Event(), list[threading.Thread]()
     forwards.during[1] = lambda: (all_asked.wait(PATIENCE), closing.append(_closing(engine)))
     futures = [engine.submit(_request(number, LONG)) for number in range(4)]

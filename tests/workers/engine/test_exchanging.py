@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig
-from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from defsurvey.workers.engines.transformers import exchanging, support
@@ -41,7 +39,6 @@ MODELS: list[tuple[str, dict[str, Any], int]] = [
 def test_a_model_computes_the_same_as_before(
     one_thread: None, architecture: str, settings: dict[str, Any], layers: int, dtype: torch.dtype
 ) -> None:
-    """By itself and packed, prompts and beams; a second time nothing is left to do."""
     model, untouched = built(architecture, **settings).to(dtype), built(architecture, **settings).to(dtype)
     layout = support.adopt(model)
     assert bool(pack(model)) is can_pack(dtype)
@@ -90,7 +87,6 @@ def exchanged_layers(model: Any) -> list[int]:
 def test_a_layer_is_known_by_what_it_adds(
     one_thread: None, architecture: str, settings: dict[str, Any], layers: list[int]
 ) -> None:
-    """However small that is beside what it adds it to, in a format of few digits."""
     model = built(architecture, **settings).bfloat16()
     layout = support.adopt(model)
     pack(model)
@@ -102,7 +98,6 @@ def test_a_layer_is_known_by_what_it_adds(
 def test_layers_that_make_a_model_another_are_its_own_again(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dtype: torch.dtype
 ) -> None:
-    """Logits are compared at the end: what no single comparison shows."""
     model = built("HunYuanDenseV1", **WIDE | {"initializer_range": 0.1, "head_dim": 32})
     layout = support.adopt(model.to(dtype))
     pack(model)
@@ -115,53 +110,8 @@ def test_layers_that_make_a_model_another_are_its_own_again(
     assert difference <= (0.05 if dtype is torch.bfloat16 else 1e-5) * largest
 
 
-def test_gates_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a model that fills most of the memory only one layer's are there twice at a time."""
-    model = built("Llama", **HEADS | {"num_hidden_layers": 4})
-    layout = support.adopt(model)
-    pack(model)
-    before = [weakref.ref(layer.mlp) for layer in model.model.layers]
-    alive = []
-
-    class Counted(GatedLayers):
-        def __init__(self, layers: Any) -> None:
-            super().__init__(layers)
-            alive.append(sum(of() is not None for of in before))
-
-    monkeypatch.setattr(exchanging, "GatedLayers", Counted)
-    exchange(model, layout)
-    assert alive == [4, 3, 2, 1]
-
-
-def test_positions_of_another_format_are_the_layers_own_business(
-    one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some models keep angles in float32 whatever their format: they are turned by as the library does it."""
-    model = built("Llama", **HEADS).bfloat16()
-    layout = support.adopt(model)
-    pack(model)
-    exchange(model, layout)
-    angles = model.model.rotary_emb
-    turn, apply = angles.forward, modeling_llama.apply_rotary_pos_emb
-    turned: list[Any] = []
-
-    def long(*given: Any, **named: Any) -> tuple[Tensor, ...]:
-        return tuple(one.float() for one in turn(*given, **named))
-
-    def rotated(query: Tensor, key: Tensor, *angles: Tensor) -> tuple[Tensor, ...]:
-        return tuple(one.to(query.dtype) for one in apply(query, key, *angles))
-
-    monkeypatch.setattr(angles, "forward", long)
-    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", rotated)
-    monkeypatch.setattr(exchanging, "rotate", lambda *given: turned.append(given))
-    difference, largest = support._differ(support.packed_logits(model, layout), support.plain_logits(model))
-    assert difference <= 0.1 * largest
-    assert not turned
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gated_layers_are_the_librarys(one_thread: None, dtype: torch.dtype) -> None:
-    """With something that is added and without; gates open, closed, and beyond what can be told apart."""
     layers = LlamaMLP(LlamaConfig(hidden_size=32, intermediate_size=48, num_attention_heads=1)).to(dtype)
     rows = torch.randn(1, 20, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
     rows *= torch.logspace(-3, 4, 20).to(dtype)[:, None]
@@ -190,7 +140,6 @@ class Centred(LlamaRMSNorm):
 
 
 def test_what_computes_something_else_is_left_alone(one_thread: None) -> None:
-    """Other norms, other gates, other number formats, other devices, layers that are not packed."""
     with torch.device("meta"):
         elsewhere = LlamaRMSNorm(8)
     gelu = built("Gemma2", **HEADS, head_dim=4).model.layers[0].mlp
@@ -205,7 +154,6 @@ def test_what_computes_something_else_is_left_alone(one_thread: None) -> None:
 @pytest.mark.parametrize("width", [16, 576, 4096])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_kernel_of_a_norm_computes_the_same(dtype: torch.dtype, width: int) -> None:
-    """What takes a norm's place on a GPU, computed here; on a device without numbers it is seen to be taken."""
     own = LlamaRMSNorm(width, 1e-5).to(dtype)
     own.weight.data = (1 + 0.3 * torch.randn(width, generator=torch.Generator().manual_seed(0))).to(dtype)
     elsewhere = Norm(nn.Parameter(own.weight.to("meta")), 1e-5)

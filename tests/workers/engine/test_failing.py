@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.base import EngineUnavailable, Message, Request
 from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.batch import Batch
 from defsurvey.workers.engines.transformers.decoder import Decoder
@@ -21,7 +21,6 @@ from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.selection import select
-from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import decode
 
@@ -62,7 +61,6 @@ def _replies(tiny: Tiny, *requests: ResolvedRequest) -> list[list[int] | None]:
 def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, rows: int, pooled: bool
 ) -> None:
-    """One piece is halved as many are, as often as it takes; the reply is the same, and so is what is kept of it."""
     expected = _replies(tiny, LONG, LONG, SAMPLED)
     decoder = Decoder(tiny.model, tiny.layout, LIMITS, pooled=pooled)
     computed = _cramped(monkeypatch, rows)
@@ -79,7 +77,6 @@ def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
 def test_a_prompt_computed_in_halves_may_begin_again(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Where there is then no memory to choose: with less at once it goes through, and the replies are the same."""
     expected = _replies(tiny, LONG, SAMPLED)
 
     def choosing(searches: Any, *arguments: Any) -> Any:
@@ -95,36 +92,6 @@ def test_a_prompt_computed_in_halves_may_begin_again(
     assert decoder.counters().restarted > 0
     decoder.close()
     assert [one.tokens for one in caught] == expected
-
-
-def test_a_batch_that_has_drained_is_as_large_as_before(
-    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A forward that runs out of memory costs that forward; between requests the engine takes no step."""
-    forward, failing, requests_in, all_asked = decoder_module.forward, [False], [], threading.Event()
-
-    def once(model: Any, batch: Batch) -> torch.Tensor:
-        requests_in.append(len(batch.counts))
-        all_asked.wait(30)
-        if failing[0]:
-            failing[0] = False
-            raise NO_ROOM
-        return forward(model, batch)
-
-    monkeypatch.setattr(decoder_module, "forward", once)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(kept_bytes=0))
-    all_asked.set()
-    alone = engine.submit(_request(0)).result(30)
-    failing[0] = True
-    assert engine.submit(_request(0)).result(30) == alone
-    requests_in.clear()
-    all_asked.clear()
-    futures = [engine.submit(_request(number)) for number in range(6)]
-    all_asked.set()
-    for future in futures:
-        assert future.result(30).finish is FinishReason.LENGTH
-    engine.close()
-    assert max(requests_in) == 6
 
 
 def _request(number: int, *, choices: tuple[str, ...] = ()) -> Request:
@@ -150,7 +117,6 @@ def test_a_device_that_has_failed_ends_its_engine(
     choices: tuple[str, ...],
     kind: type[RuntimeError],
 ) -> None:
-    """Whatever was asked, and however the model is served: nobody gets an answer, and whoever waits is let go."""
     ended: list[type[BaseException]] = []
     monkeypatch.setattr(threading, "excepthook", lambda told: ended.append(told.exc_type))
     _failing(monkeypatch, tiny_loaded, kind("CUDA error: an illegal memory access was encountered"))
@@ -174,7 +140,6 @@ def test_memory_that_runs_out_costs_one_answer(
     choices: tuple[str, ...],
     error: Exception,
 ) -> None:
-    """It says why; the next one is answered."""
     with monkeypatch.context() as patched:
         _failing(patched, tiny_loaded, error)
         failed = engine.submit(_request(1, choices=choices)).result(30)
@@ -184,7 +149,6 @@ def test_memory_that_runs_out_costs_one_answer(
 
 @pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
 def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
-    """However torch puts it; and an error that is no device's says nothing of one."""
     broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
     full = torch.AcceleratorError("CUDA error: out of memory")
     assert [(out_of_memory(error), failed_for_good(error)) for error in (broken, full, NO_ROOM, RuntimeError())] == [

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from defsurvey.workers.engines.transformers import linear, matrix, support
 from defsurvey.workers.engines.transformers.attention import forward
@@ -100,7 +100,6 @@ def decoded(model: Any, layout: Any) -> list[Tensor]:
 def test_a_fused_layer_is_the_librarys(
     how: Way, architecture: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prompts in pieces and beams together, with biases and windows; as close as numbers of the format can be."""
     model, layout = made(architecture, settings, how, monkeypatch)
     found = decoded(model, layout)
     monkeypatch.setattr(FusedLayer, "__call__", lambda self, *given: None)
@@ -115,32 +114,7 @@ def test_a_fused_layer_is_the_librarys(
 
 
 @ways
-def test_other_layers_may_attend_in_between(how: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Such as one whose keys alone have a bias, which is the library's own, with queries in memory of its own."""
-
-    def odd() -> Any:
-        model = built("Llama", **SIZES | {"num_hidden_layers": 3}).bfloat16()
-        keys = model.model.layers[1].self_attn.k_proj
-        keys.bias = nn.Parameter(torch.ones(keys.out_features).bfloat16())
-        return model
-
-    if how is IN_REGISTERS:
-        monkeypatch.setattr(matrix, "available", lambda: False)
-        monkeypatch.setattr(linear, "can", lambda feature: True)
-    model = odd()
-    layout = support.adopt(model)
-    pack(model)
-    exchange(model, layout)
-    assert sum(isinstance(layer.forward, Layer) for layer in model.model.layers) == len(fused(model)) == of_ours(2)
-    assert not isinstance(model.model.layers[1].forward, Layer)
-    truth = odd().float()
-    for some, right in zip(decoded(model, layout), decoded(truth, support.adopt(truth)), strict=True):
-        assert float((some - right).norm() / right.norm()) < 0.03
-
-
-@ways
 def test_how_many_threads_there_are_changes_nothing(how: Way, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bit for bit."""
     model, layout = made(*MODELS[0], how, monkeypatch)
     before, found = torch.get_num_threads(), []
     try:

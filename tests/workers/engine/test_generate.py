@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from defsurvey.storage.runs.run import Decoding, UsedDecoding
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers.decoding import resolve_decoding
 from defsurvey.workers.engines.transformers.engine import TransformersEngine, open_transformers
 from defsurvey.workers.engines.transformers.kv import OutOfRoom
 from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
@@ -67,7 +65,6 @@ def _tokens(loaded: LoadedModel, text: str) -> list[int]:
 def test_a_reply_is_what_generate_gives(
     tiny_engine: TransformersEngine, tiny_loaded: LoadedModel, decoding: Decoding, seed: int
 ) -> None:
-    """Greedy, beams, sampling and both: the same text as the library's own call with the same seed."""
     completion = tiny_engine.submit(_request(decoding=decoding, seed=seed)).result()
     prompt = "[user] How are you?\n[assistant] "
     assert completion.text == _generate(tiny_loaded, prompt, decoding, seed)
@@ -83,7 +80,6 @@ def test_a_reply_is_what_generate_gives(
 
 
 def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> None:
-    """Thirty-two threads at once get what each would get alone, whatever was asked before."""
     requests = [_request(f"Question {number}", DECODINGS[number % len(DECODINGS)], seed=number) for number in range(32)]
     alone = [tiny_engine.submit(request).result() for request in requests]
     gate = threading.Barrier(32)
@@ -97,17 +93,7 @@ def test_many_threads_get_their_own_replies(tiny_engine: TransformersEngine) -> 
     assert together == [completion.text for completion in reversed(alone)]
 
 
-def test_the_reply_is_begun_where_the_card_wants_it(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    """The beginning is put behind the prompt, continued, and given back as part of the reply."""
-    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": True}), tiny_loaded)
-    begun = engine.submit(_request(start="Answer: ")).result().text
-    engine.close()
-    prompt = "[user] How are you?\n[assistant] Answer: "
-    assert begun == "Answer: " + _generate(tiny_loaded, prompt, DECODINGS[0], 11)
-
-
 def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
-    """A base model asked as if it could chat fails with what to do about it."""
     card = ModelCard(name="base", path=write_tiny_model(tmp_path, chat_template=None))
     engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
     completion = engine.submit(_request()).result()
@@ -117,8 +103,6 @@ def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
 
 
 def test_a_device_without_room_for_keys_and_values_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when two workers start on one card: why the model cannot be served, not a defect of the program."""
-
     def full(*_: object, **__: object) -> None:
         raise OutOfRoom("CUDA out of memory")
 
@@ -129,7 +113,6 @@ def test_a_device_without_room_for_keys_and_values_is_named(tmp_path: Path, monk
 
 
 def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded: LoadedModel) -> None:
-    """A repetition penalty and a top-k that come with the weights change nothing, and are named."""
     folder = write_tiny_model(tmp_path, repetition_penalty=1.7, top_k=2, do_sample=True, temperature=0.3)
     card = ModelCard(name="opinionated", path=folder, dtype="float32")
     engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
@@ -140,12 +123,6 @@ def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded:
     dropped = engine.describe()["generation_defaults_dropped"]
     engine.close()
     assert dropped == "do_sample=True, repetition_penalty=1.7, temperature=0.3, top_k=2"
-
-
-def test_without_sampling_temperature_and_top_p_are_recorded_as_one() -> None:
-    """What is recorded is what was done, not what was asked."""
-    used = resolve_decoding(Decoding(num_beams=2, temperature=0.3, top_p=0.5, top_k=50, max_new_tokens=9))
-    assert used == UsedDecoding(num_beams=2, do_sample=False, temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=9)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +136,12 @@ def test_without_sampling_temperature_and_top_p_are_recorded_as_one() -> None:
 def test_decoding_out_of_range_is_an_error_completion(
     tiny_engine: TransformersEngine, decoding: Decoding, message: str
 ) -> None:
-    """The future does not fail; the completion says what was wrong."""
     completion = tiny_engine.submit(_request(decoding=decoding)).result()
     assert completion.finish is FinishReason.ERROR
     assert message in completion.error
 
 
 def test_a_prompt_beyond_the_window_is_an_error_that_names_both_numbers(tiny_engine: TransformersEngine) -> None:
-    """One token more than fits; at exactly the limit the model still answers."""
     frame = len("[user] \n[assistant] ")
     decoding = Decoding(max_new_tokens=16)
     fits = tiny_engine.submit(_request("x" * (WINDOW - 16 - frame), decoding)).result()
@@ -179,7 +154,6 @@ def test_a_prompt_beyond_the_window_is_an_error_that_names_both_numbers(tiny_eng
 
 
 def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    """A reply that reaches an end token stops there and counts it; one that does not has the full length."""
     long = TransformersEngine(tiny_card, tiny_loaded)
     full = long.submit(_request()).result()
     assert (full.finish, full.completion_tokens) == (FinishReason.LENGTH, 16)
@@ -195,7 +169,6 @@ def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: Loade
 
 
 def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> None:
-    """Once closed, nothing holds the model, although the engine is still there to be described."""
     loaded = load_model(tiny_card, find_weights(tiny_card, tmp_path), device="cpu")
     model = weakref.ref(loaded.model)
     engine = TransformersEngine(tiny_card, loaded)
@@ -207,22 +180,7 @@ def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> 
     assert engine.describe()["dtype"] == "float32"
 
 
-def test_number_format_and_device_are_those_of_the_card(tiny_card: ModelCard, tmp_path: Path) -> None:
-    """bfloat16 is loaded as such, and described."""
-    card = tiny_card.model_copy(update={"dtype": "bfloat16"})
-    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=None)
-    description = engine.describe()
-    completion = engine.submit(_request()).result()
-    engine.close()
-    assert description["dtype"] == "bfloat16"
-    assert description["device"] == "cpu"
-    assert description["threads"] == "library default"
-    assert description["weights"] == str(tiny_card.path)
-    assert completion.completion_tokens == 16
-
-
 def test_how_replies_begin_and_end_is_described(tiny_card: ModelCard, tmp_path: Path) -> None:
-    """A run whose answers were begun for the model, or ended by other tokens, is gone on with in the same way alone."""
     weights = find_weights(tiny_card, tmp_path)
     plain = load_model(tiny_card, weights, device="cpu")
     assert (plain.description["answer_prefix"], plain.description["ends"]) == ("false", "as published")
@@ -235,7 +193,6 @@ def test_how_replies_begin_and_end_is_described(tiny_card: ModelCard, tmp_path: 
 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_unavailable(tiny_card: ModelCard, tmp_path: Path, device: str) -> None:
-    """The message names the model and the device."""
     with pytest.raises(EngineUnavailable, match=f"model tiny: cannot be loaded from .* to {device}"):
         open_transformers(tiny_card, device=device, cache=tmp_path, threads=None)
 
@@ -252,28 +209,10 @@ Request: How important is family in your life?
 4: Not at all important"""
 
 
-@pytest.fixture(scope="module")
-def unbegun_smollm(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    """The real small model, whose replies are not begun for it."""
-    engine = TransformersEngine(smollm_card.model_copy(update={"answer_prefix": False}), smollm_loaded, threads=1)
-    yield engine
-    engine.close()
-
-
-def test_the_small_model_knows_the_capital_of_france(unbegun_smollm: TransformersEngine) -> None:
-    """The template, the weights and the tokenizer fit together, and a greedy reply is the same twice."""
-    request = _request("What is the capital of France?", Decoding(max_new_tokens=16))
-    completion = unbegun_smollm.submit(request).result()
-    assert "Paris" in completion.text
-    assert completion.finish is FinishReason.STOP
-    assert unbegun_smollm.submit(request).result() == completion
-
-
 @pytest.mark.parametrize("decoding", DECODINGS[1:8:3])
 def test_the_small_model_replies_as_generate_does(
     smollm_engine: TransformersEngine, smollm_loaded: LoadedModel, decoding: Decoding
 ) -> None:
-    """A survey question with the reply begun: the same text as the library's own call."""
     decoding = replace(decoding, max_new_tokens=8)
     completion = smollm_engine.submit(_request(WVS, decoding, seed=3, start="Answer: ")).result()
     prompt = smollm_loaded.tokenizer.apply_chat_template(
@@ -284,7 +223,6 @@ def test_the_small_model_replies_as_generate_does(
 
 
 def test_the_small_model_says_what_it_is(smollm_engine: TransformersEngine, smollm_card: ModelCard) -> None:
-    """Provenance holds the commit or the hash, whichever source served."""
     description = smollm_engine.describe()
     assert smollm_card.fallback is not None
     assert description.get("revision", description.get("weights_sha256")) in {

@@ -15,7 +15,6 @@ TOKEN_BYTES = 104
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
 def test_every_byte_is_counted(pooled: bool) -> None:
-    """Opening, growing, keeping and closing; at the end nothing is held."""
     store = store_for(LAYOUT, 640, pooled=pooled)
     one, other = store.open(1), store.open(STRIDE + 1)
     assert store.bytes == 3 * STRIDE * TOKEN_BYTES
@@ -33,7 +32,6 @@ def test_every_byte_is_counted(pooled: bool) -> None:
 
 
 def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
-    """Pages are clean, whoever had them before; what does not fit is refused with both numbers."""
     pool = Pool(LAYOUT, 3 * STRIDE + 1)
     first, second = pool.open(2 * STRIDE), pool.open(1)
     assert sorted([*first.slots, *second.slots]) == list(range(3 * STRIDE))
@@ -46,14 +44,3 @@ def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
     assert all(torch.isfinite(layer).all() for layer in pool.layers)
     second.close()
     assert pool.bytes == 0
-
-
-def test_a_device_without_room_for_a_pool_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's words become the engine's error."""
-
-    def full(*_: object, **__: object) -> torch.Tensor:
-        raise RuntimeError("CUDA out of\n memory")
-
-    monkeypatch.setattr(torch, "zeros", full)
-    with pytest.raises(OutOfRoom, match=r"^CUDA out of memory$"):
-        Pool(LAYOUT, STRIDE)

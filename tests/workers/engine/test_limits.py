@@ -36,21 +36,18 @@ ONE = 888 * 32
 def test_a_processor_gives_a_share_of_its_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, left: int, weights: int, room: int
 ) -> None:
-    """Keys and values take what neither the weights nor a forward in passing want."""
     monkeypatch.setattr(machine, "memory", lambda: memory)
     monkeypatch.setattr(machine, "memory_left", lambda: left)
     assert limits_for(LAYOUT, weights) == Limits(rows=128, tokens=2048, kv_bytes=room, kept_bytes=room)
 
 
 def test_a_gpu_gives_four_fifths_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine's own memory has no say."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1_000_000, 2_000_000))
     found = limits_for(replace(LAYOUT, device=torch.device("cuda:0")), 5_000)
     assert found == Limits(rows=512, tokens=2048, kv_bytes=800_000, kept_bytes=800_000)
 
 
 def test_a_model_that_leaves_no_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than served until the system ends the process: room for one usual request is the least."""
     monkeypatch.setattr(machine, "memory", lambda: 32 << 30)
     monkeypatch.setattr(machine, "memory_left", lambda: 2 * ONE)
     assert limits_for(LAYOUT, 1).kv_bytes == ONE
@@ -60,7 +57,6 @@ def test_a_model_that_leaves_no_room_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
-    """By memory where that is less, else by rows; never none."""
     for room, rows, expected in ((10 * ONE, 128, 10), (10 * ONE - 1, 128, 9), (1 << 40, 128, 42), (1, 128, 1)):
         chosen = Limits(rows=rows, tokens=512, kv_bytes=room, kept_bytes=room)
         assert participants_at_once(LAYOUT, chosen) == expected
@@ -97,7 +93,6 @@ print(thrown_away, kept, held - int(open("/proc/self/statm").read().split()[1]))
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has rules of its own")
 def test_memory_stays_until_it_is_given_back() -> None:
-    """Ten rounds over 32 MB: without it every page is got anew, with it hardly any, and then all are given back."""
     ended = subprocess.run([sys.executable, "-c", _PAGES], capture_output=True, text=True, check=True, timeout=60)
     thrown_away, kept, given_back = map(int, ended.stdout.split())
     all_pages = 32 * 256
@@ -112,7 +107,6 @@ def _helpers() -> int:
 
 
 def test_the_helpers_of_a_passing_thread_end_with_it(one_thread: None) -> None:
-    """It has some while it computes, and none are left when it is done; what it raises reaches who asked."""
     before = _helpers()
 
     def compute() -> int:

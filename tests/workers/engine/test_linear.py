@@ -45,17 +45,11 @@ def numbers(*sizes: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("rows", [1, 6, 7, 33, 240, 600])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_a_product_is_the_layers(shape: tuple[int, int], how: Way, rows: int, with_bias: bool) -> None:
-    """Fewer rows than are summed at once and more than a block, inputs of one pair and of several sums."""
     outs, ins = shape
     weight, given, other = numbers(outs, ins), numbers(2, rows, ins), numbers(2, rows, outs, seed=1)
     bias = numbers(outs, seed=2).float() if with_bias else None
     truth = given.double() @ weight.double().T + (0 if bias is None else bias.double())
-    expected = {
-        NONE: truth,
-        SWISH: silu(truth),
-        PLUS: truth + other.double(),
-        TIMES: truth * other.double(),
-    }
+    expected = {NONE: truth, SWISH: silu(truth), PLUS: truth + other.double(), TIMES: truth * other.double()}
     for then, wanted in expected.items():
         found = multiply(given, lay_out(weight, how), bias, then, other if then in (PLUS, TIMES) else None)
         assert found.dtype is torch.bfloat16
@@ -67,7 +61,6 @@ def test_a_product_is_the_layers(shape: tuple[int, int], how: Way, rows: int, wi
 @computed
 @pytest.mark.parametrize("rows", [20, 300])
 def test_a_gate_and_what_it_lets_through_are_one_product(shape: tuple[int, int], how: Way, rows: int) -> None:
-    """Each rounded as late as the other."""
     outs, ins = shape
     gate, gated, given = numbers(outs, ins), numbers(outs, ins, seed=1), numbers(rows, ins)
     truth = silu(given.double() @ gate.double().T) * (given.double() @ gated.double().T)
@@ -78,7 +71,6 @@ def test_a_gate_and_what_it_lets_through_are_one_product(shape: tuple[int, int],
 
 @computed
 def test_rows_may_lie_apart(shape: tuple[int, int], how: Way) -> None:
-    """Rows that are part of something wider, and numbers of a row that are apart from each other."""
     outs, ins = shape
     weight = lay_out(numbers(outs, ins), how)
     wider = numbers(20, 2 * ins)
@@ -91,7 +83,6 @@ def test_rows_may_lie_apart(shape: tuple[int, int], how: Way) -> None:
 
 @computed
 def test_what_does_not_go_together_is_refused(shape: tuple[int, int], how: Way) -> None:
-    """A loop reads what lies at an address, whatever it is."""
     outs, ins = shape
     weight, given = lay_out(numbers(outs, ins), how), numbers(3, ins)
     refused = [
@@ -111,7 +102,6 @@ def test_what_does_not_go_together_is_refused(shape: tuple[int, int], how: Way) 
 def test_where_something_is_faster_it_is_left_to_the_library(
     pairs: bool, units: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And where numbers are of another format, or do not fill panels or tiles."""
     monkeypatch.setattr(linear, "can", lambda feature: pairs and feature == "avx512bf16")
     monkeypatch.setattr(matrix, "available", lambda: units)
     expected = IN_MATRIX_UNITS if units else IN_REGISTERS if pairs else None
@@ -120,18 +110,3 @@ def test_where_something_is_faster_it_is_left_to_the_library(
     assert way(torch.empty(64, 2, dtype=torch.bfloat16)) is (None if units else expected)
     for other in (torch.empty(64, 32), *(torch.empty(size, dtype=torch.bfloat16) for size in ((65, 32), (64, 33)))):
         assert way(other) is None
-
-
-@computed
-def test_threads_change_nothing(shape: tuple[int, int], how: Way) -> None:
-    """Bit for bit, however many there are."""
-    outs, ins = shape
-    weight, given, before = lay_out(numbers(outs, ins), how), numbers(700, ins), torch.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(multiply(given, weight, None, SWISH))
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(one, found[0]) for one in found)

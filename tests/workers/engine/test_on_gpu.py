@@ -26,7 +26,6 @@ LIMITS = Limits(kv_bytes=1 << 25, kept_bytes=1 << 23)
 @pytest.mark.gpu
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_replies_on_a_gpu_are_those_of_generate_and_of_nobody_else(architecture: str) -> None:
-    """In float32: without sampling token for token as on the CPU; sampled replies alike in every order of arrival."""
     requests = mixed_requests(40, seed=3)
     expected = [None if one.sampling else generated(tiny_model(architecture), one) for one in requests]
     model = tiny_model(architecture).to("cuda")
@@ -47,7 +46,6 @@ def test_replies_on_a_gpu_are_those_of_generate_and_of_nobody_else(architecture:
 
 @pytest.mark.gpu
 def test_short_number_formats_are_served_without_plans_for_shapes() -> None:
-    """In bfloat16 with heads as wide as real ones, which is what cuDNN would compile a plan for at each new shape."""
     device = torch.device("cuda")
     attend_without_plans(device)
     torch.manual_seed(0)
@@ -68,7 +66,6 @@ def test_short_number_formats_are_served_without_plans_for_shapes() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(("heads", "width", "per_group"), [(32, 128, 1), (8, 128, 4), (3, 64, 3), (4, 80, 1)])
 def test_the_kernel_attends_as_over_gathered_keys(dtype: torch.dtype, heads: int, width: int, per_group: int) -> None:
-    """With heads as real models have them; a card that is too old for it is not tested."""
     device = torch.device("cuda:0")
     if torch.cuda.get_device_capability(device) < (8, 0):
         assert not paged.usable(device, dtype, LayerShape(heads, width), per_group)
@@ -80,7 +77,6 @@ def test_the_kernel_attends_as_over_gathered_keys(dtype: torch.dtype, heads: int
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_norms_are_one_kernel_and_the_model_is_the_same(dtype: torch.dtype) -> None:
-    """Two of each layer, and the last one; logits stay where they were but for rounding."""
     model = tiny_model("llama").to("cuda", dtype)
     layout = adopt(model)
     before = packed_logits(model, layout)

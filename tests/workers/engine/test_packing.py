@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import weakref
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from defsurvey.workers.engines.transformers import linear, packing
+from defsurvey.workers.engines.transformers import packing
 from defsurvey.workers.engines.transformers.packing import PackedLinear, Part, can_pack, join, pack
 from tests.workers.engine.tiny_models import tiny_model
 
@@ -21,7 +20,6 @@ from tests.workers.engine.tiny_models import tiny_model
 def test_a_packed_layer_computes_what_the_layer_did(
     one_thread: None, dtype: torch.dtype, bias: bool, rows: int
 ) -> None:
-    """Any number of rows, with a bias and without; measured against products in float64."""
     layer = nn.Linear(96, 128, bias=bias, dtype=dtype)
     asked = torch.randn(1, rows, 96, generator=torch.Generator().manual_seed(rows)).to(dtype)
     with torch.inference_mode():
@@ -37,7 +35,6 @@ def test_a_packed_layer_computes_what_the_layer_did(
 
 
 def test_a_model_gives_up_the_weights_that_it_packs(one_thread: None) -> None:
-    """Every layer is packed once, its own weights are freed, and a second time nothing is left to do."""
     model, untouched = tiny_model("llama"), tiny_model("llama")
     ids = torch.arange(20)[None]
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -52,7 +49,6 @@ def test_a_model_gives_up_the_weights_that_it_packs(one_thread: None) -> None:
 
 
 def test_weights_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model that fills more than half of the memory can be packed: only one block's layers are there twice."""
     model = tiny_model("llama")
     layers = [weakref.ref(module) for module in model.modules() if isinstance(module, nn.Linear)]
     alive = []
@@ -69,7 +65,6 @@ def test_weights_are_given_up_one_by_one(one_thread: None, monkeypatch: pytest.M
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("bias", [False, True])
 def test_joined_layers_compute_what_each_did(one_thread: None, dtype: torch.dtype, bias: bool) -> None:
-    """All at once, side by side, and each by itself from the same weights."""
     if not can_pack(dtype):
         pytest.skip("this processor packs no weights of that format")
     layers = [PackedLinear(nn.Linear(48, out, bias=bias, dtype=dtype)) for out in (32, 16, 80)]
@@ -84,36 +79,11 @@ def test_joined_layers_compute_what_each_did(one_thread: None, dtype: torch.dtyp
                 torch.testing.assert_close(one, other, rtol=1e-2 if dtype is torch.bfloat16 else 1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_part_computes_no_more_than_its_own_product(
-    one_thread: None, monkeypatch: pytest.MonkeyPatch, bias: bool
-) -> None:
-    """Where products are our own: from its panels of the joined weights, bit for bit what all of them together give."""
-    monkeypatch.setattr(linear, "way", lambda weight: linear.IN_REGISTERS)
-    layers = [PackedLinear(nn.Linear(48, out, bias=bias, dtype=torch.bfloat16)) for out in (128, 64, 64)]
-    joined = join(layers)
-    assert joined is not None
-    rows = torch.randn(1, 20, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
-    expected, widths, step = joined(rows).split((128, 64, 64), dim=-1), [], linear.step
-
-    def noting(given: torch.Tensor, weights: linear.Weights, *others: Any) -> Any:
-        widths.append(linear.outs(weights.panels, *others[:1]))
-        return step(given, weights, *others)
-
-    monkeypatch.setattr(linear, "step", noting)
-    parts = [Part(joined, slice(start, stop)) for start, stop in ((0, 128), (128, 192), (192, 256), (100, 200))]
-    for part, wanted in zip(parts, expected, strict=False):
-        assert torch.equal(part(rows), wanted)
-    assert widths == [128, 64, 64]
-    assert torch.equal(parts[3](rows), joined(rows)[..., 100:200])  # no whole panels
-
-
 class Quantised(nn.Linear):
     """A layer whose weights are not what they look like."""
 
 
 def test_other_layers_are_left_alone(one_thread: None) -> None:
-    """Layers of other classes, number formats that are not packed, and layers that are not on a CPU."""
     elsewhere = nn.Linear(4, 4, device="meta")
     layers = nn.Sequential(Quantised(4, 4), nn.Linear(4, 4, dtype=torch.float16), elsewhere, nn.Embedding(4, 4))
     before = list(layers)

@@ -96,13 +96,11 @@ def by_the_book(
 @pytest.mark.parametrize("window", [None, 20, 75, 300])
 @pytest.mark.parametrize(("per_group", "beams"), [(1, 1), (1, 5), (3, 5), (8, 12), (70, 2)])
 def test_tiles_say_who_sees_what(per_group: int, beams: int, window: int | None) -> None:
-    """Computed word for word from the tiles, attention is that over gathered keys; every row is in one tile."""
     expected = attended(by_gathering, per_group, window, beams)
     torch.testing.assert_close(attended(by_the_book, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_not_used_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nobody asks for it."""
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     monkeypatch.setattr(paged, "_deviation", lambda *_: 0.0)
     assert not usable(CPU, torch.bfloat16, LayerShape(heads=3, width=5), 1)
@@ -121,7 +119,6 @@ def test_it_is_not_used_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_used_only_where_it_computes_what_gathering_does(
     deviation: Any, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is tried once; what is wrong is told, and keys are gathered."""
     tries = []
 
     def tried(*_: object) -> float:
@@ -152,14 +149,12 @@ def interpreted() -> None:
 def test_the_kernel_attends_as_over_gathered_keys(
     interpreted: None, per_group: int, beams: int, window: int | None
 ) -> None:
-    """In float32, with heads of 24 numbers, which are no power of two."""
     expected = attended(by_gathering, per_group, window, beams)
     torch.testing.assert_close(attended(by_the_kernel, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.kernels
 def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
-    """In float16; the interpreter multiplies no bfloat16."""
     expected = attended(by_gathering, 3, None, 5, torch.float16)
     found = attended(by_the_kernel, 3, None, 5, torch.float16)
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
@@ -168,7 +163,6 @@ def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
 @pytest.mark.kernels
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_replies_by_the_kernel_are_those_of_generate(interpreted: None, architecture: str) -> None:
-    """Token for token, over beams, sampling and ends; the pool is empty in the end."""
     requests = mixed_requests(10, seed=3)
     model = tiny_model(architecture)
     decoder = Decoder(model, adopt(model), Limits(kv_bytes=1 << 20, kept_bytes=1 << 18), pooled=True)
@@ -219,7 +213,6 @@ print(len(kernel.asm["cubin"]), kernel.metadata.shared)
 def test_it_compiles_for_cards(
     card: int, number_format: str, rows: int, per_group: int, width: int, most: int, tmp_path: Path
 ) -> None:
-    """To machine code for A100, RTX 30, H100 and RTX 50, with no more shared memory (``most``, kB) than they have."""
     arguments = [str(argument) for argument in (card, number_format, rows, per_group, width)]
     script = tmp_path / "compiled.py"  # Triton reads the kernel's source, not this one's
     script.write_text(COMPILED)

@@ -45,7 +45,6 @@ class Copies(TorchDispatchMode):
 def test_a_forward_and_its_choices_take_few_copies_however_many_are_asked(
     architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is left on the host, and neither requests nor layers nor kinds of choosing cost a copy each."""
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     model = tiny_model(architecture)
     layout = adopt(model)

@@ -21,7 +21,6 @@ needs_units = pytest.mark.skipif(not matrix.available(), reason="this processor 
 
 @needs_units
 def test_the_library_computes_with_tiles_of_its_own_after_us() -> None:
-    """What one has made of a thread's tiles is nothing that the other relies on."""
     if not can_pack(torch.bfloat16):
         pytest.skip("the library has no products in matrix units here")
     weight, rows = torch.randn(64, 64).bfloat16(), torch.randn(40, 64).bfloat16()
@@ -45,8 +44,6 @@ def test_the_library_computes_with_tiles_of_its_own_after_us() -> None:
 def test_units_are_used_where_the_system_lets_them_be(
     features: set[str], platform: str, allowed: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process that uses them unasked is ended."""
-
     class System:
         def syscall(self, *asked: int) -> int:
             assert asked == (158, 0x1023, 18)
@@ -80,7 +77,6 @@ def assert_nearly_all_the_same(found: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("rows", [1, 16, 17])
 @pytest.mark.parametrize("width", [1, 31, 576])
 def test_a_norm_is_the_librarys(dtype: torch.dtype, rows: int, width: int) -> None:
-    """Any number of rows, of any width."""
     library: Any = LlamaRMSNorm(width, eps=1e-5).to(dtype)
     library.weight.data = numbers(width, dtype=dtype)
     given = numbers(2, rows, width, dtype=dtype, scale=3.0)
@@ -93,7 +89,6 @@ def test_a_norm_is_the_librarys(dtype: torch.dtype, rows: int, width: int) -> No
 @pytest.mark.parametrize("rows", [1, 16, 17])
 @pytest.mark.parametrize(("width", "heads", "key_heads"), [(64, 9, 3), (128, 2, 2), (6, 1, 1)])
 def test_a_rotation_is_the_librarys(dtype: torch.dtype, rows: int, width: int, heads: int, key_heads: int) -> None:
-    """Of queries and of keys, in place; angles of two halves of a row may differ."""
     query, key = numbers(rows, heads, width, dtype=dtype), numbers(rows, key_heads, width, dtype=dtype)
     cosine, sine = numbers(1, rows, width, dtype=dtype), numbers(1, rows, width, dtype=dtype, scale=0.5)
     expected = apply_rotary_pos_emb(query.transpose(0, 1)[None], key.transpose(0, 1)[None], cosine, sine)
@@ -102,20 +97,3 @@ def test_a_rotation_is_the_librarys(dtype: torch.dtype, rows: int, width: int, h
     rotate(key, cosine, sine)
     for found, wanted in zip((query, key), expected, strict=True):
         assert_nearly_all_the_same(found, wanted[0].transpose(0, 1))
-
-
-def test_a_rotation_by_other_positions_is_refused() -> None:
-    """Angles of another width, of other rows or in another format, and numbers that do not lie side by side."""
-    turned, angles = torch.ones(3, 2, 8), torch.ones(1, 3, 8)
-    for cosine, sine in ((angles[..., :4], angles[..., :4]), (angles, angles[..., :4]), (angles[:, :2], angles[:, :2])):
-        with pytest.raises(ValueError, match=r"rotation of \(3, 2, 8\) by .*: expected \(1, 3, 8\) of torch\.float32"):
-            rotate(turned, cosine, sine)
-    with pytest.raises(ValueError, match=r"of torch\.bfloat16: expected"):
-        rotate(turned, angles.bfloat16(), angles.bfloat16())
-    for scattered in (
-        torch.ones(2, 3, 8).transpose(0, 1),
-        torch.ones(3, 2, 16)[..., ::2],
-        torch.ones(3, 2, 16)[..., :8],
-    ):
-        with pytest.raises(ValueError, match="rotation of"):
-            rotate(scattered, angles, angles)

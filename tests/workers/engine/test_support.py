@@ -14,14 +14,6 @@ from defsurvey.workers.engines.transformers.support import UnsupportedModel, ado
 from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 
-def spread(model: Any, std: float = 0.1) -> Any:
-    """The model with weights that are all random: some of them the library leaves as they come."""
-    numbers = torch.Generator().manual_seed(0)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=std, generator=numbers)
-    return model
-
-
 def alone(model: Any, length: int) -> torch.Tensor:
     """Logits behind a prompt of so many tokens, as the first token's are asked for; shape (vocabulary,)."""
     ids = torch.randint(50, (1, length), generator=torch.Generator().manual_seed(length))
@@ -57,7 +49,6 @@ def replied(model: Any) -> list[int]:
 def test_models_that_attend_by_tokens_and_positions_are_served(
     one_thread: None, architecture: str, settings: dict[str, Any], dtype: torch.dtype
 ) -> None:
-    """Experts and windows in some layers only are no obstacle."""
     model = built(architecture, **HEADS, **settings).to(dtype)
     layout = adopt(model)
     assert layout.layers == (LayerShape(2, 4),) * 2
@@ -81,7 +72,6 @@ def test_models_that_attend_by_tokens_and_positions_are_served(
 def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     one_thread: None, architecture: str, settings: dict[str, Any], reason: str
 ) -> None:
-    """Recurrent layers, capped scores and positions that depend on neighbours."""
     model = built(architecture, **settings)
     before = model.config._attn_implementation
     with pytest.raises(UnsupportedModel, match=reason):
@@ -89,69 +79,8 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     assert model.config._attn_implementation == before
 
 
-@pytest.mark.parametrize(
-    ("architecture", "settings", "name"),
-    [
-        ("Phimoe", {"num_local_experts": 3}, "sliding_window"),
-        ("Doge", {}, "sliding_window"),
-        (
-            "Llama4",
-            {"head_dim": 4, "intermediate_size_mlp": 24, "num_local_experts": 2, "no_rope_layers": [1, 0]},
-            "attention_chunk_size",
-        ),
-    ],
-)
-def test_a_window_that_no_layer_asks_for_is_refused(
-    one_thread: None, architecture: str, settings: dict[str, Any], name: str
-) -> None:
-    """However long it is, and not tried out; one that nothing can exceed is none."""
-    model = spread(built(architecture, **HEADS, **settings, **{"max_position_embeddings": 512, name: 511}))
-    with pytest.raises(UnsupportedModel, match=f"its {name} of 511 tokens is only in its mask"):
-        adopt(model)
-    setattr(model.config, name, 512)
-    assert adopt(model).layers == (LayerShape(2, 4),) * 2
-
-
-#: Sizes of models whose layers choose which tokens each token sees, 30 of them here.
-CHOOSING: dict[str, Any] = {
-    **HEADS,
-    "num_key_value_heads": 4,
-    "q_lora_rank": 8,
-    "kv_lora_rank": 8,
-    "qk_nope_head_dim": 12,
-    "qk_rope_head_dim": 4,
-    "v_head_dim": 16,
-    "index_head_dim": 8,
-    "index_n_heads": 2,
-    "index_topk": 30,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "moe_intermediate_size": 8,
-    "first_k_dense_replace": 1,
-}
-
-
-@pytest.mark.parametrize("architecture", ["GlmMoeDsa", "DeepseekV32"])
-def test_attention_that_is_told_which_tokens_to_see_is_refused(one_thread: None, architecture: str) -> None:
-    """Of a short prompt all is seen, so that only a longer one would tell; afterwards the model chooses again."""
-    model = spread(built(architecture, **CHOOSING), std=0.3)
-    short, long, replies = alone(model, 24), alone(model, 60), replied(model)
-    attention.register()
-    model.set_attn_implementation(attention.NAME)
-    assert torch.equal(alone(model, 24), short)
-    assert (alone(model, 60) - long).abs().max() > 0.01
-    model.set_attn_implementation("sdpa")
-    with pytest.raises(UnsupportedModel, match="its attention asks for indices"):
-        adopt(model)
-    assert torch.equal(alone(model, 60), long)
-    assert replied(model) == replies
-
-
 @pytest.mark.parametrize("window", [None, 12])
 def test_an_adopted_model_goes_on_computing_what_it_did(one_thread: None, window: int | None) -> None:
-    """Its first token alone, and what ``generate`` makes of it."""
     model = built("Mistral", **HEADS, sliding_window=window)
     before, replies = alone(model, 60), replied(model)
     adopt(model)
@@ -163,7 +92,6 @@ def test_an_adopted_model_goes_on_computing_what_it_did(one_thread: None, window
 def test_a_model_that_computes_something_else_under_our_attention_is_refused(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, packed: bool
 ) -> None:
-    """It is compared with what it computes under its own attention, and so is a sequence by itself."""
     model = built("Llama", **HEADS)
     own, forward = model.config._attn_implementation, model.forward
 
@@ -182,7 +110,6 @@ def test_a_model_that_computes_something_else_under_our_attention_is_refused(
 def test_a_model_whose_tokens_know_their_neighbours_is_refused(
     one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Packed logits are compared with plain ones: a leak between requests does not go unnoticed."""
     model = built("Llama", **HEADS)
     embed = model.model.embed_tokens.forward
     monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: embed(ids) + 0.05 * ids.shape[1])
@@ -191,7 +118,6 @@ def test_a_model_whose_tokens_know_their_neighbours_is_refused(
 
 
 def test_a_model_without_the_interface_is_refused(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Attention that cannot be replaced, and errors of every other kind, are reasons too."""
     model = built("Llama", **HEADS)
     monkeypatch.setattr(model, "_can_set_attn_implementation", lambda: False)
     with pytest.raises(UnsupportedModel, match="does not attend through the library's attention interface"):

@@ -57,7 +57,6 @@ def typed(home: Path, *words: str) -> Result:
 
 
 def test_a_model_is_checked_without_its_weights(home: Path, tmp_path: Path) -> None:
-    """Architecture, window, ends and the whole prompt; weights that cannot be read are not noticed."""
     checked = json.loads(typed(home, "check", "tiny", "--json").stdout)
     assert checked["facts"]["architecture"] == "MistralForCausalLM"
     assert (checked["facts"]["window"], checked["facts"]["ends"]) == ("2048", "</s>, <|im_end|>")
@@ -79,7 +78,6 @@ def test_a_model_is_checked_without_its_weights(home: Path, tmp_path: Path) -> N
 
 
 def test_a_model_is_checked_with_its_weights(home: Path) -> None:
-    """Eight tokens, and how the engine that gave them describes itself."""
     shown = typed(home, "check", "tiny", "--weights", "--json")
     assert shown.exit_code == 0, shown.output
     checked = json.loads(shown.stdout)
@@ -91,7 +89,6 @@ def test_a_model_is_checked_with_its_weights(home: Path) -> None:
 
 
 def test_a_respondent_and_a_server_are_checked_as_far_as_they_go(home: Path) -> None:
-    """A rule answers; a server is asked once, with --weights alone, and without them that is said."""
     assert typed(home, "check", "rule", "--weights").stdout.splitlines()[-1].startswith("reply: 'Answer: 1")
     shown = typed(home, "check", "server")
     assert "server: http://127.0.0.1:9/v1" in shown.stdout
@@ -105,7 +102,6 @@ def test_a_respondent_and_a_server_are_checked_as_far_as_they_go(home: Path) -> 
 
 
 def test_what_is_missing_is_told(home: Path) -> None:
-    """Weights that are not there, a model without a card, and one that is served no more."""
     assert "there is no file or folder" in typed(home, "check", "lost").stderr
     assert "did you mean 'tiny'" in typed(home, "check", "tinny").stderr
     retired = typed(home, "check", "claude-3-5-sonnet")
@@ -114,7 +110,6 @@ def test_what_is_missing_is_told(home: Path) -> None:
 
 
 def test_an_end_that_the_tokenizer_does_not_know_is_refused(home: Path, tmp_path: Path) -> None:
-    """By the field, the model and the token."""
     card = ModelCard(name="tiny", path=home / "weights", chat_template="chatml", ends=("<|eot_id|>",))
     request = interview_request(SURVEY, card)
     for weights in (False, True):
@@ -139,7 +134,6 @@ def test_an_end_that_the_tokenizer_does_not_know_is_refused(home: Path, tmp_path
 def test_a_description_that_the_libraries_reject_is_told_in_one_line(
     home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, file: str, holds: Any, with_weights: bool, told: str
 ) -> None:
-    """By model and folder, with the exit code of wrong input: whatever they raise, nobody wants its traceback."""
     folder = shutil.copytree(home / "weights", tmp_path / "odd")
     place = folder / file
     if isinstance(holds, dict):
@@ -153,7 +147,6 @@ def test_a_description_that_the_libraries_reject_is_told_in_one_line(
 
 
 def test_a_template_is_printed_for_a_server_to_start_with(home: Path) -> None:
-    """By its own name or a model's; a model with a tokenizer's template has none to print."""
     printed = typed(home, "template", "chatglm2").stdout
     assert "[Round " in printed
     assert typed(home, "template", "server").stdout == printed
@@ -164,7 +157,6 @@ def test_a_template_is_printed_for_a_server_to_start_with(home: Path) -> None:
 
 
 def test_a_card_is_shown_one_field_to_a_line(home: Path) -> None:
-    """Tables within a card too; what is empty is left out."""
     server = typed(home, "show", "server").stdout.splitlines()
     assert {"api.model: x", "api.base_url: http://127.0.0.1:9/v1", "api.takes: temperature, top_p, seed"} <= set(server)
     assert not any(line.startswith(("api.key", "api.body", "hub", "fallback")) for line in server)

@@ -81,13 +81,11 @@ def rendered(opened: Opened, request: Request) -> str:
 
 
 def test_a_conversation_is_rendered_as_the_model_was_trained(opened: Opened) -> None:
-    """Literally, special tokens and the reply's opening included."""
     request = replace(interview_request(SURVEY, opened.card), messages=TURNS)
     assert rendered(opened, request) == FAMILIES[opened.name].prompt
 
 
 def test_an_interview_is_answered_as_by_the_library_alone(opened: Opened) -> None:
-    """Token for token what ``generate`` gives for the rendered prompt, in one batch with a neighbour."""
     assert opened.engine.describe()["batching"] == "continuous"
     asked = interview_request(SURVEY, opened.card)
     neighbour = opened.engine.submit(replace(asked, messages=TURNS))
@@ -105,6 +103,5 @@ def test_an_interview_is_answered_as_by_the_library_alone(opened: Opened) -> Non
 
 
 def test_every_card_with_weights_has_a_family_here() -> None:
-    """A card that is added without a test is noticed; SmolLM2 is tested as it is."""
     loaded = {name for name, card in read_cards().items() if card.engine == "transformers"}
     assert loaded == {*FAMILIES, "smollm2-135m-instruct"}

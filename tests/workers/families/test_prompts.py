@@ -76,14 +76,12 @@ REQUEST = asked(FIRST, *SECOND)
 def test_a_template_of_our_own_is_rendered_literally(
     tmp_path: Path, template: str, name: str, messages: tuple[Message, ...], text: str
 ) -> None:
-    """As the publishers' own code puts a conversation together."""
     tokenizer: Any = write_tokenizer(tmp_path, (FAMILIES | SERVED)[name])
     assert render_prompt(tokenizer, template, asked(*messages), answer_prefix=False) == text
     assert render_prompt(tokenizer, template, asked(*messages), answer_prefix=True) == text + "Answer: "
 
 
 def test_a_template_that_refuses_a_conversation_says_why(tmp_path: Path) -> None:
-    """Mistral's asks for turns that alternate; the message names the template and what it said."""
     tokenizer: Any = write_tokenizer(tmp_path, FAMILIES["mistral-7b-instruct-v0-1"])
     with pytest.raises(ValueError, match="chat template tokenizer refuses the messages: roles must alternate"):
         render_prompt(tokenizer, "tokenizer", asked(FIRST, FIRST), answer_prefix=False)
@@ -104,13 +102,11 @@ def assert_once(tokenizer: Any, ids: list[int], first: tuple[str, ...]) -> None:
 
 
 def test_every_card_behind_a_server_of_ones_own_is_looked_at() -> None:
-    """Weights are in ``FAMILIES``; a card that is added needs its vendor's behaviour here."""
     assert {name for name, card in read_cards().items() if card.engine == "openai"} == set(SERVED)
 
 
 @pytest.mark.parametrize(("name", "family"), [*FAMILIES.items(), *UNSEEN.items()])
 def test_special_tokens_arrive_once_in_process(tmp_path: Path, name: str, family: Family) -> None:
-    """By the template or by the tokenizer, never by both and never by neither."""
     card, tokenizer = find_card(name, read_cards()), write_tokenizer(tmp_path, family)
     options = card.template_options
     text = render_prompt(tokenizer, card.chat_template, REQUEST, answer_prefix=card.answer_prefix, options=options)
@@ -119,7 +115,6 @@ def test_special_tokens_arrive_once_in_process(tmp_path: Path, name: str, family
 
 @pytest.mark.parametrize("name", SERVED)
 def test_special_tokens_arrive_once_behind_a_server(tmp_path: Path, name: str) -> None:
-    """The card asks for them where the template cannot write them."""
     tokenizer = write_tokenizer(tmp_path, SERVED[name])
     assert_once(tokenizer, _seen_by_the_model(find_card(name, read_cards()), tokenizer), SERVED[name].added)
 

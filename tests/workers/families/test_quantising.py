@@ -42,7 +42,6 @@ def card(kind: str) -> ModelCard:
 
 @pytest.mark.parametrize("kind", ["nf4", "gptq"])
 def test_without_a_gpu_it_is_refused(kind: str, tmp_path: Path) -> None:
-    """Before anything is read, and with the device that was asked for."""
     weights = Weights(folder=tmp_path, gguf=None, origin={})
     with pytest.raises(EngineUnavailable, match=f"model big: quantisation {kind} needs a GPU: .* got cpu"):
         load_model(card(kind), weights, device="cpu")
@@ -62,7 +61,6 @@ def test_without_a_gpu_it_is_refused(kind: str, tmp_path: Path) -> None:
 def test_bits_go_with_how_weights_were_published(
     all_installed: None, tmp_path: Path, kind: str, published: dict[str, Any] | None, refused: str
 ) -> None:
-    """Four bits are made of full weights, and GPTQ is for what was published so; else it is said what they are."""
     if published is not None:
         (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **published}))
     if not refused:
@@ -73,7 +71,6 @@ def test_bits_go_with_how_weights_were_published(
 
 
 def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_path: Path) -> None:
-    """Although the card says nothing: a report of them does not pass for one of the full weights."""
     folder, four_bits = write_family(tmp_path, FAMILIES["llama-3-8b-instruct"], width=64), tmp_path / "four-bits"
     settings: Any = BitsAndBytesConfig
     model = AutoModelForCausalLM.from_pretrained(
@@ -89,7 +86,6 @@ def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_p
 
 
 def test_models_of_ten_billion_parameters_and_more_are_held_in_four_bits() -> None:
-    """As in the paper; smaller ones are not."""
     loaded = [card for card in read_cards().values() if card.engine == "transformers" and card.parameters[-1] == "B"]
     assert len(loaded) == 12
     for one in loaded:
@@ -112,7 +108,6 @@ def matrices(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("name", "count"), [("wizardlm-13b-v1-2", 14), ("mixtral-8x7b-instruct-v0-1", 12)])
 def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thread: None, tmp_path: Path) -> None:
-    """Two weights to a byte, each matrix off by about a tenth as normal weights are in NF4; all else as it was."""
     from transformers import AutoModelForCausalLM
 
     folder = write_family(tmp_path, FAMILIES[name], width=64)  # a block of 64 weights has one scale
@@ -136,7 +131,6 @@ def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thr
 def test_a_mixture_in_four_bits_is_served_in_one_batch(
     monkeypatch: pytest.MonkeyPatch, one_thread: None, tmp_path: Path
 ) -> None:
-    """Its replies are those of ``generate``; the card's refusal of a CPU is put aside, since the kernels work there."""
     monkeypatch.setattr(loading, "check_quantisation", lambda card, folder, device: None)
     folder = write_family(tmp_path, FAMILIES["mixtral-8x7b-instruct-v0-1"], width=64)
     mixture = ModelCard(name="mixture", path=folder, dtype="float32", quantisation="nf4")
@@ -167,7 +161,6 @@ def test_a_mixture_in_four_bits_is_served_in_one_batch(
 def test_the_number_type_of_a_gguf_file_is_told(
     tmp_path: Path, header: LlamaFileType | None, name: str, expected: str
 ) -> None:
-    """By its header; where that does not say, by the file's name."""
     writer = GGUFWriter(tmp_path / name, "llama")
     if header is not None:
         writer.add_file_type(header)
@@ -203,7 +196,6 @@ def load(folder: Path) -> Any:
 
 
 def test_tensors_are_read_from_a_pickle_and_nothing_is_run(tmp_path: Path, one_thread: None) -> None:
-    """The same numbers as from the safe format; a file with anything but tensors is refused."""
     folder, again = pickled(tmp_path / "model"), write_family(tmp_path / "again", FAMILIES["wizardlm-13b-v1-2"])
     mine, other = load(folder).state_dict(), load(again).state_dict()
     assert mine.keys() == other.keys()
@@ -220,7 +212,6 @@ def test_tensors_are_read_from_a_pickle_and_nothing_is_run(tmp_path: Path, one_t
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["wizardlm-13b-v1-2", "mixtral-8x7b-instruct-v0-1"])
 def test_four_bits_answer_on_a_gpu(name: str, tmp_path: Path) -> None:
-    """Dense layers and a mixture's experts are made 4 bits on the device and serve every request in one batch."""
     folder = write_family(tmp_path, FAMILIES[name], width=64)
     card = ModelCard(name=name, path=folder, quantisation="nf4", chat_template="chatml")
     engine = open_engine(card, survey=SURVEY, device="cuda", cache=tmp_path)

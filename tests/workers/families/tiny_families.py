@@ -88,10 +88,7 @@ FAMILIES: dict[str, Family] = {
         "<|im_start|>user\nAnd?<|im_end|>\n<|im_start|>assistant\n",
     ),
     "llama-3-8b": Family(
-        architecture="Llama",
-        begin="<|begin_of_text|>",
-        end="<|end_of_text|>",
-        prompt="Hi.\n\nHello.\n\nAnd?\nAnswer: ",
+        architecture="Llama", begin="<|begin_of_text|>", end="<|end_of_text|>", prompt="Hi.\n\nHello.\n\nAnd?\nAnswer: "
     ),
     "llama-3-8b-instruct": Family(
         architecture="Llama",
