@@ -79,21 +79,17 @@ def controls(
     )
 
 
-_READ = {
+#: How far replies were read, in words.
+READ = {
     Reply.FULL: "to their own end",
     Reply.FIRST_SENTENCE: "to the end of the first sentence of the explanation",
     Reply.ANSWER: "to the end of the answer, without an explanation",
 }
 
 
-def read_how_far(reply: Reply) -> str:
-    """How far replies were read, in words: "to their own end"."""
-    return _READ[reply]
-
-
 def why_not(reply: Reply) -> str:
     """Why what needs whole replies is not given; empty where replies are whole."""
-    return "" if reply is Reply.FULL else f"replies were read {_READ[reply]}"
+    return "" if reply is Reply.FULL else f"replies were read {READ[reply]}"
 
 
 def placed_only(

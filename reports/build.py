@@ -39,9 +39,8 @@ def build_report(
 ) -> ReportPaths:
     """Analyse a run and write ``report.html``, ``report.md``, ``metrics.csv`` and ``answers.csv`` into a folder.
 
-    The same results give the same bytes. Each file is replaced in one step: whoever reads it meanwhile sees the old one
-    or the new one, and a failure leaves no half-written file. ``remarks`` are further sentences that a reader must know
-    before citing it; for the rest see :func:`analyse`.
+    The same results give the same bytes, and each file is replaced in one step. ``remarks`` are further sentences that
+    a reader must know before citing it; for the rest see :func:`analyse`.
     """
     analysis = analyse(results, draws=draws, verdicts=verdicts, notes=notes)
     whole = page(analysis, remarks=remarks)

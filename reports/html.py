@@ -18,15 +18,6 @@ from defsurvey.reports.page import Column, Entry, Page, Table, TableRow
 from defsurvey.reports.untrusted import html_text, template_engine, visible
 
 
-def _seen(value: object) -> object:
-    """Write out what cannot be seen, of every string that is put into the page."""
-    return visible(value) if type(value) is str else value
-
-
-def _drawing(svg: str) -> Markup:
-    return Markup(svg)  # noqa: S704 - drawn by reports.charts, its texts escaped there
-
-
 def _look(place: int) -> str:
     """The style sheet's classes of a series' colour and shape."""
     colour, shape = look(place)
@@ -35,8 +26,9 @@ def _look(place: int) -> str:
 
 def render_html(page: Page) -> str:
     """The report as HTML."""
-    engine = template_engine(_seen)
-    engine.filters |= {"completion": html_text, "drawing": _drawing, "look": _look, "table": table_html}
+    engine = template_engine(visible)
+    # a drawing is of reports.charts, its texts escaped there
+    engine.filters |= {"completion": html_text, "drawing": Markup, "look": _look, "table": table_html}
     style, script = (_shipped(engine, name) for name in ("report.css", "report.js"))
     # how a content security policy names a script: the text between its tags, line breaks included
     digest = b64encode(sha256(f"\n{script}\n".encode()).digest()).decode("ascii")

@@ -10,18 +10,8 @@ from defsurvey.reports.page import Column, Entry, Page, Table
 from defsurvey.reports.untrusted import markdown_block, markdown_text, template_engine
 
 
-def _escaped(value: object) -> object:
-    """Escape every string that the template puts out, unless it is Markdown already."""
-    return markdown_text(value) if type(value) is str else value
-
-
 def _block(text: str) -> Markup:
     return Markup(markdown_block(text))  # noqa: S704 - Markdown, made safe by markdown_block
-
-
-def _done(text: str) -> Markup:
-    """Markdown that a part of the template has put out already."""
-    return Markup(text)  # noqa: S704 - every string in it was escaped when it was put out
 
 
 def _entry(entry: Entry) -> str:
@@ -49,7 +39,7 @@ def _row(parts: Iterable[str]) -> str:
 
 def render_markdown(page: Page) -> str:
     """The report as Markdown."""
-    # HTML escapes would be seen in Markdown; ``_escaped`` escapes instead
-    engine = template_engine(_escaped, autoescape=False)
-    engine.filters |= {"block": _block, "table": _table, "done": _done}
+    # HTML escapes would be seen in Markdown; what a part of the template has put out is escaped already: done
+    engine = template_engine(markdown_text, autoescape=False)
+    engine.filters |= {"block": _block, "table": _table, "done": Markup}
     return engine.get_template("report.md").render(page=page).rstrip() + "\n"

@@ -7,10 +7,11 @@ common. Their arrays are put one after the other.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import accumulate, combinations
+from operator import itemgetter
 from typing import TypeVar
 
 import numpy as np
@@ -80,7 +81,7 @@ def merge(results: Sequence[Results]) -> Results:
         revision=sum(each.revision for each in named),
         out_of_sequence=sum(each.out_of_sequence for each in named),
         model_seconds=_by_model([each.model_seconds for each in named], sum),
-        model_facts=_joined(each.model_facts for each in named),
+        model_facts=_by_model([each.model_facts for each in named], itemgetter(-1)),
         tokens=_by_model([each.tokens for each in named], partial(_sum, TokenCount)),
         probabilities=_moved(named, [each.probabilities for each in named]),
         probes=tuple(probe for each in named for probe in each.probes),
@@ -188,7 +189,7 @@ def _told_apart(results: Sequence[Results]) -> list[Results]:
         for model in {cell.model for cell in one.run.cells} & {cell.model for cell in other.run.cells}:
             # a scripted respondent's engine names the survey that it answers as well
             served = [
-                (each.engines.get(model, {}) | {"survey": ""}, each.model_facts.get(model)) for each in (one, other)
+                ({**each.engines.get(model, {}), "survey": ""}, each.model_facts.get(model)) for each in (one, other)
             ]
             if not _apart(one, other) or served[0] != served[1]:
                 several.add(model)
@@ -258,7 +259,7 @@ def _survey(results: Sequence[Results], questions: Sequence[str]) -> Survey:
         questions=tuple(question for survey in surveys for question in survey.questions if question.id in asked),
         cultures=tuple(culture for survey in surveys for culture in survey.cultures),
         references=tuple(r for survey in surveys for r in survey.references if r.question in asked),
-        excluded=_joined(survey.excluded for survey in surveys),
+        excluded=_by_model([survey.excluded for survey in surveys], itemgetter(-1)),
         paraphrases=tuple(p for survey in surveys for p in survey.paraphrases if p.question in asked),
         fingerprint=" and ".join(survey.fingerprint for survey in surveys),
     )
@@ -293,12 +294,8 @@ def _sum(kind: type[_Value], parts: Sequence[_Value]) -> _Value:
     return kind(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
 
-def _joined(parts: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
-    return {name: value for part in parts for name, value in part.items()}
-
-
 def _by_model(parts: Sequence[Mapping[str, _Value]], together: Callable[[list[_Value]], _Total]) -> dict[str, _Total]:
-    """Model -> what it has in all runs together."""
+    """Name, as of a model -> what it has in all runs together."""
     models = dict.fromkeys(model for part in parts for model in part)
     return {model: together([part[model] for part in parts if model in part]) for model in models}
 

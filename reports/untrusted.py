@@ -17,15 +17,15 @@ SHOWN = 1_200
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>#|~$&@]|(?<=www)\.|:(?=//)|^[-+=]|^\s*\d+(?=[.)](?:\s|$))")
 
 
-def template_engine(finalize: Callable[[object], object], *, autoescape: bool = True) -> Environment:
-    """The engine of the templates: every string passes through ``finalize``, and an unknown name is an error."""
+def template_engine(escaped: Callable[[str], str], *, autoescape: bool = True) -> Environment:
+    """The engine of the templates: every string is put out ``escaped``, and an unknown name is an error."""
     return Environment(
         loader=PackageLoader("defsurvey.reports"),
-        autoescape=autoescape,  # noqa: S701 - off for Markdown alone, whose own escapes ``finalize`` puts
+        autoescape=autoescape,  # noqa: S701 - off for Markdown alone, which has escapes of its own
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=finalize,
+        finalize=lambda value: escaped(value) if type(value) is str else value,
     )
 
 

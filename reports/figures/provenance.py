@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, isnan, nan
 
-from defsurvey.reports.analysis import Analysis, CultureAnalysis, read_how_far
+from defsurvey.reports.analysis import READ, Analysis, CultureAnalysis
 from defsurvey.reports.circumstances import SAID_OF_WEIGHTS, languages_asked, weights_loaded
 from defsurvey.reports.figures.shared import usable_verdicts
 from defsurvey.reports.figures.words import CITATION
@@ -34,7 +34,7 @@ def _settings(run: Run) -> dict[str, str]:
         "Temperature, top-p, top-k": f"{protocol.temperature:g}, {protocol.top_p:g}, {protocol.top_k or 'no limit'}",
         "Sampling": sampling[protocol.do_sample],
         "New tokens at most": str(protocol.max_new_tokens),
-        "Replies": f"{protocol.reply.value}: read {read_how_far(protocol.reply)}",
+        "Replies": f"{protocol.reply.value}: read {READ[protocol.reply]}",
     }
 
 

@@ -64,11 +64,7 @@ def grouped_sum(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
 
 
 def grouped_mean(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
-    """Mean of values (..., I) by the group of each (I,), nan left out: shape (..., groups), nan for an empty group.
-
-    >>> grouped_mean([1, 3, np.nan, 8], [0, 0, 1, -1], 2).tolist()
-    [2.0, nan]
-    """
+    """Mean of values (..., I) by the group of each (I,), nan left out: shape (..., groups), nan for an empty group."""
     array = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(array)
     return ratio(grouped_sum(np.where(known, array, 0.0), group, groups), grouped_sum(known, group, groups))

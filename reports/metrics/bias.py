@@ -78,9 +78,6 @@ def probability_of_match(n: int, source: ArrayLike, mode: ArrayLike) -> float:
     Exact up to ``EXACT`` answers: given independent Poisson counts that sum to n, the counts are multinomial; that the
     largest of the matching categories is m and no other exceeds it is a product over categories, for every m at once by
     a Fourier transform. Beyond, the mean of ``DRAWN`` draws with a fixed seed.
-
-    >>> round(probability_of_match(1, [.25, .25, .25, .25], [True, False, False, False]), 6)
-    0.25
     """
     given = np.asarray(source, dtype=np.float64).round(12)
     wanted = np.asarray(mode, dtype=bool) & (given > 0)

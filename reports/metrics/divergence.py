@@ -125,12 +125,7 @@ def total_variation(counts: ArrayLike, shares: ArrayLike) -> Floats:
 
 
 def divergences(counts: ArrayLike, shares: ArrayLike, n_human: ArrayLike, offered: ArrayLike) -> Divergences:
-    """Every divergence of I items from counts (I, K), shares (I, K; a row of nan where there are none) and people (I,).
-
-    >>> found = divergences([[2, 2], [0, 0]], [[.5, .5], [.5, .5]], [100, 100], np.ones((2, 2), bool))
-    >>> found.plug_in_kl.tolist(), found.reasons
-    ([0.0, nan], ('', 'no valid answer'))
-    """
+    """Every divergence of I items from counts (I, K), shares (I, K), nan where there are none, and people (I,)."""
     observed, known = np.asarray(counts, dtype=np.float64), np.asarray(shares, dtype=np.float64)
     reasons = np.where(observed.sum(axis=-1) == 0, "no valid answer", "")
     return Divergences(

@@ -45,10 +45,6 @@ def interval(point: float, variance: float, together: float = 0.0, *, participan
     of freedom that a normal sample of them has, since what a participant moves is skewed (docs/metrics.md).
 
     Source: Satterthwaite (1946) for the degrees of freedom.
-
-    >>> alone, shared = interval(0.25, 1e-4), interval(0.25, 5e-5, 5e-5, participants=3)
-    >>> [round(end, 3) for end in (alone.low, alone.high, shared.low, shared.high)]
-    [0.231, 0.27, 0.223, 0.279]
     """
     total = variance + together
     freedom = (participants - 1) / 2 * (total / together) ** 2 if together > 0 else _NORMAL

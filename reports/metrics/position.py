@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from defsurvey.reports.metrics.aggregate import Bools, Floats, Ints
+from defsurvey.reports.metrics.aggregate import Bools, Floats
 
 #: Most answers, to questions on which answers could meet more or less often, of which every way to deal is counted.
 EXACT = 300
@@ -50,13 +50,9 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     """
     of, picked, first = (np.asarray(each, dtype=np.int64) for each in (question, chosen, shown))
     asked = int(of.max(initial=-1)) + 1
-
-    def counted(option: Ints) -> Floats:
-        """How often each option is meant, by question, shape (Q, K)."""
-        counts = np.bincount(of * options + option, minlength=asked * options)
-        return counts.reshape(asked, options).astype(np.float64)
-
-    a, b, n = counted(picked), counted(first), np.bincount(of, minlength=asked).astype(np.float64)
+    keys, shape = (of * options + picked, of * options + first), (asked, options)
+    a, b = (np.bincount(key, minlength=asked * options).reshape(shape).astype(np.float64) for key in keys)
+    n = np.bincount(of, minlength=asked).astype(np.float64)
     met = np.bincount(of[picked == first], minlength=asked).astype(np.float64)
     several = (n > 1) & (b.max(axis=1, initial=0.0) < n)
     answers = int(n[several].sum())
