@@ -24,11 +24,7 @@ MISREAD = (
 
 
 def shown(url: str, *, user: bool = True) -> str:
-    """A URL without its password; of one that can be misread only what cannot be a piece of it.
-
-    Args:
-        url: of a database or a broker; of SQLite's, which have none, nothing is left out.
-        user: whether the user's name is shown.
+    """A URL without its password, or ``user``; of one that can be misread only what cannot be a piece of it.
 
     >>> shown("postgresql://me:secret@there:5432/db?sslmode=require&password=secret")
     'postgresql://me:***@there:5432/db?***'
@@ -56,11 +52,7 @@ def _behind_password(url: str) -> str:
 
 
 def in_words(url: str, error: object) -> str:
-    """What went wrong with a URL, in one line; where the URL can be misread, what to do about that instead.
-
-    >>> in_words("redis://:sec/ret@there:6379/0", ValueError("no port: 'sec'")) == MISREAD
-    True
-    """
+    """What went wrong with a URL, in one line; where the URL can be misread, what to do about that instead."""
     plain = url.startswith("sqlite") or _PLAIN.fullmatch(url)
     return visible(" ".join(str(error).split())) if plain else MISREAD
 

@@ -13,18 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any, TypeVar
 
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    Executable,
-    Float,
-    Table,
-    UpdateBase,
-    create_engine,
-    event,
-    make_url,
-)  # fmt: skip
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
@@ -42,7 +31,7 @@ log = logging.getLogger(__name__)
 class Now(FunctionElement[float]):
     """The database's clock: seconds since the epoch, at the moment of execution."""
 
-    type = Float()
+    type = sa.Float()
     inherit_cache = True
 
 
@@ -120,10 +109,10 @@ class Database:
             self.engine = _postgresql(self.url, threads)
             # The default level would give every statement of a transaction a state of its own.
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._writer: Connection | None = None  # SQLite only: to take one from the pool costs as much as a statement
+        self._writer: sa.Connection | None = None  # SQLite only: to take one from the pool costs as much as a statement
         self._closed = False
 
-        @event.listens_for(self.engine, "checkin")
+        @sa.event.listens_for(self.engine, "checkin")
         def _end(_dbapi: object, record: ConnectionPoolEntry) -> None:
             """A pool that was given up closes nothing that comes back to it later, say from a thread amid a query."""
             if self._closed:
@@ -136,14 +125,14 @@ class Database:
         self.close()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def read(self) -> Iterator[sa.Connection]:
         """A connection in a transaction that sees one state of the database."""
         with self._reading.connect() as connection, connection.begin():
             if self.sqlite:
                 connection.exec_driver_sql("BEGIN")
             yield connection
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
         """Run ``work`` in a transaction and commit it; whatever it raises rolls back.
 
         It is run again when another process kept the transaction from happening, so it must do nothing but SQL.
@@ -159,17 +148,17 @@ class Database:
                 time.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def rows(self, query: Executable) -> Sequence[Any]:
+    def rows(self, query: sa.Executable) -> Sequence[Any]:
         """All rows of one query."""
         with self.read() as connection:
             return connection.execute(query).all()
 
-    def value(self, query: Executable) -> Any:
+    def value(self, query: sa.Executable) -> Any:
         """The one value of a query; None where it has no row."""
         with self.read() as connection:
             return connection.execute(query).scalar_one_or_none()
 
-    def change(self, statement: UpdateBase) -> int:
+    def change(self, statement: sa.UpdateBase) -> int:
         """Execute one statement in a transaction of its own. Returns the number of rows that it changed."""
         return self.write(lambda connection: connection.execute(statement).rowcount)
 
@@ -216,7 +205,7 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
+    def _transaction(self) -> Iterator[sa.Connection]:
         """A transaction that writes; on SQLite one after the other, all on one connection for as long as it serves."""
         if not self.sqlite:
             with self.engine.begin() as connection:
@@ -237,9 +226,9 @@ class Database:
                 self._writer = writer
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str) -> sa.URL:
     try:
-        parsed = make_url(url)
+        parsed = sa.make_url(url)
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise BadDatabaseUrl(f"expected sqlite:///path or postgresql://user@host/name, got {shown(url)!r}") from None
     backend = parsed.get_backend_name()
@@ -252,19 +241,19 @@ def _parse(url: str) -> URL:
     raise BadDatabaseUrl(f"expected sqlite or postgresql, got {backend}")
 
 
-def insert_new(connection: Connection, table: Table, columns: Mapping[str, Any]) -> None:
+def insert_new(connection: sa.Connection, table: sa.Table, columns: Mapping[str, Any]) -> None:
     """Insert a row unless one with the same key is there already, be it since this very moment."""
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(insert(table).values(**columns).on_conflict_do_nothing())
 
 
-def _postgresql(url: URL, threads: int) -> Engine:
+def _postgresql(url: sa.URL, threads: int) -> sa.Engine:
     named = url.query.get("host", ())  # hosts stand before the path, or behind it
     hosts = ",".join([*filter(None, [url.host]), *([named] if isinstance(named, str) else named)])
     ours = {**DROPPED, **({"target_session_attrs": "read-write"} if "," in hosts else {})}
     connect = {name: value for name, value in ours.items() if name not in url.query}
-    engine = create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
-    event.listen(engine, "handle_error", _reads_only)
+    engine = sa.create_engine(url, pool_size=threads + 4, max_overflow=4, pool_pre_ping=True, connect_args=connect)
+    sa.event.listen(engine, "handle_error", _reads_only)
     return engine
 
 
@@ -283,11 +272,11 @@ def _reads_only(context: ExceptionContext) -> OperationalError | None:
     return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)
 
 
-def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
+def _sqlite(url: sa.URL, threads: int, synchronous: str) -> sa.Engine:
     connect = {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
-    engine = create_engine(url, pool_size=threads + 4, connect_args=connect)
+    engine = sa.create_engine(url, pool_size=threads + 4, connect_args=connect)
 
-    @event.listens_for(engine, "connect")
+    @sa.event.listens_for(engine, "connect")
     def _open(dbapi: Any, _record: object) -> None:
         # The driver opens no transaction of its own: Database does, and not in a listener to "begin", since where there
         # is one, every statement looks for further listeners.
@@ -297,7 +286,7 @@ def _sqlite(url: URL, threads: int, synchronous: str) -> Engine:
         dbapi.execute("PRAGMA foreign_keys = ON")
         dbapi.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
-    event.listen(engine, "close", _settle)
+    sa.event.listen(engine, "close", _settle)
     return engine
 
 

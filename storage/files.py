@@ -18,11 +18,7 @@ class OutsideFolder(OSError):
 
 
 def path_under(root: Path, *names: str) -> Path:
-    """The path of something that has to lie within a folder; nothing is made, and it need not be there.
-
-    Raises OutsideFolder where the names lead out of the folder, by ``..``, a leading ``/`` or a symbolic link, or to
-    the folder itself, or are no path at all.
-    """
+    """The path of something that has to lie within a folder, there or not; raises OutsideFolder."""
     path = root.joinpath(*names)
     try:
         leads_to = path.resolve()
@@ -42,20 +38,16 @@ def path_under(root: Path, *names: str) -> Path:
 _MODE = 0o666
 #: How a file that this process has open already is named.
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
-#: So many links may lead from one to the next; Linux follows as many.
-_LINKS = 40
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file, which appears whole or not at all.
+    """Write a file, which appears whole or not at all; a link stays, and the file that it leads to is written.
 
-    Others may do with it what the account's umask leaves them of a new file. A link stays, and the file that it leads
-    to is written. What is there and no regular file, such as a pipe or ``/dev/null``, is written into, and so is what
-    this process has open already, such as ``/dev/stdout``, behind what is in it; either gets nothing where the writing
-    fails half way.
+    What is no regular file, such as a pipe, and what this process has open already, such as ``/dev/stdout``, is written
+    into, and gets nothing where the writing fails half way.
     """
     if (descriptor := open_already(path)) is not None:
-        with _opened_again(descriptor, path) as target:  # before anything else is opened, which might get its number
+        with os.fdopen(os.dup(descriptor), "wb") as target:  # first of all: what is opened might get its number
             _write_into(target, write)
         return
     if path.exists() and not path.is_file():
@@ -90,20 +82,9 @@ def _settle(folder: Path) -> None:
 
 def open_already(path: Path) -> int | None:
     """The number by which this process has a path open already, as it has ``/dev/stdout``; None where it has not."""
-    for _ in range(_LINKS):
-        if named := _DESCRIPTOR.fullmatch(str(path.absolute())):
-            return int(named[1])
-        if not path.is_symlink():
-            break
-        path = path.parent / path.readlink()
-    return None
-
-
-def _opened_again(descriptor: int, path: Path) -> IO[bytes]:
-    try:
-        return os.fdopen(os.dup(descriptor), "wb")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    places = (path, path.parent / path.readlink() if path.is_symlink() else path)
+    named = (_DESCRIPTOR.fullmatch(str(place.absolute())) for place in places)
+    return next((int(number[1]) for number in named if number), None)
 
 
 def _write_into(target: IO[bytes], write: Callable[[IO[bytes]], object]) -> None:

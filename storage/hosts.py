@@ -15,9 +15,8 @@ _NUMBERING = Path("/proc/self/ns/pid")
 def host() -> str:
     """Name of this host: ``name:mark`` on Linux, where the mark is 8 hexadecimal digits, else ``name``.
 
-    The processes of hosts that are equal in it can be told by their numbers. The name alone does not do: machines that
-    were cloned have the same, and so have containers on the host's network, each of which numbers its own processes.
-    After a restart a host is another one.
+    The processes of hosts that are equal in it can be told by their numbers. Cloned machines have the same name, and so
+    have containers on the host's network, each of which numbers its own processes; a restart makes another host.
     """
     mark = _mark()
     return f"{socket.gethostname()}:{mark}" if mark else socket.gethostname()
@@ -35,14 +34,12 @@ def _mark() -> str:
 def is_dead(owner: str) -> bool:
     """Whether the owner of a lease was a process of this host that is no more; of other hosts nothing is known."""
     where, pid, _token = owner.rsplit(":", 2)
-    return where == host() and not _alive(int(pid))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if where != host():
         return False
-    except PermissionError:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
         return True
-    return True
+    except PermissionError:
+        return False
+    return False

@@ -16,11 +16,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u202a-\
 
 
 def name_character(character: str) -> str:
-    """How an invisible character is written: by its number, for which every font has the signs.
-
-    >>> name_character(chr(0)), name_character(chr(0x202E))
-    ('U+0000', 'U+202E')
-    """
+    """How an invisible character is written: by its number, such as ``U+202E``."""
     return f"U+{ord(character):04X}"
 
 
@@ -67,11 +63,7 @@ def in_one_line(text: str, most: int = 400) -> str:
 
 
 def control(text: str) -> str:
-    """The first character of a text that no text of a survey may hold, by its number; nothing where there is none.
-
-    >>> control("a" + chr(0x1B) + "[2J"), control("ab"), control("a" + chr(10) + "b")
-    ('U+001B', '', '')
-    """
+    """The first character, by its number, that no text of a survey may hold; empty where there is none."""
     found = _CONTROL.search(text)
     return name_character(found[0]) if found else ""
 

@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from json import dumps
 from pathlib import Path
 from typing import IO, Any
@@ -50,9 +51,8 @@ _Keys = dict[str, dict[int | None, int | None]]
 _MANIFEST = "manifest.json"
 #: Longest manifest that is read: one names fewer than twenty members.
 _MANIFEST_MAX = 2**20
-#: Rows read or written at a time, or fewer where they come to so many bytes. One by one, an import would keep everybody
-#: else from writing for minutes.
-_BATCH, _BATCH_MAX = 1000, 4 * 2**20
+#: Rows read or written at a time: one by one, an import would keep everybody else from writing for minutes.
+_BATCH = 250
 #: What reading a damaged archive raises; RuntimeError: of an entry that seems encrypted, or packed in an unknown way.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, KeyError, ValueError, OverflowError)
 #: How members are packed; what else the library unpacks tells of damage by errors of its own.
@@ -84,12 +84,7 @@ def export_bundle(database: Database, run: str, path: Path) -> int:
 
 
 def import_bundle(database: Database, path: Path, *, check: Callable[[Run], None] = lambda _run: None) -> str:
-    """Read a run from a file, in one transaction, which what ``check`` raises of the run undoes. Returns its id.
-
-    Raises:
-        BadBundle: the file is no bundle, is damaged, is of another version, holds what no run can, or its run is here
-            already. Nothing of it was written.
-    """
+    """Read a run from a file in one transaction, undone by what ``check`` raises. Returns its id; raises BadBundle."""
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
@@ -187,9 +182,10 @@ def _import(connection: Connection, archive: zipfile.ZipFile, manifest: dict[str
     for name in _TABLES:
         number = 0
         try:
-            for lines in _batches(_lines(archive, name, manifest["members"][name], path)):
+            lines = _lines(archive, name, manifest["members"][name], path)
+            while some := list(islice(lines, _BATCH)):
                 rows = []
-                for line in lines:
+                for line in some:
                     number += 1
                     rows.append(_here(name, reader.read(name, line), keys))
                 _insert(connection, name, rows, keys)
@@ -212,20 +208,6 @@ def _check_readings(connection: Connection, reader: RowReader) -> None:
     query = select(a.question, r.choices).join_from(tables.reading, tables.answer, same)
     for row in _rows(connection, query.where(r.participant.in_(of_run))):
         reader.check_choices(row["question"], row["choices"])
-
-
-def _batches(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
-    """Lines in their order, so many at a time as are held in memory together."""
-    some: list[bytes] = []
-    size = 0
-    for line in lines:
-        some.append(line)
-        size += len(line)
-        if len(some) >= _BATCH or size >= _BATCH_MAX:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
 
 
 def _lines(archive: zipfile.ZipFile, name: str, expected: dict[str, Any], path: Path) -> Iterator[bytes]:

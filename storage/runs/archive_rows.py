@@ -95,7 +95,8 @@ _CLOSER: dict[Any, Any] = {
     dict[int, int]: dict[_Whole, _Whole],
     dict[str, str]: _Facts,
     list[str]: list[_Name],
-    dict[str, Finding]: Annotated[
+    Mapping[str, str]: _Facts,
+    Mapping[str, Finding]: Annotated[
         dict[str, Finding], must(lambda said: said.keys() == set(DIMENSIONS), f"findings on {', '.join(DIMENSIONS)}")
     ],
 }

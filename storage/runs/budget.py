@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from sqlalchemy import ColumnElement, Connection, case, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, case, exists, func, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import tables
@@ -90,10 +90,7 @@ def is_spent(database: Database, run: str) -> bool:
 
 
 def halt_if_spent(database: Database, run: str) -> bool:
-    """Halt the cells of a run whose models cost money once its budget is used up; let them go on where it is not.
-
-    Returns whether they are halted. Models without a price, or with prices of 0, go on in either case.
-    """
+    """Halt the cells of a run whose models have a price once its budget is used up, else let them go on."""
 
     # Whoever changes the budget meanwhile waits, and comes to the cells behind this.
     allowed = select(_R.budget).where(_R.id == run).with_for_update(key_share=True)
@@ -102,24 +99,20 @@ def halt_if_spent(database: Database, run: str) -> bool:
         budget = connection.execute(allowed).scalar_one_or_none()
         over = budget is not None and _spent(connection, run) >= budget
         halted = _C.model.in_(_prices(connection, run) if over else ())
-        connection.execute(update(tables.cell).where(_C.run == run, _C.halted != halted).values(halted=halted))
+        connection.execute(tables.cell.update().where(_C.run == run, _C.halted != halted).values(halted=halted))
         return over
 
     return database.write(work)
 
 
 def change_budget(database: Database, run: str, budget: float | None) -> None:
-    """Give a run another budget, or none: it may cost what it costs.
-
-    Cells that were halted, and judging that ended for want of money, go on as far as it lasts. What was to be judged
-    beyond the share that the study asks for does not: whoever asked for it asks again.
-    """
+    """Give a run another budget, or none. Halted cells go on, and so does the judging that its study asks for."""
 
     def work(connection: Connection) -> None:
-        connection.execute(update(tables.run).where(_R.id == run).values(budget=budget))
+        connection.execute(tables.run.update().where(_R.id == run).values(budget=budget))
         judge = connection.execute(select(_R.judge).where(_R.id == run)).scalar_one_or_none()
         if judge is not None and (budget is None or _spent(connection, run) < budget):
-            unpaid = update(tables.judging).where(*_unpaid(run, Judge.from_json(judge)))
+            unpaid = tables.judging.update().where(*_unpaid(run, Judge.from_json(judge)))
             connection.execute(unpaid.values(ended=Ended.INCOMPLETE.value, ledger=NONE))  # due again
 
     database.write(work)
@@ -151,8 +144,6 @@ class BudgetWatch:
 
     It is asked once for every answer. Near the end the sum is made at every answer, so that no more is overdrawn than
     by who is asked at that moment, and by what other processes spend within ``LOOK_SECONDS``.
-
-    ``left`` sums up: US dollars that may still be spent, at most 0 where there are none; None: whatever it costs.
     """
 
     def __init__(self, left: Callable[[], float | None], clock: Callable[[], float] = time.monotonic) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple, get_type_hints
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Row, select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
@@ -61,11 +61,14 @@ _BATCH = 1000
 
 def answer_rows(database: Database, run_id: str, *, telemetry: bool = False) -> Iterator[dict[str, Any]]:
     """Rows of ``COLUMNS`` (and ``TELEMETRY``), by model, culture, condition, language, participant, item and slot."""
+    a, p = tables.answer.c, tables.participant.c
+    answers = select(tables.answer, p.number).select_from(tables.ANSWERS).order_by(p.number, a.item, a.slot)
     with database.read() as connection:
         cells = store.run_in(connection, run_id).cells
-        # Sorted here: databases differ in how they order text.
-        for cell in sorted(cells, key=_place):
-            yield from _of_cell(connection, run_id, cell, telemetry)
+        for cell in sorted(cells, key=_place):  # here: databases differ in how they order text
+            of_cell = answers.where(p.cell == cell.id).execution_options(yield_per=_BATCH)
+            for row in connection.execute(of_cell):
+                yield _flat(run_id, cell, row, telemetry)
 
 
 def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]]:
@@ -79,19 +82,6 @@ def probability_rows(database: Database, run_id: str) -> Iterator[dict[str, Any]
 
 def _place(cell: Cell) -> tuple[str, ...]:
     return tuple(cell.names.values())
-
-
-def _of_cell(connection: Connection, run_id: str, cell: Cell, telemetry: bool) -> Iterator[dict[str, Any]]:
-    a, p = tables.answer.c, tables.participant.c
-    query = (
-        select(tables.answer, p.number)
-        .join_from(tables.answer, tables.participant, a.participant == p.id)
-        .where(p.cell == cell.id)
-        .order_by(p.number, a.item, a.slot)
-        .execution_options(yield_per=_BATCH)
-    )
-    for row in connection.execute(query):
-        yield _flat(run_id, cell, row, telemetry)
 
 
 def _flat(run_id: str, cell: Cell, row: Row[Any], telemetry: bool) -> dict[str, Any]:

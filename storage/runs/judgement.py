@@ -108,9 +108,5 @@ class JudgeName:
 
 
 def rubric_in(identity: str) -> Rubric:
-    """The rubric in a judge's identity.
-
-    >>> rubric_in("j (j-1, rubric 1)"), rubric_in("j (j-1, rubric code 1)")
-    (<Rubric.OWN: 'own'>, <Rubric.CODE: 'code'>)
-    """
+    """The rubric in a judge's identity, such as ``j (j-1, rubric code 1)``."""
     return Rubric.CODE if re.search(rf", rubric {Rubric.CODE.value} \d+\)$", identity) else Rubric.OWN

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, func, or_, select, tuple_
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, tables
@@ -31,8 +31,8 @@ from defsurvey.storage.runs.judgement import (
     JudgeName,
 )
 from defsurvey.storage.runs.ledger import OPEN
-from defsurvey.storage.runs.rows import answer_from, cell_from, flat
-from defsurvey.storage.runs.run import AnswerState
+from defsurvey.storage.runs.rows import flat, noun
+from defsurvey.storage.runs.run import Answer, AnswerState, Cell
 from defsurvey.storage.text import storable
 
 #: US dollars per million tokens read and written.
@@ -67,7 +67,7 @@ def register(database: Database, judge: JudgeName) -> int:
 
     def work(connection: Connection) -> int:
         insert_new(connection, tables.judge, asdict(judge))
-        connection.execute(update(tables.judge).where(unpriced).values(prices))
+        connection.execute(tables.judge.update().where(unpriced).values(prices))
         return int(connection.execute(select(j.id).where(j.identity == judge.identity)).scalar_one())
 
     return database.write(work)
@@ -130,10 +130,10 @@ def given_answers(database: Database, keys: Sequence[AnswerKey]) -> Iterator[Giv
         with database.read() as connection:
             rows = {tuple(row._mapping[column] for column in KEY): row for row in connection.execute(query)}
             wanted = select(tables.cell).where(tables.cell.c.id.in_({row.cell for row in rows.values()}))
-            cells = {row.id: cell_from(row, participants=0) for row in connection.execute(wanted)}
+            cells = {row.id: noun(Cell, row, participants=0) for row in connection.execute(wanted)}
         for key in part:
             if row := rows.get(key[:-1]):
-                yield GivenAnswer(key=key, cell=cells[row.cell], number=row.number, answer=answer_from(row))
+                yield GivenAnswer(key=key, cell=cells[row.cell], number=row.number, answer=noun(Answer, row))
 
 
 def record(
@@ -155,8 +155,8 @@ def end(
 ) -> None:
     """Note how judging a run ended; the run's judgements get a new revision, so that a report is due.
 
-    Where a larger share of the same answers was ``wanted`` before, that stays. ``told`` is the score on the calibration
-    set, or what went wrong; ``ledger`` its revision before the answers were drawn: later ones are still due.
+    A larger share of the same answers, ``wanted`` before, stays. ``told``: the score on the calibration set, or what
+    went wrong; ``ledger``: its revision before the answers were drawn, later ones being due.
     """
     j, model, share = tables.judging.c, wanted.key, wanted.sample
     columns = {"judge": judge, "ended": ended.value, "told": storable(told), "share": share, "ledger": ledger}
@@ -165,7 +165,7 @@ def end(
         insert_new(connection, tables.judging, {"run": run, "model": model, **columns, "revision": 0})
         largest = case((and_(j.ledger == ledger, j.share > share), j.share), else_=share)
         changed = {**columns, "share": largest, "revision": j.revision + 1}
-        connection.execute(update(tables.judging).where(j.run == run, j.model == model).values(changed))
+        connection.execute(tables.judging.update().where(j.run == run, j.model == model).values(changed))
 
     database.write(work)
 
@@ -213,17 +213,17 @@ class OpenBatch:
 def announce_batch(database: Database, run: str, judge: int, token: str, calls: Sequence[AnswerKey]) -> None:
     """Note a batch before it is handed to its provider, so that it is found again whatever happens."""
     columns = {"token": token, "judge": judge, "run": run, "calls": list(map(list, calls)), "made_at": Now()}
-    database.change(insert(tables.judge_batch).values(columns))
+    database.change(tables.judge_batch.insert().values(columns))
 
 
 def name_batch(database: Database, token: str, batch: str) -> None:
     """Note the provider's id of a batch."""
-    database.change(update(tables.judge_batch).where(_B.token == token).values(batch=batch))
+    database.change(tables.judge_batch.update().where(_B.token == token).values(batch=batch))
 
 
 def close_batch(database: Database, token: str) -> None:
     """Forget a batch: all its results are here, or it was never made."""
-    database.change(delete(tables.judge_batch).where(_B.token == token))
+    database.change(tables.judge_batch.delete().where(_B.token == token))
 
 
 def open_batches(database: Database, run: str, judge: int) -> list[OpenBatch]:
@@ -274,7 +274,7 @@ def take_lease(database: Database, run: str, owner: str, *, ttl: float) -> str:
 
     def work(connection: Connection) -> str:
         insert_new(connection, lease, {"run": run, **mine})
-        connection.execute(update(lease).where(lease.c.run == run, lease.c.until < Now()).values(mine))
+        connection.execute(lease.update().where(lease.c.run == run, lease.c.until < Now()).values(mine))
         return str(connection.execute(select(lease.c.owner).where(lease.c.run == run)).scalar_one())
 
     return database.write(work)
@@ -292,7 +292,7 @@ def release_lease(database: Database, run: str, owner: str) -> None:
 
 def _lease_of(run: str, owner: str) -> Update:
     lease = tables.judge_lease
-    return update(lease).where(lease.c.run == run, lease.c.owner == owner)
+    return lease.update().where(lease.c.run == run, lease.c.owner == owner)
 
 
 def holds_lease(database: Database, run: str, owner: str) -> bool:

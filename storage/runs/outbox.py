@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, case, func, or_, select, tuple_
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import tables
@@ -63,14 +63,14 @@ def waiting(database: Database, run: str) -> int:
 def mark_published(database: Database, participants: Sequence[int]) -> None:
     """Note that the messages of these participants were handed to the broker."""
     if participants:
-        database.change(update(tables.participant).where(_P.id.in_(participants)).values(published_at=Now()))
+        database.change(tables.participant.update().where(_P.id.in_(participants)).values(published_at=Now()))
 
 
 def publish_again(
     database: Database, *, run: str | None = None, model: str | None = None, older_than: float = 0.0
 ) -> int:
     """Put participants that nobody holds back into the outbox: those whose message was sent so many seconds ago."""
-    statement = update(tables.participant).where(CLAIMABLE, _P.published_at <= Now() - older_than)
+    statement = tables.participant.update().where(CLAIMABLE, _P.published_at <= Now() - older_than)
     if run is not None:
         statement = statement.where(_P.run == run)
     if model is not None:
@@ -80,7 +80,7 @@ def publish_again(
 
 def put_back(database: Database, participant: int, *, unless_of: str) -> bool:
     """Put a participant's message back into the outbox unless it is of that run. Returns whether it was put back."""
-    other = update(tables.participant).where(_P.id == participant, _P.run != unless_of)
+    other = tables.participant.update().where(_P.id == participant, _P.run != unless_of)
     return database.change(other.values(published_at=None)) == 1
 
 
@@ -144,7 +144,7 @@ def record_report(database: Database, report: BuiltReport) -> None:
     columns = {"html": report.html, "markdown": report.markdown, "built_at": Now()}
 
     def work(connection: Connection) -> None:
-        if connection.execute(update(tables.report).where(here).values(columns)).rowcount == 0:
+        if connection.execute(tables.report.update().where(here).values(columns)).rowcount == 0:
             insert_new(connection, tables.report, {**key, **columns})
 
     database.write(work)
@@ -169,10 +169,7 @@ def remaining(database: Database) -> dict[str, int]:
 
 
 def ahead_of(database: Database, run: str) -> dict[str, int]:
-    """Other run -> how many of its participants a worker takes up before the first one of this run.
-
-    A model's messages are taken in the order in which they were sent, whichever run they belong to.
-    """
+    """Other run -> how many of its participants, by the order of messages, are taken up before this run's first."""
     model, first_sent, first_id = _C.model, func.min(_P.published_at).label("sent"), func.min(_P.id).label("id")
     of_run = select(model, first_sent, first_id).select_from(tables.IN_CELLS).where(CLAIMABLE, _P.run == run)
     own = of_run.group_by(model).subquery()

@@ -32,10 +32,7 @@ class TokensSeen:
 
 
 def paces(database: Database, models: Sequence[str]) -> dict[str, float]:
-    """Model -> answers per second in the newest run in which it gave enough of them, pauses left out.
-
-    However many workers there were, and with as many participants in flight as there were then.
-    """
+    """Model -> answers per second, by all workers, in the newest run in which it gave enough, pauses left out."""
     before = func.lag(_A.committed_at).over(order_by=_A.committed_at).label("before")
 
     def pace(run: str, model: str) -> float | None:
@@ -63,9 +60,8 @@ def tokens_seen(
 ) -> dict[tuple[str, str, str], TokensSeen]:
     """Model, name of a condition and language -> tokens of the answers, in a run that asked the very same questions.
 
-    Prompts grow with the questions and with the answers remembered, so other questions would say little. Which version
-    of the survey of that id was asked makes no difference. ``run`` counts before all others, where it has enough
-    answers; of the others the newest does.
+    Prompts grow with the questions and with the answers remembered, so other questions would say little. ``run`` counts
+    before all others, where it has enough answers; of the others the newest does.
     """
     r = tables.run.c
     same = (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, select
 
 from defsurvey.storage.database import Database, Now
 from defsurvey.storage.runs import tables
@@ -24,7 +24,7 @@ _O = tables.option_probability.c
 #: What becomes of a participant that is asked once more.
 _REOPENED: Mapping[str, Any] = {"status": ParticipantStatus.OPEN.value, "published_at": None}
 _REOPEN = (
-    update(tables.participant)
+    tables.participant.update()
     .where(_P.status == ParticipantStatus.FINISHED.value, _P.id.in_(select(_AGAIN.participant)))
     .values(_REOPENED)
 )
@@ -37,7 +37,7 @@ def ask_again(database: Database, run: str, states: Sequence[AnswerState]) -> in
         .select_from(tables.ANSWERS.outerjoin(tables.again, SAME_ANSWER))
         .where(_P.run == run, _A.state.in_([state.value for state in states]), _AGAIN.participant.is_(None))
     )
-    order = insert(tables.again).from_select(["participant", "item", "slot", "attempt"], wanted)
+    order = tables.again.insert().from_select(["participant", "item", "slot", "attempt"], wanted)
 
     def work(connection: Connection) -> int:
         connection.execute(_alone(run))
@@ -65,10 +65,7 @@ def reopen_asked_again(database: Database) -> int:
 
 
 def rewind(database: Database, run: str, states: Sequence[AnswerState]) -> int:
-    """Take every participant of a run back to its first answer that ended in one of these states.
-
-    Whoever holds such a participant is fenced off. Returns the number of answers taken back.
-    """
+    """Take participants back to their first answer in these states, and fence them. Returns how many answers went."""
     ended = _A.state.in_([state.value for state in states])
     query = select(_A.participant).select_from(tables.ANSWERS).where(_P.run == run, ended).distinct()
 
@@ -90,14 +87,14 @@ def _take_back(connection: Connection, participant: int, ended: ColumnElement[bo
     at = and_(_A.participant == participant, _A.item == item, _A.slot == 0)
     memory, attempt = connection.execute(select(_A.memory, _A.attempt).where(at)).one()
     later = and_(_A.participant == participant, _A.item >= item)
-    connection.execute(delete(tables.again).where(_AGAIN.participant == participant, _AGAIN.item >= item))
-    taken = connection.execute(delete(tables.answer).where(later)).rowcount
+    connection.execute(tables.again.delete().where(_AGAIN.participant == participant, _AGAIN.item >= item))
+    taken = connection.execute(tables.answer.delete().where(later)).rowcount
     step = tables.step.c  # those of the item itself belong to the attempt before; all later ones to none any more
-    connection.execute(delete(tables.step).where(step.participant == participant, step.item >= item))
+    connection.execute(tables.step.delete().where(step.participant == participant, step.item >= item))
     counts = select(_A.state, func.count().label("ended")).where(_A.participant == participant).group_by(_A.state)
     left = {row.state: row.ended for row in connection.execute(counts)}
     connection.execute(
-        update(tables.participant)
+        tables.participant.update()
         .where(_P.id == participant)
         .values(
             next_item=item,
@@ -115,10 +112,7 @@ def _take_back(connection: Connection, participant: int, ended: ColumnElement[bo
 
 
 def reopen_unweighed(database: Database, run: str) -> int:
-    """Have questions whose options could not be weighed weighed again. Returns how many participants are asked.
-
-    A participant goes on from the first of them. What it had found behind that is found again: nothing is drawn.
-    """
+    """Have participants go on from the first question whose options could not be weighed. Returns how many do."""
     done = and_(_P.run == run, _P.planned == 0, _P.status == ParticipantStatus.FINISHED.value)
 
     def work(connection: Connection) -> int:
@@ -133,18 +127,18 @@ def _weigh_again(connection: Connection, participant: int, passed: int) -> int:
     missing = [item for item in range(passed) if item not in there]
     if not missing:
         return 0
-    finished = update(tables.participant).where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
+    finished = tables.participant.update().where(_P.id == participant, _P.status == ParticipantStatus.FINISHED.value)
     reopened = finished.values(**_REOPENED, next_item=missing[0], commits=_P.commits + 1)
     if connection.execute(reopened).rowcount != 1:  # another was quicker
         return 0
-    connection.execute(delete(tables.option_probability).where(_O.participant == participant, _O.item > missing[0]))
+    connection.execute(tables.option_probability.delete().where(_O.participant == participant, _O.item > missing[0]))
     return 1
 
 
 def reopen_quarantined(database: Database, run: str) -> int:
     """Give participants that were set aside another chance. Returns how many."""
     aside = and_(_P.run == run, _P.status == ParticipantStatus.QUARANTINED.value)
-    return database.change(update(tables.participant).where(aside).values(**_REOPENED, deaths=0, suspect=True))
+    return database.change(tables.participant.update().where(aside).values(**_REOPENED, deaths=0, suspect=True))
 
 
 #: Deaths of a worker while a participant was asked alone, or attempts that failed, after which it is set aside.
@@ -162,10 +156,7 @@ class Freed:
 
 
 def free_owned(database: Database, owner_prefix: str) -> Freed:
-    """Set free what is held by owners whose name begins so: they are known to be dead.
-
-    The epoch fences whoever was thought dead and is not.
-    """
+    """Set free what owners whose name begins so hold: they are dead, and the epoch fences whoever is not."""
     gone = tables.worker.c.owner.startswith(owner_prefix, autoescape=True)
     return _free(database, gone, _P.lease_owner.startswith(owner_prefix, autoescape=True))
 
@@ -178,12 +169,11 @@ def free_expired(database: Database) -> Freed:
 def count_failure(database: Database, held: Participant) -> bool:
     """Set a participant free that could not be asked, and count it as a death while it was asked alone.
 
-    No trial is needed to know whose fault it was: its worker lives, and nobody else was concerned. Whoever is not held
-    under this epoch any more is left as it is. Returns whether it was set aside.
+    Nobody else was concerned, so no trial is needed. Returns whether it was set aside.
     """
     aside = _P.deaths + 1 >= QUARANTINE_AFTER
     statement = (
-        update(tables.participant)
+        tables.participant.update()
         .where(fence(held), _P.lease_owner.is_not(None), OPEN)
         .values(
             **NOBODYS, deaths=_P.deaths + 1, status=case((aside, ParticipantStatus.QUARANTINED.value), else_=_P.status)
@@ -215,7 +205,7 @@ def _free(database: Database, gone: ColumnElement[bool], held: ColumnElement[boo
                 if aside:
                     change["status"] = ParticipantStatus.QUARANTINED.value
                 here = (_P.id == row.id, _P.lease_epoch == row.lease_epoch, OPEN)
-                if connection.execute(update(tables.participant).where(*here).values(change)).rowcount == 1:
+                if connection.execute(tables.participant.update().where(*here).values(change)).rowcount == 1:
                     freed += 1
                     quarantined += [row.id] if aside else []
         return Freed(participants=freed, quarantined=tuple(quarantined))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Select, Text, and_, func, select, tuple_, typ
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.probes import Probe, read_probes
-from defsurvey.storage.runs.rows import answer_from
+from defsurvey.storage.runs.rows import noun
 from defsurvey.storage.runs.run import Answer, AnswerState, DrawsPer, EngineDescription, Progress, Run
 from defsurvey.storage.runs.steps import ProbabilityRow, read_probabilities
 from defsurvey.storage.surveys.survey import Survey
@@ -204,7 +204,9 @@ def _samples(
     """The chosen rows with their texts."""
     keys = {row: (int(ids[row]), run.questions[answers.question[row]], int(answers.slot[row])) for row in chosen}
     given = _select(connection, [tables.answer], (_A.participant, _A.question, _A.slot), list(keys.values()))
-    found = {(answer.participant, answer.question, answer.slot): answer for answer in map(answer_from, given)}
+    found = {
+        (answer.participant, answer.question, answer.slot): answer for answer in (noun(Answer, row) for row in given)
+    }
     remembered = sorted({(answer.participant, item) for answer in found.values() for item in answer.memory})
     columns = (_A.participant, _A.item)
     also = _select(connection, [*columns, _A.question], columns, remembered)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 from sqlalchemy import Row
@@ -15,8 +15,18 @@ from sqlalchemy import Row
 from defsurvey.storage.runs.run import Answer, Cell, CompletedStep, Participant, Run
 from defsurvey.storage.text import storable
 
-_ANSWER, _STEP = TypeAdapter(Answer), TypeAdapter(CompletedStep)
-_CELL, _RUN, _PARTICIPANT = TypeAdapter(Cell), TypeAdapter(Run), TypeAdapter(Participant)
+T = TypeVar("T")
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {
+    kind: TypeAdapter(kind) for kind in (Answer, Cell, CompletedStep, Participant, Run)
+}
+
+
+def noun(kind: type[T], row: Row[Any], **more: Any) -> T:
+    """A noun from the columns of a row that it has, and what else it is made of."""
+    made: T = _ADAPTERS[kind].validate_python({**row._mapping, **more})
+    return made
 
 
 def flat(noun: Any) -> dict[str, Any]:
@@ -30,42 +40,17 @@ def _plain(value: Any) -> Any:
     return flat(value) if is_dataclass(value) else value
 
 
-def cell_from(row: Row[Any], participants: int) -> Cell:
-    """A cell from its row and the number of its participants."""
-    return _CELL.validate_python({**row._mapping, "participants": participants})
-
-
 def run_from(row: Row[Any], cells: Sequence[Cell]) -> Run:
     """A run from its row and its cells in order."""
-    created_at = datetime.fromtimestamp(row.created_at, UTC)
-    return _RUN.validate_python({**row._mapping, "created_at": created_at, "cells": tuple(cells)})
-
-
-def participant_from(row: Row[Any], cell: Cell) -> Participant:
-    """A participant from its row and its cell."""
-    own = {"index": row.number, "epoch": row.lease_epoch, "cell": cell}
-    return _PARTICIPANT.validate_python({**row._mapping, **own})
+    return noun(Run, row, created_at=datetime.fromtimestamp(row.created_at, UTC), cells=tuple(cells))
 
 
 def digest(completion: str) -> int:
-    """A hash of a reply in [-2**63, 2**63): equal replies have equal digests.
-
-    White space at the ends does not count.
-    """
+    """A hash of a reply in [-2**63, 2**63), white space at its ends left out: equal replies have equal digests."""
     hashed = hashlib.blake2b(completion.strip().encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(hashed, "big", signed=True)
-
-
-def step_from(row: Row[Any]) -> CompletedStep:
-    """A step from its row."""
-    return _STEP.validate_python(dict(row._mapping))
 
 
 def answer_columns(answer: Answer) -> dict[str, Any]:
     """The columns of an answer, but for who committed it and when."""
     return {**flat(answer), "digest": digest(answer.completion)}
-
-
-def answer_from(row: Row[Any]) -> Answer:
-    """An answer from its row."""
-    return _ANSWER.validate_python(dict(row._mapping))

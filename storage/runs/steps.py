@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, exists, func, select
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import store, tables
 from defsurvey.storage.runs.ledger import ADVANCE, StaleLease, advancing, fence
-from defsurvey.storage.runs.rows import flat, step_from
+from defsurvey.storage.runs.rows import flat, noun
 from defsurvey.storage.runs.run import CompletedStep, OptionProbabilities, Participant
 
 _P, _S, _O = tables.participant.c, tables.step.c, tables.option_probability.c
@@ -34,13 +34,13 @@ class ProbabilityRow:
 def steps_of(database: Database, participant: int, item: int, attempt: int) -> list[CompletedStep]:
     """The steps towards one answer that were committed already, in order."""
     query = select(tables.step).where(_S.participant == participant, _S.item == item, _S.attempt == attempt)
-    return [step_from(row) for row in database.rows(query.order_by(_S.number))]
+    return [noun(CompletedStep, row) for row in database.rows(query.order_by(_S.number))]
 
 
 def commit_step(database: Database, owner: str, held: Participant, step: CompletedStep) -> None:
     """Commit one step; committing it a second time changes nothing. Raises StaleLease."""
     # Written, not read: whoever claims the participant at this moment waits until the step is there.
-    mark = update(tables.participant).where(fence(held)).values(lease_epoch=held.epoch)
+    mark = tables.participant.update().where(fence(held)).values(lease_epoch=held.epoch)
     columns = {**flat(step), "worker": owner, "committed_at": Now()}
 
     def work(connection: Connection) -> None:
@@ -73,7 +73,7 @@ def commit_probabilities(
     def work(connection: Connection) -> None:
         if connection.execute(ADVANCE, advancing(held, item, (), ())).rowcount == 1:
             if rows:
-                connection.execute(insert(tables.option_probability), rows)
+                connection.execute(tables.option_probability.insert(), rows)
         elif connection.execute(select(passed)).scalar_one() is False:  # else committed before, the word of it lost
             raise StaleLease(held, item)
 

@@ -6,29 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, not_, select, update
+from sqlalchemy import Connection, and_, func, not_, select
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.errors import BadInput
+from defsurvey.storage.runs import run as nouns
 from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.ledger import FREE
-from defsurvey.storage.runs.rows import cell_from, flat, run_from
-from defsurvey.storage.runs.run import (
-    AnswerState,
-    Condition,
-    Draws,
-    EngineDescription,
-    ParticipantStatus,
-    Progress,
-    Protocol,
-    Run,
-)
+from defsurvey.storage.runs.rows import flat, noun, run_from
 from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.surveys.survey import Survey
 
 #: What is counted of answers: those to come, and how the others ended.
-_COUNTED = ("planned", *(state.value for state in AnswerState))
+_COUNTED = ("planned", *(state.value for state in nouns.AnswerState))
 
 
 class UnknownRun(BadInput, LookupError):
@@ -52,9 +43,9 @@ class NewCell:
 
     model: str
     culture: str
-    condition: Condition
+    condition: nouns.Condition
     language: str
-    draws: tuple[Draws, ...]
+    draws: tuple[nouns.Draws, ...]
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -69,7 +60,7 @@ class NewRun:
     id: str
     survey: Survey
     questions: tuple[str, ...]
-    protocol: Protocol
+    protocol: nouns.Protocol
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: str
     cells: tuple[NewCell, ...]
@@ -93,7 +84,7 @@ def add_run(database: Database, new: NewRun, *, extend: bool = False) -> int:
             raise OtherDesign(f"run {new.id} exists already with another design")
         if there is None or not extend:
             terms = {"judge": None if new.judge is None else dict(new.judge), "budget": new.budget}
-            connection.execute(update(tables.run).where(tables.run.c.id == new.id).values(terms))
+            connection.execute(tables.run.update().where(tables.run.c.id == new.id).values(terms))
         return sum(_add_cell(connection, new, position, cell) for position, cell in enumerate(new.cells))
 
     return database.write(work)
@@ -114,7 +105,7 @@ def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell)
     cell_id = connection.execute(select(c.id).where(*(c[name] == it for name, it in known_by.items()))).scalar()
     if cell_id is None:
         columns = {**known_by, "position": position, "condition": flat(cell.condition)}
-        cell_id = connection.execute(insert(tables.cell).values(columns).returning(c.id)).scalar_one()
+        cell_id = connection.execute(tables.cell.insert().values(columns).returning(c.id)).scalar_one()
     p = tables.participant.c
     present = connection.execute(select(func.count()).where(p.cell == cell_id)).scalar_one()
     rows = [
@@ -127,13 +118,13 @@ def _add_cell(connection: Connection, new: NewRun, position: int, cell: NewCell)
             "questions": len(new.questions),
             "memory": (),
             "attempts": {},
-            "status": ParticipantStatus.OPEN.value,
+            "status": nouns.ParticipantStatus.OPEN.value,
         }
         for number, draws in enumerate(cell.draws)
         if number >= present
     ]
     if rows:
-        connection.execute(insert(tables.participant), rows)
+        connection.execute(tables.participant.insert(), rows)
     return len(rows)
 
 
@@ -161,13 +152,13 @@ def _ids(connection: Connection) -> list[str]:
     return list(connection.execute(select(tables.run.c.id).order_by(*order)).scalars())
 
 
-def load_run(database: Database, run: str) -> Run:
+def load_run(database: Database, run: str) -> nouns.Run:
     """A run and its cells; raises UnknownRun."""
     with database.read() as connection:
         return run_in(connection, run)
 
 
-def run_in(connection: Connection, run: str) -> Run:
+def run_in(connection: Connection, run: str) -> nouns.Run:
     """The same within a transaction, where more is to be read in one state."""
     row = connection.execute(select(tables.run).where(tables.run.c.id == run)).one_or_none()
     if row is None:
@@ -175,7 +166,7 @@ def run_in(connection: Connection, run: str) -> Run:
     c, p = tables.cell.c, tables.participant.c
     of_cell: Any = select(func.count()).where(p.cell == c.id).scalar_subquery()
     query = select(tables.cell, of_cell.label("participants")).where(c.run == run).order_by(c.id)
-    return run_from(row, [cell_from(cell, cell.participants) for cell in connection.execute(query)])
+    return run_from(row, [noun(nouns.Cell, cell) for cell in connection.execute(query)])
 
 
 def load_survey(database: Database, fingerprint: str) -> Survey:
@@ -193,7 +184,7 @@ def survey_in(connection: Connection, fingerprint: str) -> Survey:
 def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:
     """Set or clear a run's cancel flag; raises UnknownRun."""
 
-    if database.change(update(tables.run).where(tables.run.c.id == run).values(cancelled=cancelled)) == 0:
+    if database.change(tables.run.update().where(tables.run.c.id == run).values(cancelled=cancelled)) == 0:
         raise UnknownRun(run, run_ids(database))
 
 
@@ -202,18 +193,18 @@ def is_cancelled(database: Database, run: str) -> bool:
     return bool(database.value(select(tables.run.c.cancelled).where(tables.run.c.id == run)))
 
 
-def total(parts: Iterable[Progress]) -> Progress:
+def total(parts: Iterable[nouns.Progress]) -> nouns.Progress:
     """The sum of several cells' progress."""
     counted = list(parts)
-    return Progress(**{name: sum(getattr(part, name) for part in counted) for name in _COUNTED})
+    return nouns.Progress(**{name: sum(getattr(part, name) for part in counted) for name in _COUNTED})
 
 
-def progress_in(connection: Connection, run: str) -> dict[int, Progress]:
+def progress_in(connection: Connection, run: str) -> dict[int, nouns.Progress]:
     """Cell id -> how far that cell has come."""
     p = tables.participant.c
     query = select(p.cell, *(func.sum(p[name]) for name in _COUNTED)).where(p.run == run).group_by(p.cell)
     rows = connection.execute(query).all()
-    return {cell: Progress(**dict(zip(_COUNTED, map(int, counts), strict=True))) for cell, *counts in rows}
+    return {cell: nouns.Progress(**dict(zip(_COUNTED, map(int, counts), strict=True))) for cell, *counts in rows}
 
 
 def states_in(connection: Connection, run: str) -> dict[str, int]:
@@ -224,7 +215,7 @@ def states_in(connection: Connection, run: str) -> dict[str, int]:
     states = {"waiting": 0, "running": 0, "finished": 0, "quarantined": 0}
     for status, is_held, count in connection.execute(query):
         open_state = "running" if is_held else "waiting"
-        states[open_state if status == ParticipantStatus.OPEN.value else status] += count
+        states[open_state if status == nouns.ParticipantStatus.OPEN.value else status] += count
     return states
 
 
@@ -261,7 +252,7 @@ class OtherEngine(BadInput, RuntimeError):
 
 
 def record_served(
-    database: Database, run: str, model: str, description: EngineDescription, versions: Mapping[str, str]
+    database: Database, run: str, model: str, description: nouns.EngineDescription, versions: Mapping[str, str]
 ) -> None:
     """Remember what serves a model of a run; the first to do so is the one that counts. Raises OtherEngine.
 
@@ -279,12 +270,12 @@ def record_served(
             raise OtherEngine(f"run {run}, model {model}: its answers so far came from {'; '.join(told)}")
         if not first.keys() >= _PRICED and description.keys() >= _PRICED:
             prices = {name: description[name] for name in _PRICES if name in description}
-            connection.execute(update(tables.served).where(here).values(description={**first, **prices}))
+            connection.execute(tables.served.update().where(here).values(description={**first, **prices}))
 
     database.write(work)
 
 
-def differences(first: EngineDescription, other: EngineDescription) -> list[str]:
+def differences(first: nouns.EngineDescription, other: nouns.EngineDescription) -> list[str]:
     """Names of what makes it another engine than the first; what the first did not tell of itself is let pass."""
     left_out = _PLACE if _DIGEST in first and _DIGEST in other else (_DIGEST,)
     told = (name for name in (*_IDENTITY, _DIGEST) if name not in left_out and name in first)

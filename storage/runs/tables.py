@@ -7,71 +7,54 @@ that they compare the same way on every database.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from enum import StrEnum
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+import sqlalchemy as sa
 from pydantic import create_model
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Column,
-    Dialect,
-    Float,
-    ForeignKeyConstraint,
-    Index,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-)
 from sqlalchemy.orm import declared_attr
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from defsurvey.storage.runs import run as nouns
-from defsurvey.storage.runs.judgement import Finding, Judge, Verdict
+from defsurvey.storage.runs.judgement import Finding, Judge, Judgement, JudgeName, Verdict
 from defsurvey.storage.runs.run import AnswerState, Condition, Draws, ParticipantStatus, Protocol
 
 
 class Integers(TypeDecorator[tuple[int, ...]]):
     """A short tuple of integers, kept as ``3,1,2``."""
 
-    impl = Text
+    impl = sa.Text
     cache_ok = True
 
-    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: tuple[int, ...] | None, dialect: sa.Dialect) -> str | None:
         """From tuple to text."""
         return None if value is None else ",".join(map(str, value))
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...] | None:
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> tuple[int, ...] | None:
         """From text to tuple."""
         if value is None:
             return None
         return tuple(map(int, value.split(","))) if value else ()
 
 
-def _optional_json() -> Any:
-    """A column of JSON that may be NULL."""
-    return Field(default=None, sa_column=Column(JSON(none_as_null=True)))
-
-
 #: A type of numbers in double precision.
-_DOUBLE: Any = Float(53)
+_DOUBLE: Any = sa.Float(53)
 _Key = Annotated[int, Field(primary_key=True)]
-_LongKey = Annotated[int, Field(primary_key=True, sa_type=BigInteger)]
+_LongKey = Annotated[int, Field(primary_key=True, sa_type=sa.BigInteger)]
 _NameKey = Annotated[str, Field(primary_key=True)]
 _RunKey = Annotated[str, Field(primary_key=True, foreign_key="run.id")]
 _ParticipantKey = Annotated[int, Field(primary_key=True, foreign_key="participant.id")]
 _JudgeKey = Annotated[int, Field(primary_key=True, foreign_key="judge.id")]
-_Long = Annotated[int, Field(sa_type=BigInteger)]
-_Text = Annotated[str, Field(sa_type=Text)]
+_Long = Annotated[int, Field(sa_type=sa.BigInteger)]
+_Text = Annotated[str, Field(sa_type=sa.Text)]
 _Time = Annotated[float, Field(sa_type=_DOUBLE)]
 _Integers = Annotated[tuple[int, ...], Field(sa_type=Integers)]
-_Facts = Annotated[dict[str, str], Field(sa_type=JSON)]
-_Findings = Annotated[dict[str, Finding], Field(sa_type=JSON)]
+_Facts = Annotated[dict[str, str], Field(sa_type=sa.JSON)]
+_Findings = Annotated[Mapping[str, Finding], Field(sa_type=sa.JSON)]
 
 
 class Row(SQLModel):
@@ -82,33 +65,25 @@ class Row(SQLModel):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Row")).lower()
 
 
-class SurveyRow(Row, table=True):
-    """A survey as it was when a run was enqueued."""
-
-    fingerprint: _NameKey
-    name: str
-    body: dict[str, Any] = Field(sa_type=JSON)
-
-
 class RunRow(Row, table=True):
     """One execution of a study."""
 
     id: _NameKey
     created_at: _Time
     survey: str = Field(foreign_key="survey.fingerprint")
-    questions: list[str] = Field(sa_type=JSON)
-    protocol: Protocol = Field(sa_type=JSON)
+    questions: list[str] = Field(sa_type=sa.JSON)
+    protocol: Protocol = Field(sa_type=sa.JSON)
     design: str  #: fingerprint of all that must be equal for a run to be the same design
     study: _Text
     cancelled: bool = False
-    judge: Judge | None = _optional_json()
+    judge: Judge | None = Field(default=None, sa_column=sa.Column(sa.JSON(none_as_null=True)))
     budget: float | None = None  #: US dollars that its models and judges may cost
 
 
 class CellRow(Row, table=True):
     """One model x culture x condition x language of a run."""
 
-    __table_args__ = (UniqueConstraint("run", "model", "culture", "condition_name", "language"),)
+    __table_args__ = (sa.UniqueConstraint("run", "model", "culture", "condition_name", "language"),)
 
     id: _Key
     run: str = Field(foreign_key="run.id")
@@ -116,7 +91,7 @@ class CellRow(Row, table=True):
     model: str
     culture: str
     condition_name: str
-    condition: Condition = Field(sa_type=JSON)
+    condition: Condition = Field(sa_type=sa.JSON)
     language: str
     halted: bool = False  #: its model costs money, and the run's budget is spent
 
@@ -124,18 +99,18 @@ class CellRow(Row, table=True):
 class ParticipantRow(Row, table=True):
     """A simulated citizen: what it drew, where it stands, who holds it, how its answers ended."""
 
-    __table_args__ = (UniqueConstraint("cell", "number"), Index("participant_of_run", "run", "status"))
+    __table_args__ = (sa.UniqueConstraint("cell", "number"), sa.Index("participant_of_run", "run", "status"))
 
     id: _Key
     run: str = Field(foreign_key="run.id")
     cell: int = Field(foreign_key="cell.id", index=True)
     number: int  #: index within the cell
-    draws: Draws = Field(sa_type=JSON)
+    draws: Draws = Field(sa_type=sa.JSON)
     planned: int  #: answers that it is to give
     questions: int  #: that it is asked
     next_item: int = 0
     memory: _Integers = ()
-    status: ParticipantStatus = Field(sa_type=String)
+    status: ParticipantStatus = Field(sa_type=sa.String)
     lease_epoch: int = 0
     lease_until: float | None = Field(default=None, sa_type=_DOUBLE)
     lease_owner: str | None = None
@@ -144,7 +119,7 @@ class ParticipantRow(Row, table=True):
     on_trial: bool = False  #: a suspect that is being asked alone right now
     deaths: int = 0  #: of workers while it was asked alone, since its last answer
     commits: int = 0  #: answers committed, those asked again counted each time
-    attempts: dict[int, int] = Field(default_factory=dict, sa_type=JSON)
+    attempts: dict[int, int] = Field(default_factory=dict, sa_type=sa.JSON)
     answered: int = 0
     refused: int = 0
     unparsable: int = 0
@@ -162,105 +137,36 @@ def kind_of(hint: Any) -> tuple[Any, tuple[str, ...]]:
     return inner, ()
 
 
-def _row_of(noun: type, name: str, *, key: Collection[str], **more: Any) -> type[Row]:
-    """The row of a noun of a participant: a column for each of its fields, and more."""
+def _row_of(noun: type, name: str, *, key: Collection[str] = (), **more: Any) -> type[Row]:
+    """The row of a noun: a column for each of its fields, and more."""
     hints = get_type_hints(noun, include_extras=True)
     columns: dict[str, Any] = {field: (hint, _column(hint, field in key)) for field, hint in hints.items()}
-    columns |= {"participant": (int, Field(primary_key=True, foreign_key="participant.id")), **more}
+    columns |= {"participant": (_ParticipantKey, ...)} if "participant" in columns else {}
+    columns |= more
     return create_model(name, __base__=Row, __doc__=noun.__doc__, __cls_kwargs__={"table": True}, **columns)
 
 
 def _column(hint: Any, key: bool) -> Any:
     """How the values of a field are kept."""
     kind, marks = kind_of(hint)
-    kept: Any = {"text": Text, "long": BigInteger, float: _DOUBLE, tuple[int, ...]: Integers}
-    if is_dataclass(kind):
-        return Field(sa_type=JSON)
+    kept: Any = {"text": sa.Text, "long": sa.BigInteger, float: _DOUBLE, tuple[int, ...]: Integers}
+    if is_dataclass(kind) or get_origin(kind) is Mapping:
+        return Field(sa_type=sa.JSON)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
-        return Field(sa_type=String)
+        return Field(sa_type=sa.String)
     own = next((kept[each] for each in (*marks, kind) if each in kept), None)
     return Field(primary_key=key) if own is None else Field(primary_key=key, sa_type=own)
 
 
 _BY: dict[str, Any] = {"worker": (str, ...), "committed_at": (float, Field(sa_type=_DOUBLE))}
 #: The primary key is what makes a second answer impossible.
-AnswerRow = _row_of(nouns.Answer, "AnswerRow", key=("item", "slot"), digest=(int, Field(sa_type=BigInteger)), **_BY)
+AnswerRow = _row_of(nouns.Answer, "AnswerRow", key=("item", "slot"), digest=(int, Field(sa_type=sa.BigInteger)), **_BY)
 StepRow = _row_of(nouns.CompletedStep, "StepRow", key=("item", "attempt", "number"), **_BY)
 
 
-class AgainRow(Row, table=True):
-    """An answer that is to be asked again."""
-
-    __table_args__ = (
-        ForeignKeyConstraint(["participant", "item", "slot"], ["answer.participant", "answer.item", "answer.slot"]),
-    )
-
-    participant: _Key
-    item: _LongKey
-    slot: _LongKey = 0
-    attempt: int  #: the attempt to be made
-
-
-class OptionProbabilityRow(Row, table=True):
-    """The probability of one option of a question, read from the next token, with the options in one order."""
-
-    participant: _ParticipantKey
-    item: _LongKey
-    order: _Key
-    place: _Key  #: in that order
-    question: str
-    option: int
-    probability: _Time
-
-
-class ServedRow(Row, table=True):
-    """What served a model of a run, as the first engine to do so described itself."""
-
-    run: _RunKey
-    model: _NameKey
-    description: _Facts
-    versions: _Facts
-
-
-class WorkerRow(Row, table=True):
-    """A worker process and when it was last heard of."""
-
-    owner: _NameKey  #: as in ``participant.lease_owner``: see ``storage.runs.ledger.lease_owner``
-    model: str = ""  #: the model it drains now; empty: none
-    rates: dict[str, float] = Field(sa_type=JSON)  #: run -> answers per second since the last beat
-    beat_at: _Time
-
-
-class ReportRow(Row, table=True):
-    """A report that was built, by the revisions of the ledger and of the judgements that it shows."""
-
-    run: _RunKey
-    revision: _LongKey
-    judgements: _LongKey = 0
-    html: str
-    markdown: str
-    built_at: _Time
-
-
-class JudgeRow(Row, table=True):
-    """A judge: a model, in a version, with a rubric."""
-
-    id: _Key
-    identity: str = Field(unique=True)
-    model: str
-    description: _Facts
-    input_price: float | None = None  #: US dollars per million tokens, the first that were known
-    output_price: float | None = None
-
-
-class CalibrationRow(Row, table=True):
-    """What a judge said of one answer of the calibration set."""
-
-    judge: _JudgeKey
-    item: _NameKey  #: its name and a hash of what was asked
-    findings: _Findings
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+JudgeRow = _row_of(JudgeName, "JudgeRow", id=(int, Field(primary_key=True)), identity=(str, Field(unique=True)))
+#: Its items have a name and a hash of what was asked.
+CalibrationRow = _row_of(Judgement, "CalibrationRow", judge=(_JudgeKey, ...), item=(_NameKey, ...))
 
 
 class JudgementRow(Row, table=True):
@@ -295,6 +201,56 @@ class JudgingRow(Row, table=True):
     revision: _Long  #: how often it ended
 
 
+def _declare(row: str, /, **columns: Any) -> type[Row]:
+    """Declare the row of a table by the types of its columns."""
+    fields: dict[str, Any] = {name: (kind, ...) for name, kind in columns.items()}
+    return create_model(row, __base__=Row, __cls_kwargs__={"table": True}, **fields)
+
+
+_BODY = Annotated[dict[str, Any], Field(sa_type=sa.JSON)]
+_RATES = Annotated[dict[str, float], Field(sa_type=sa.JSON)]
+_OF_ANSWER: Any = {"participant": _ParticipantKey, "item": _LongKey, "slot": _LongKey, "digest": _LongKey}
+
+#: A survey as it was when a run was enqueued.
+SurveyRow = _declare("SurveyRow", fingerprint=_NameKey, name=str, body=_BODY)
+#: The probability of one option of a question, at its place among the options in one order, read from the next token.
+_OPTION: Any = {"order": _Key, "place": _Key, "question": str, "option": int, "probability": _Time}
+OptionProbabilityRow = _declare("OptionProbabilityRow", participant=_ParticipantKey, item=_LongKey, **_OPTION)
+#: What served a model of a run, as the first engine to do so described itself.
+ServedRow = _declare("ServedRow", run=_RunKey, model=_NameKey, description=_Facts, versions=_Facts)
+#: A worker process (``storage.runs.ledger.lease_owner``), the model that it drains now, if any, the answers per second
+#: that it has given each run since its last beat, and when that was.
+WorkerRow = _declare("WorkerRow", owner=_NameKey, model=str, rates=_RATES, beat_at=_Time)
+#: A report that was built, by the revisions of the ledger and of the judgements that it shows.
+_SHOWN: Any = {"revision": _LongKey, "judgements": _LongKey}
+ReportRow = _declare("ReportRow", run=_RunKey, **_SHOWN, html=str, markdown=str, built_at=_Time)
+#: Who judges a run, or did so last.
+JudgeLeaseRow = _declare("JudgeLeaseRow", run=_RunKey, owner=str, until=_Time)
+#: A person's verdict on one answer and dimension.
+_VERDICT = Annotated[Verdict, Field(sa_type=sa.String)]
+LabelRow = _declare("LabelRow", **_OF_ANSWER, dimension=_NameKey, person=_NameKey, verdict=_VERDICT)
+#: How a person read an answer that the program could not read: as answered or refused.
+_STATE = Annotated[AnswerState, Field(sa_type=sa.String)]
+ReadingRow = _declare("ReadingRow", **_OF_ANSWER, reader=_NameKey, state=_STATE, choices=_Integers, read_at=_Time)
+#: What a model of a run made of a question when it was asked what it knows of the survey.
+_ASKED: Any = dict.fromkeys(("model", "kind", "culture", "language", "question"), _NameKey)
+_PERCENT = Annotated[list[tuple[float, float]] | None, Field(sa_type=sa.JSON(none_as_null=True), nullable=True)]
+ProbeRow = _declare("ProbeRow", run=_RunKey, **_ASKED, prompt=_Text, completion=_Text, percent=_PERCENT, asked_at=_Time)
+
+
+class AgainRow(Row, table=True):
+    """An answer that is to be asked again."""
+
+    __table_args__ = (
+        sa.ForeignKeyConstraint(["participant", "item", "slot"], ["answer.participant", "answer.item", "answer.slot"]),
+    )
+
+    participant: _Key
+    item: _LongKey
+    slot: _LongKey = 0
+    attempt: int  #: the attempt to be made
+
+
 class JudgeBatchRow(Row, table=True):
     """A batch of calls that was, or was about to be, handed to a provider and is not over."""
 
@@ -302,63 +258,15 @@ class JudgeBatchRow(Row, table=True):
     batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
     judge: int = Field(foreign_key="judge.id")
     run: str = Field(foreign_key="run.id")
-    calls: list[list[int]] = Field(sa_type=JSON)  #: participant, item, slot, attempt, digest, repeat of each
+    calls: list[list[int]] = Field(sa_type=sa.JSON)  #: participant, item, slot, attempt, digest, repeat of each
     made_at: _Time
-
-
-class JudgeLeaseRow(Row, table=True):
-    """Who judges a run, or did so last."""
-
-    run: _RunKey
-    owner: str  #: ``host:pid:token``, as in ``participant.lease_owner``
-    until: _Time
-
-
-class LabelRow(Row, table=True):
-    """A person's verdict on one answer and dimension."""
-
-    participant: _ParticipantKey
-    item: _LongKey
-    slot: _LongKey
-    digest: _LongKey
-    dimension: _NameKey
-    person: _NameKey
-    verdict: Verdict = Field(sa_type=String)
-
-
-class ReadingRow(Row, table=True):
-    """How a person read an answer that the program could not read."""
-
-    participant: _ParticipantKey
-    item: _LongKey
-    slot: _LongKey
-    digest: _LongKey
-    reader: _NameKey
-    state: AnswerState = Field(sa_type=String)  #: answered or refused
-    choices: _Integers
-    read_at: _Time
-
-
-class ProbeRow(Row, table=True):
-    """What a model of a run made of a question when it was asked what it knows of the survey."""
-
-    run: _RunKey
-    model: _NameKey
-    kind: _NameKey
-    culture: _NameKey
-    language: _NameKey
-    question: _NameKey
-    prompt: _Text
-    completion: _Text
-    percent: list[tuple[float, float]] | None = _optional_json()
-    asked_at: _Time
 
 
 #: Table -> the row's class.
 ROWS: dict[str, type[Row]] = {str(row.__tablename__): row for row in Row.__subclasses__()}
 
 
-def _table(name: str) -> Table:
+def _table(name: str) -> sa.Table:
     return SQLModel.metadata.tables[name]
 
 

@@ -11,23 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Delete,
-    Select,
-    Table,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    not_,
-    or_,
-    select,
-    update,
-)
 
 from defsurvey.storage.database import Database, Now, insert_new
 from defsurvey.storage.runs import outbox, store, tables
@@ -97,15 +82,12 @@ def read_judgements(database: Database, run_id: str) -> RunJudgements:
     return RunJudgements(judges=judges, told=told, partial=partial, revision=revision, people=dict(people))
 
 
-def _not_done(connection: Connection, run: str) -> tuple[tuple[str, ...], frozenset[str]]:
-    """What is told of judgings that did not come to their end, and the names and versions of their judges.
-
-    Of a judge that could not be opened the version is not known: it is every one of its card.
-    """
+def _not_done(connection: sa.Connection, run: str) -> tuple[tuple[str, ...], frozenset[str]]:
+    """What is told of unfinished judgings, and their judges: all of a card's where it could not be opened."""
     g, j = tables.judging.c, tables.judge.c
-    whose = or_(g.judge == j.id, and_(g.judge.is_(None), g.model == j.model))
+    whose = sa.or_(g.judge == j.id, sa.and_(g.judge.is_(None), g.model == j.model))
     query = (
-        select(g.told, j.identity)
+        sa.select(g.told, j.identity)
         .join_from(tables.judging, tables.judge, whose, isouter=True)
         .where(g.run == run, g.ended != Ended.DONE.value)
     )
@@ -113,38 +95,38 @@ def _not_done(connection: Connection, run: str) -> tuple[tuple[str, ...], frozen
     return tuple(sorted({row.told for row in rows})), frozenset(row.identity for row in rows if row.identity)
 
 
-def _same(table: Table) -> ColumnElement[bool]:
+def _same(table: sa.Table) -> sa.ColumnElement[bool]:
     """Joins what was said of an answer to the answer as it is now."""
-    return and_(*(table.c[column.name] == column for column in KEY if column.name in table.c))
+    return sa.and_(*(table.c[column.name] == column for column in KEY if column.name in table.c))
 
 
-def _of_run(query: Select[Any], table: Table, run: str) -> Select[Any]:
+def _of_run(query: sa.Select[Any], table: sa.Table, run: str) -> sa.Select[Any]:
     """What was said in a table of a run's answers."""
     answers = query.join_from(table, tables.answer, _same(table))
     return answers.join(tables.participant, _A.participant == _P.id).where(_P.run == run)
 
 
-def _said(connection: Connection, run: str) -> dict[str, list[Any]]:
+def _said(connection: sa.Connection, run: str) -> dict[str, list[Any]]:
     """Judge -> its judgements, with the cell and the state of each answer."""
     j = tables.judge.c
     columns = [j.identity, _P.cell, _A.state, _J.participant, _J.item, _J.slot, _J.repeat, _J.findings]
-    query = _of_run(select(*columns), tables.judgement, run).join(tables.judge, _J.judge == j.id)
+    query = _of_run(sa.select(*columns), tables.judgement, run).join(tables.judge, _J.judge == j.id)
     found: dict[str, list[Any]] = {}
     for row in connection.execute(query.order_by(_J.participant, _J.item, _J.slot, _J.repeat)):
         found.setdefault(row.identity, []).append(row)
     return found
 
 
-def _strata(connection: Connection, run: str) -> dict[tuple[int, str], int]:
+def _strata(connection: sa.Connection, run: str) -> dict[tuple[int, str], int]:
     """(cell id, state) -> how many answers there are."""
-    answers = select(_P.cell, _A.state, func.count()).select_from(tables.ANSWERS).where(_P.run == run)
+    answers = sa.select(_P.cell, _A.state, sa.func.count()).select_from(tables.ANSWERS).where(_P.run == run)
     rows = connection.execute(answers.group_by(_P.cell, _A.state))
     return {(cell, state): count for cell, state, count in rows}
 
 
-def _labels(connection: Connection, run: str) -> _Labels:
+def _labels(connection: sa.Connection, run: str) -> _Labels:
     found: dict[tuple[int, int, int], list[tuple[str, int, int]]] = {}
-    query = _of_run(select(tables.label), tables.label, run)
+    query = _of_run(sa.select(tables.label), tables.label, run)
     for row in connection.execute(query.order_by(_L.person, _L.participant, _L.item, _L.slot)):
         given = (row.person, DIMENSIONS.index(row.dimension), _VERDICTS.index(row.verdict))
         found.setdefault((row.participant, row.item, row.slot), []).append(given)
@@ -192,7 +174,7 @@ def _pairs(other: str, rows: Sequence[tuple[int, int, int]]) -> Pairs:
 
 def judged_keys(database: Database, run: str) -> list[AnswerKey]:
     """The answers of a run that any judge has judged as they are now, each once, in a fixed order."""
-    query = _of_run(select(*KEY), tables.judgement, run).distinct().order_by(*KEY)
+    query = _of_run(sa.select(*KEY), tables.judgement, run).distinct().order_by(*KEY)
     return [AnswerKey(*row) for row in database.rows(query)]
 
 
@@ -210,7 +192,7 @@ def find_answer(
 ) -> AnswerKey | None:
     """The answer of a participant, by its number within the cell of those ``names`` (``Cell.names``); None: no such."""
     columns = {"model": _C.model, "culture": _C.culture, "condition": _C.condition_name, "language": _C.language}
-    in_cell = select(*KEY).select_from(tables.ANSWERS_IN_CELLS).where(_C.run == run)
+    in_cell = sa.select(*KEY).select_from(tables.ANSWERS_IN_CELLS).where(_C.run == run)
     in_cell = in_cell.where(*(columns[name] == value for name, value in names.items()))
     found = database.rows(in_cell.where(_P.number == number, _A.question == question, _A.slot == slot))
     return AnswerKey(*found[0]) if found else None
@@ -220,14 +202,14 @@ def record_labels(database: Database, run: str, labels: Sequence[Label]) -> None
     """Keep verdicts, all or none; a person's earlier verdicts on the same answers are replaced, and a report is due."""
     j = tables.judging.c
 
-    def work(connection: Connection) -> None:
+    def work(connection: sa.Connection) -> None:
         for label in labels:
             key = {**_said_of(label.key), "person": label.person}
             connection.execute(_those(tables.label, key))
             rows = [{**key, "dimension": name, "verdict": verdict.value} for name, verdict in label.verdicts.items()]
             if rows:
-                connection.execute(insert(tables.label), rows)
-        connection.execute(update(tables.judging).where(j.run == run).values(revision=j.revision + 1))
+                connection.execute(tables.label.insert(), rows)
+        connection.execute(tables.judging.update().where(j.run == run).values(revision=j.revision + 1))
 
     database.write(work)
 
@@ -236,9 +218,9 @@ def _said_of(key: AnswerKey) -> dict[str, int]:
     return {name: getattr(key, name) for name in _SAID_OF}
 
 
-def _those(table: Table, key: Mapping[str, Any]) -> Delete:
+def _those(table: sa.Table, key: Mapping[str, Any]) -> sa.Delete:
     """Deletes the rows of a key."""
-    return delete(table).where(*(table.c[name] == value for name, value in key.items()))
+    return sa.delete(table).where(*(table.c[name] == value for name, value in key.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,8 +243,8 @@ class ReadBy:
 
 def to_read(database: Database, run: str, reader: str) -> list[AnswerKey]:
     """The unparsable answers of a run that this reader has not read, by participant and item."""
-    mine = exists().where(_same(tables.reading), _R.reader == reader)
-    unread = select(*KEY).select_from(tables.ANSWERS).where(_P.run == run, _UNREAD, not_(mine))
+    mine = sa.exists().where(_same(tables.reading), _R.reader == reader)
+    unread = sa.select(*KEY).select_from(tables.ANSWERS).where(_P.run == run, _UNREAD, sa.not_(mine))
     return [AnswerKey(*row) for row in database.rows(unread.order_by(_P.cell, _P.number, _A.item, _A.slot))]
 
 
@@ -270,7 +252,7 @@ def record_reading(database: Database, reading: Reading) -> None:
     """Keep a reading, in place of the same reader's earlier one."""
     key = {**_said_of(reading.key), "reader": reading.reader}
 
-    def work(connection: Connection) -> None:
+    def work(connection: sa.Connection) -> None:
         connection.execute(_those(tables.reading, key))
         state = AnswerState.ANSWERED if reading.choices else AnswerState.REFUSED
         columns = {**key, "state": state.value, "choices": reading.choices, "read_at": Now()}
@@ -288,28 +270,28 @@ def take_back(database: Database, reading: Reading) -> None:
 _Agreed = Mapping[tuple[Any, ...], tuple[str, tuple[int, ...]]]
 
 
-def _readings(database: Database, run: str) -> tuple[_Agreed, int, set[str]]:
-    """How answers are read on which all readers agree, on how many they do not, and who the readers are."""
+def _readings(database: Database, run: str) -> tuple[_Agreed, ReadBy]:
+    """How answers are read on which all readers agree, and how many readings there are."""
     columns = (_P.cell, _P.number, _A.question, _A.slot, _R.reader, _R.state, _R.choices)
-    query = _of_run(select(*columns), tables.reading, run).where(_UNREAD)
+    query = _of_run(sa.select(*columns), tables.reading, run).where(_UNREAD)
     found: dict[tuple[Any, ...], set[tuple[str, tuple[int, ...]]]] = {}
     readers: set[str] = set()
     for *answer, reader, state, choices in database.rows(query):
         found.setdefault(tuple(answer), set()).add((state, choices))
         readers.add(reader)
     agreed = {key: next(iter(read)) for key, read in found.items() if len(read) == 1}
-    return agreed, len(found) - len(agreed), readers
+    disputed = len(found) - len(agreed)
+    return agreed, ReadBy(answers=len(agreed), disputed=disputed, readers=tuple(sorted(readers)))
 
 
 def read_by(database: Database, run: str) -> ReadBy:
     """How many readings of a run's answers there are."""
-    agreed, disputed, readers = _readings(database, run)
-    return ReadBy(answers=len(agreed), disputed=disputed, readers=tuple(sorted(readers)))
+    return _readings(database, run)[1]
 
 
 def with_readings(database: Database, results: Results) -> Results:
     """Results as people read them: unparsable answers end as their readers say, where all of them agree."""
-    agreed, *_ = _readings(database, results.run.id)
+    agreed, _ = _readings(database, results.run.id)
     cells = {cell.id: place for place, cell in enumerate(results.run.cells)}
     questions = {question: place for place, question in enumerate(results.run.questions)}
     a = results.answers

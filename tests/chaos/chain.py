@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.rows import participant_from
+from defsurvey.storage.runs.rows import noun
 from defsurvey.storage.runs.run import Participant
 from defsurvey.workers.simulation.methods import questionnaire
 from tests.chaos.engines import link, reply_to
@@ -29,7 +29,10 @@ def participants(database: Database, run_id: str) -> list[Participant]:
     cells = {cell.id: cell for cell in store.load_run(database, run_id).cells}
     query = select(tables.participant).where(tables.participant.c.run == run_id).order_by(tables.participant.c.id)
     with database.read() as connection:
-        return [participant_from(row, cells[row.cell]) for row in connection.execute(query)]
+        return [
+            noun(Participant, row, index=row.number, epoch=row.lease_epoch, cell=cells[row.cell])
+            for row in connection.execute(query)
+        ]
 
 
 def follow(database: Database, run_id: str) -> Chained:

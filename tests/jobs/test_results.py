@@ -169,7 +169,7 @@ def test_what_is_open_already_keeps_what_is_in_it(tmp_path: Path, mode: str) -> 
             write_whole(path, lambda target, text=text: target.write(text) and None)
     assert place.read_bytes() == (b"one two" if mode == "wb" else b"kept one two")
     assert {entry.name for entry in tmp_path.iterdir()} == {"all.csv", "link"}
-    with pytest.raises(OSError, match=rf"Bad file descriptor: '{link}'"):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         write_whole(link, lambda target: target.write(b"more") and None)
 
 

@@ -272,7 +272,7 @@ def test_a_judge_that_slept_asks_for_nothing_more(here: JudgedRun, batch: bool) 
         with pytest.raises(BeingJudged, match="run first is being judged by another process, since this one was away"):
             here.judge(batch=batch)
     assert here.paid == 72
-    assert outbox.judgement_revision(here.database, RUN) == 0
+    assert outbox.revisions(here.database, RUN)[1] == 0
     release_lease(here.database, RUN, ELSEWHERE)
     assert here.judge(batch=batch).judged == total + -(-total // 10)
 

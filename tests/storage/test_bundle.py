@@ -10,6 +10,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from defsurvey.storage.runs.budget import spent as spent_on
 from defsurvey.storage.runs.export import answer_rows
 from defsurvey.storage.runs.judgement import DIMENSIONS, Finding, Judgement, JudgeName, Verdict
 from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.probes import Probe, ProbeKind, add_probes, read_probes
 from defsurvey.storage.runs.recovery import ask_again
 from defsurvey.storage.runs.rows import digest
-from defsurvey.storage.runs.run import MOST_PARTICIPANTS, AnswerState
+from defsurvey.storage.runs.run import MOST_PARTICIPANTS, AnswerState, CompletedStep, Condition, OptionProbabilities
+from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
 from defsurvey.storage.runs.store import record_served
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.as_json import fingerprint, survey_from_json
@@ -100,6 +103,12 @@ def elsewhere(tmp_path: Path) -> Iterator[Database]:
         yield opened
 
 
+@pytest.fixture
+def refusal(moved: Database, elsewhere: Database, tmp_path: Path) -> Callable[..., str]:
+    """With which message a bundle is refused after a change of its rows."""
+    return lambda change, run="first": refused(elsewhere, remade(moved, tmp_path, change, run=run))
+
+
 def test_a_run_comes_out_as_it_went_in(
     database: Database, ledger: Ledger, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,12 +116,20 @@ def test_a_run_comes_out_as_it_went_in(
 
     Rows go in by the batch, so that others can write soon, and stay with their participants all the same.
     """
-    first, second, _ = started(database, new_cell(participants=3))
+    weighed = replace(new_cell(participants=1), condition=Condition(name="read", method="first-token", slots=0))
+    first, second, _, read = started(database, new_cell(participants=3), weighed)
     finish(ledger, first)
     held = claimed(ledger, second)
     ledger.checkpoint(held, answer(held, 0, completion='="1"\n选项\x00'), (0,))
     ledger.checkpoint(held, answer(held, 1, state=AnswerState.FAILED, reason="gone"), (0,))
     record_served(database, "first", "model-a", {"weights": "abc"}, {"numpy": "2"})
+    probe = Probe(model="m", kind=ProbeKind.OPTIONS, culture="", language="en", question="A", prompt="?", completion="")
+    add_probes(database, "first", [probe])
+    said = answer(held, 2)
+    told = {"completion": "so far", "finish": "stop", "seed": said.seed, "used": said.used}
+    commit_step(database, ledger.owner, held, CompletedStep(participant=second, item=2, attempt=0, number=0, **told))
+    shares = {"question": "A", "order": 0, "shown": (2, 1), "probabilities": (0.75, 0.25)}
+    commit_probabilities(database, claimed(ledger, read), 0, [OptionProbabilities(participant=read, item=0, **shares)])
     ask_again(database, "first", [AnswerState.FAILED])
     file = tmp_path / "run.bundle"
     assert export_bundle(database, "first", file) == 5
@@ -129,6 +146,8 @@ def test_a_run_comes_out_as_it_went_in(
             sum(line.startswith(f"INSERT INTO {table} ") for line in statements) for table in ("answer", "participant")
         ]
         assert made == [3, 2]
+        assert read_probes(elsewhere, "first") == (probe,)
+        assert read_probabilities(elsewhere, "first") == read_probabilities(database, "first")
         rows = [list(answer_rows(each, "first", telemetry=True)) for each in (elsewhere, database)]
         assert rows[0] == rows[1]
         assert progress_of(elsewhere, "first") == progress_of(database, "first")
@@ -136,9 +155,10 @@ def test_a_run_comes_out_as_it_went_in(
         assert outbox.revision(elsewhere, "first") == outbox.revision(database, "first")
         survey = store.load_run(elsewhere, "first").survey
         assert store.load_survey(elsewhere, survey) == store.load_survey(database, survey)
-        assert outbox.waiting(elsewhere, "first") == 2
+        assert outbox.waiting(elsewhere, "first") == 3
         other = Ledger(elsewhere, owner="other:1:here")
         held = claimed(other, outbox.outgoing(elsewhere, run="first")[0].participant)
+        assert [step.completion for step in steps_of(elsewhere, held.id, 2, 0)] == ["so far"]
         assert [(again.item, attempt) for again, attempt in other.to_ask_again(held)] == [(1, 1)]
 
 
@@ -223,11 +243,9 @@ def renamed(run: Any) -> Change:
 
 
 @pytest.mark.parametrize("run", ["../../evil", "a" * 300, "a\0b", "\x1b]0;pwned\x07", "First"])
-def test_a_run_has_a_name_that_a_study_could_give(
-    moved: Database, elsewhere: Database, tmp_path: Path, run: str
-) -> None:
+def test_a_run_has_a_name_that_a_study_could_give(refusal: Callable[..., str], run: str) -> None:
     """Reports are written to a folder of that name."""
-    message = refused(elsewhere, remade(moved, tmp_path, renamed(run), run=run))
+    message = refusal(renamed(run), run=run)
     assert (
         "expected the id of a run, a name of at most 64 lower-case letters" in message or "half a character" in message
     )
@@ -284,13 +302,11 @@ MISTAKES: list[tuple[Change, str]] = [
 
 
 @pytest.mark.parametrize(("change", "told"), MISTAKES, ids=count())
-def test_what_no_run_can_hold_is_refused(
-    moved: Database, elsewhere: Database, tmp_path: Path, change: Change, told: str
-) -> None:
-    assert told in refused(elsewhere, remade(moved, tmp_path, change))
+def test_what_no_run_can_hold_is_refused(refusal: Callable[..., str], change: Change, told: str) -> None:
+    assert told in refusal(change)
 
 
-def test_a_survey_is_the_one_of_its_fingerprint(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+def test_a_survey_is_the_one_of_its_fingerprint(refusal: Callable[..., str]) -> None:
     """Else figures of a bundle's making would be those of every later run of that survey."""
 
     def change(rows: Rows) -> None:
@@ -299,7 +315,7 @@ def test_a_survey_is_the_one_of_its_fingerprint(moved: Database, elsewhere: Data
         rows["survey"] = [row, {**row, "body": {**row["body"], "references": [shares]}}]
 
     told = "fingerprint: expected that of the one survey of the run, got another"
-    assert told in refused(elsewhere, remade(moved, tmp_path, change))
+    assert told in refusal(change)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +330,7 @@ def test_a_survey_is_the_one_of_its_fingerprint(moved: Database, elsewhere: Data
     ],
 )
 def test_a_survey_that_could_not_be_asked_is_refused(
-    moved: Database, elsewhere: Database, tmp_path: Path, change: Callable[[Any], object], where: str
+    refusal: Callable[..., str], change: Callable[[Any], object], where: str
 ) -> None:
     def changed(rows: Rows) -> None:
         (row,) = rows["survey"]
@@ -323,7 +339,7 @@ def test_a_survey_that_could_not_be_asked_is_refused(
             row["fingerprint"] = row["body"]["fingerprint"] = fingerprint(survey_from_json(row["body"]))
         rows["run"][0]["survey"] = row["fingerprint"]
 
-    assert where in refused(elsewhere, remade(moved, tmp_path, changed))
+    assert where in refusal(changed)
 
 
 def judged(database: Database, prices: tuple[float, float] | None) -> None:
@@ -353,7 +369,7 @@ def test_a_judge_that_comes_along_is_unknown_here(
     assert spent_on(elsewhere, "first") == spent_on(moved, "first") == spent
 
 
-def test_prices_below_0_are_refused(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
+def test_prices_below_0_are_refused(refusal: Callable[..., str]) -> None:
     """They would make room in the budget."""
     served = {"run": "first", "model": "model-a", "versions": {}}
 
@@ -361,7 +377,7 @@ def test_prices_below_0_are_refused(moved: Database, elsewhere: Database, tmp_pa
         rows["served"].append({**served, "description": {"input_price": "-1", "output_price": "0"}})
 
     told = "served.jsonl, line 1: description: expected texts, prices being numbers"
-    assert told in refused(elsewhere, remade(moved, tmp_path, change))
+    assert told in refusal(change)
 
 
 def test_what_looks_like_an_escape_is_text(moved: Database, elsewhere: Database, tmp_path: Path) -> None:
@@ -375,7 +391,6 @@ def test_what_looks_like_an_escape_is_text(moved: Database, elsewhere: Database,
 def test_little_is_held_in_memory(
     moved: Database, elsewhere: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert list(map(len, archive._batches(iter([b"x" * 2**20] * 9)))) == [4, 4, 1]
     monkeypatch.setattr(archive, "_LINE_MAX", 20_000)
     file = remade(moved, tmp_path, first("answer", completion="x" * 20_000))
     assert "answer.jsonl: expected rows of at most 20,000 bytes, got a longer one" in refused(elsewhere, file)

@@ -9,22 +9,14 @@ import pytest
 from sqlalchemy import select
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import tables
+from defsurvey.storage.runs import recovery, tables
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.outbox import mark_published, outgoing
-from defsurvey.storage.runs.recovery import (
-    FORGOTTEN_AFTER,
-    QUARANTINE_AFTER,
-    Freed,
-    count_failure,
-    free_expired,
-    free_owned,
-)
 from defsurvey.storage.runs.run import Participant
 from tests.storage.small_run import answer, claimed, finish, new_cell, started
 from tests.storage.what_is_there import answers_of, participants_by_state
 
-NOBODY = Freed()
+NOBODY = recovery.Freed()
 
 
 def standing(database: Database, participant: int) -> tuple[Any, ...]:
@@ -54,7 +46,7 @@ def test_those_in_flight_when_a_worker_dies_are_suspect_and_no_more(database: Da
     mark_published(database, [first, second, waiting])
     claimed(gone, first)
     claimed(gone, second)
-    assert free_owned(database, gone.owner) == Freed(participants=2)
+    assert recovery.free_owned(database, gone.owner) == recovery.Freed(participants=2)
     assert [standing(database, who) for who in (first, second)] == 2 * [("open", True, False, 0, None)]
     assert standing(database, waiting) == ("open", False, False, 0, None)
     assert [message.participant for message in outgoing(database)] == [first, second]
@@ -67,7 +59,7 @@ def test_a_death_counts_only_while_a_participant_is_asked_alone(database: Databa
     claimed(gone, first)
     on_trial(gone, second)
     claimed(gone, third)
-    assert free_owned(database, gone.owner) == Freed(participants=3)
+    assert recovery.free_owned(database, gone.owner) == recovery.Freed(participants=3)
     assert standing(database, second) == ("open", True, False, 1, None)
     assert [standing(database, who) for who in (first, third)] == 2 * [("open", False, False, 0, None)]
 
@@ -78,17 +70,17 @@ def test_whose_trial_ended_in_a_death_is_tried_after_the_others(database: Databa
     gone = worker(database, 1)
     claimed(gone, second)
     on_trial(gone, first)
-    assert free_owned(database, gone.owner) == Freed(participants=2)
+    assert recovery.free_owned(database, gone.owner) == recovery.Freed(participants=2)
     assert [message.participant for message in outgoing(database)] == [second, third, first]
 
 
 def test_a_worker_that_dies_before_it_asks_condemns_nobody(database: Database) -> None:
     """Held alone is not asked alone: a machine too small to load the model kills its workers without any question."""
     first, _ = started(database)
-    for number in range(2 * QUARANTINE_AFTER):
+    for number in range(2 * recovery.QUARANTINE_AFTER):
         gone = worker(database, number)
         claimed(gone, first)
-        assert free_owned(database, gone.owner) == Freed(participants=1)
+        assert recovery.free_owned(database, gone.owner) == recovery.Freed(participants=1)
     assert standing(database, first) == ("open", True, False, 0, None)
 
 
@@ -98,13 +90,13 @@ def test_the_third_death_while_alone_sets_a_participant_aside(database: Database
     held = claimed(before, poison)
     before.checkpoint(held, answer(held, 0), (0,))
     before.release(held)
-    for number in range(1, QUARANTINE_AFTER + 1):
+    for number in range(1, recovery.QUARANTINE_AFTER + 1):
         gone = worker(database, number)
         on_trial(gone, poison)
         claimed(gone, mate)
-        aside = (poison,) if number == QUARANTINE_AFTER else ()
-        assert free_owned(database, gone.owner) == Freed(participants=2, quarantined=aside)
-    assert standing(database, poison) == ("quarantined", True, False, QUARANTINE_AFTER, None)
+        aside = (poison,) if number == recovery.QUARANTINE_AFTER else ()
+        assert recovery.free_owned(database, gone.owner) == recovery.Freed(participants=2, quarantined=aside)
+    assert standing(database, poison) == ("quarantined", True, False, recovery.QUARANTINE_AFTER, None)
     last = worker(database, 9)
     assert last.claim(poison) is None
     finish(last, mate)
@@ -114,12 +106,12 @@ def test_the_third_death_while_alone_sets_a_participant_aside(database: Database
 
 def test_an_answer_clears_a_participant_of_everything(database: Database) -> None:
     first, _ = started(database)
-    for number in range(QUARANTINE_AFTER - 1):
+    for number in range(recovery.QUARANTINE_AFTER - 1):
         gone = worker(database, number)
         on_trial(gone, first)
-        free_owned(database, gone.owner)
+        recovery.free_owned(database, gone.owner)
     claimed(gone, first)  # held, and not asked alone
-    assert free_owned(database, gone.owner).quarantined == ()
+    assert recovery.free_owned(database, gone.owner).quarantined == ()
     alive = worker(database, 8)
     held = on_trial(alive, first)
     alive.checkpoint(held, answer(held, 0), (0,))
@@ -132,11 +124,11 @@ def test_a_release_ends_a_trial_but_not_the_suspicion(database: Database) -> Non
     first, _ = started(database)
     gone = worker(database, 1)
     claimed(gone, first)
-    free_owned(database, gone.owner)
+    recovery.free_owned(database, gone.owner)
     stopped = worker(database, 2)
     stopped.release(on_trial(stopped, first))
     assert standing(database, first) == ("open", True, False, 0, None)
-    assert free_owned(database, stopped.owner) == NOBODY
+    assert recovery.free_owned(database, stopped.owner) == NOBODY
 
 
 def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
@@ -144,20 +136,20 @@ def test_only_leases_that_ran_out_are_freed(database: Database) -> None:
     claimed(worker(database, 1, ttl=-1.0), lapsed)
     claimed(worker(database, 2), held)
     finish(worker(database, 1, ttl=-1.0), done)
-    assert free_expired(database) == Freed(participants=1)
+    assert recovery.free_expired(database) == recovery.Freed(participants=1)
     assert standing(database, lapsed) == ("open", True, False, 0, None)
     assert standing(database, held) == ("open", False, False, 0, "host:2:worker")
     assert standing(database, done)[0] == "finished"
-    assert free_expired(database) == NOBODY
+    assert recovery.free_expired(database) == NOBODY
 
 
 def test_workers_of_machines_that_are_gone_are_forgotten(database: Database) -> None:
-    for number, ago in ((1, FORGOTTEN_AFTER + 60), (2, FORGOTTEN_AFTER - 60)):
+    for number, ago in ((1, recovery.FORGOTTEN_AFTER + 60), (2, recovery.FORGOTTEN_AFTER - 60)):
         worker(database, number).beat("", {})
         own = tables.worker.c.owner == f"host:{number}:worker"
         change = tables.worker.update().where(own).values(beat_at=tables.worker.c.beat_at - ago)
         database.write(lambda connection, change=change: connection.execute(change))
-    assert free_expired(database) == NOBODY
+    assert recovery.free_expired(database) == NOBODY
     with database.read() as connection:
         assert connection.execute(select(tables.worker.c.owner)).scalars().all() == ["host:2:worker"]
 
@@ -166,7 +158,7 @@ def test_whoever_was_thought_dead_commits_nothing_once_another_has_claimed(datab
     first, _ = started(database)
     slow = worker(database, 1)
     held = on_trial(slow, first)
-    free_owned(database, slow.owner)
+    recovery.free_owned(database, slow.owner)
     claimed(worker(database, 2), first)
     with pytest.raises(StaleLease):
         slow.checkpoint(held, answer(held, 0), (0,))
@@ -178,12 +170,12 @@ def test_whoever_was_thought_dead_commits_nothing_once_another_has_claimed(datab
 def test_an_answer_that_comes_after_all_brings_a_participant_back(database: Database) -> None:
     """Set aside while its worker only seemed dead, it is open again with the answer that worker commits."""
     first, _ = started(database)
-    for number in range(QUARANTINE_AFTER - 1):
+    for number in range(recovery.QUARANTINE_AFTER - 1):
         on_trial(worker(database, number), first)
-        free_owned(database, f"host:{number}:")
+        recovery.free_owned(database, f"host:{number}:")
     slow = worker(database, 8)
     held = on_trial(slow, first)
-    assert free_owned(database, slow.owner).quarantined == (first,)
+    assert recovery.free_owned(database, slow.owner).quarantined == (first,)
     slow.checkpoint(held, answer(held, 0), (0,))
     assert standing(database, first) == ("open", False, False, 0, None)
     assert replace(claimed(worker(database, 9), first), draws=held.draws).next_item == 1
@@ -194,13 +186,16 @@ def test_who_cannot_be_asked_is_set_aside_after_as_many_attempts(database: Datab
     mark_published(database, [first, second])
     stale = claimed(worker(database, 1, ttl=-1.0), first)
     held = claimed(worker(database, 2), first)
-    assert not count_failure(database, stale)
+    assert not recovery.count_failure(database, stale)
     assert standing(database, first) == ("open", False, False, 0, "host:2:worker")
-    assert not count_failure(database, held)
-    assert not count_failure(database, held)
+    assert not recovery.count_failure(database, held)
+    assert not recovery.count_failure(database, held)
     assert standing(database, first) == ("open", False, False, 1, None)
     assert [message.participant for message in outgoing(database)] == [first]
-    told = [count_failure(database, claimed(worker(database, 3), first)) for _ in range(QUARANTINE_AFTER - 1)]
+    told = [
+        recovery.count_failure(database, claimed(worker(database, 3), first))
+        for _ in range(recovery.QUARANTINE_AFTER - 1)
+    ]
     assert told == [False, True]
-    assert standing(database, first) == ("quarantined", False, False, QUARANTINE_AFTER, None)
+    assert standing(database, first) == ("quarantined", False, False, recovery.QUARANTINE_AFTER, None)
     assert outgoing(database) == []

@@ -18,7 +18,6 @@ from sqlalchemy.exc import IntegrityError
 from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import outbox, store, tables
-from defsurvey.storage.runs.archive import export_bundle, import_bundle
 from defsurvey.storage.runs.export import PROBABILITIES, probability_rows
 from defsurvey.storage.runs.ledger import Backlog, Ledger, StaleLease, backlogs, lease_owner, owners
 from defsurvey.storage.runs.outbox import mark_published, outgoing, waiting
@@ -27,7 +26,6 @@ from defsurvey.storage.runs.results import read_results
 from defsurvey.storage.runs.rows import answer_columns
 from defsurvey.storage.runs.run import AnswerState, CompletedStep, Condition, OptionProbabilities, Participant, Progress
 from defsurvey.storage.runs.steps import commit_probabilities, commit_step, read_probabilities, steps_of
-from defsurvey.storage.schema import migrate
 from tests.storage.small_run import DRAWS, USED, answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, participants_by_state, progress_of
 
@@ -380,25 +378,3 @@ def test_a_rewind_takes_the_steps_of_what_is_asked_anew_back(database: Database)
         ledger.checkpoint(held, answer(held, item, state=state), ())
     assert rewind(database, "first", [AnswerState.FAILED]) == 2
     assert [len(steps_of(database, who, item, 0)) for item in range(3)] == [1, 0, 0]
-
-
-def test_a_bundle_carries_steps_and_probabilities(database: Database, tmp_path: Path) -> None:
-    first, second = started(database, new_cell(participants=1), READ)
-    ledger = Ledger(database, owner="one")
-    commit_step(database, ledger.owner, claimed(ledger, first), _step(first, 0))
-    commit_probabilities(database, claimed(ledger, second), 0, _found(second, 0))
-    export_bundle(database, "first", tmp_path / "run.bundle")
-    with Database(f"sqlite:///{tmp_path / 'other.db'}", synchronous="off") as other:
-        migrate(other)
-        started(other, id="there-before")
-        import_bundle(other, tmp_path / "run.bundle")
-        assert read_probabilities(other, "first") == read_probabilities(database, "first")
-        with other.read() as connection:
-            count = (
-                select(func.count())
-                .join_from(tables.step, tables.participant)
-                .where(tables.participant.c.run == "first")
-            )
-            assert connection.execute(count).scalar_one() == 1
-            run = store.run_in(connection, "first")
-    assert run.cells[1].condition.slots == 0

@@ -8,55 +8,43 @@ from sqlalchemy import func, select, text, update
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.ledger import Ledger, backlogs
-from defsurvey.storage.runs.outbox import (
-    BuiltReport,
-    Outgoing,
-    ahead_of,
-    latest_report,
-    mark_published,
-    outgoing,
-    publish_again,
-    put_back,
-    record_report,
-    remaining,
-    reports_due,
-    unfinished,
-    unfinished_beside,
-    waiting,
-)
 from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 
 def sent(database: Database, participants: list[int], *, seconds_ago: float) -> None:
     """Note messages as sent so long ago."""
-    mark_published(database, participants)
+    outbox.mark_published(database, participants)
     p = tables.participant.c
     earlier = update(tables.participant).where(p.id.in_(participants)).values(published_at=p.published_at - seconds_ago)
     database.write(lambda connection: connection.execute(earlier))
 
 
-def built(run: str = "first", revision: int = 6, folder: str = "a") -> BuiltReport:
+def built(run: str = "first", revision: int = 6, folder: str = "a") -> outbox.BuiltReport:
     """A report at a path."""
-    return BuiltReport(run=run, revision=revision, html=f"{folder}/r.html", markdown=f"{folder}/r.md")
+    return outbox.BuiltReport(run=run, revision=revision, html=f"{folder}/r.html", markdown=f"{folder}/r.md")
 
 
 def test_messages_are_to_be_sent_in_the_order_of_their_participants(database: Database) -> None:
     first = started(database, new_cell("model-b"), new_cell("model-a"))
     second = started(database, new_cell("model-a", participants=1), id="second")
     models = ["model-b", "model-b", "model-a", "model-a", "model-a"]
-    expected = [Outgoing(participant=p, model=m) for p, m in zip(first + second, models, strict=True)]
-    assert outgoing(database) == expected
-    assert outgoing(database, limit=3) == expected[:3]
-    assert outgoing(database, run="second") == expected[4:]
-    assert (waiting(database, "first"), waiting(database, "second"), waiting(database, "none")) == (4, 1, 0)
+    expected = [outbox.Outgoing(participant=p, model=m) for p, m in zip(first + second, models, strict=True)]
+    assert outbox.outgoing(database) == expected
+    assert outbox.outgoing(database, limit=3) == expected[:3]
+    assert outbox.outgoing(database, run="second") == expected[4:]
+    assert (
+        outbox.waiting(database, "first"),
+        outbox.waiting(database, "second"),
+        outbox.waiting(database, "none"),
+    ) == (4, 1, 0)
 
 
 def test_a_message_of_another_run_is_put_back(database: Database) -> None:
     (mine,), (other,) = started(database, new_cell(participants=1)), started(database, new_cell(participants=1), id="b")
     sent(database, [mine, other], seconds_ago=0)
-    assert [put_back(database, who, unless_of="first") for who in (mine, other, 999)] == [False, True, False]
-    assert [message.participant for message in outgoing(database)] == [other]
+    assert [outbox.put_back(database, who, unless_of="first") for who in (mine, other, 999)] == [False, True, False]
+    assert [message.participant for message in outbox.outgoing(database)] == [other]
 
 
 def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger: Ledger) -> None:
@@ -67,8 +55,8 @@ def test_who_else_is_unfinished_with_the_same_models(database: Database, ledger:
     finish(ledger, done)
     started(database, new_cell("model-a"), id="cancelled")
     store.cancel(database, "cancelled")
-    assert unfinished_beside(database, "first") == ["beside"]
-    assert unfinished_beside(database, "finished") == ["first"]
+    assert outbox.unfinished_beside(database, "first") == ["beside"]
+    assert outbox.unfinished_beside(database, "finished") == ["first"]
 
 
 def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) -> None:
@@ -76,11 +64,11 @@ def test_only_what_can_be_worked_on_is_sent(database: Database, ledger: Ledger) 
     started(database, id="second")
     finish(ledger, done)
     claimed(ledger, held)
-    mark_published(database, [published])
-    mark_published(database, [])
+    outbox.mark_published(database, [published])
+    outbox.mark_published(database, [])
     store.cancel(database, "second")
-    assert [message.participant for message in outgoing(database)] == [open_one]
-    assert (waiting(database, "first"), waiting(database, "second")) == (1, 0)
+    assert [message.participant for message in outbox.outgoing(database)] == [open_one]
+    assert (outbox.waiting(database, "first"), outbox.waiting(database, "second")) == (1, 0)
 
 
 def test_messages_are_sent_again_by_run_and_model(database: Database, ledger: Ledger) -> None:
@@ -88,39 +76,39 @@ def test_messages_are_sent_again_by_run_and_model(database: Database, ledger: Le
     other_a, held_a = started(database, new_cell("model-a", participants=2), id="second")
     everyone = [of_a, of_b, other_a, held_a]
     claimed(ledger, held_a)
-    mark_published(database, everyone)
-    assert publish_again(database, run="first") == 2
-    assert [message.participant for message in outgoing(database)] == [of_a, of_b]
-    mark_published(database, everyone)
-    assert publish_again(database, model="model-a") == 2
-    assert [message.participant for message in outgoing(database)] == [of_a, other_a]
-    mark_published(database, everyone)
-    assert publish_again(database, run="second", model="model-b") == 0
-    assert publish_again(database) == 3
-    assert publish_again(database) == 0
+    outbox.mark_published(database, everyone)
+    assert outbox.publish_again(database, run="first") == 2
+    assert [message.participant for message in outbox.outgoing(database)] == [of_a, of_b]
+    outbox.mark_published(database, everyone)
+    assert outbox.publish_again(database, model="model-a") == 2
+    assert [message.participant for message in outbox.outgoing(database)] == [of_a, other_a]
+    outbox.mark_published(database, everyone)
+    assert outbox.publish_again(database, run="second", model="model-b") == 0
+    assert outbox.publish_again(database) == 3
+    assert outbox.publish_again(database) == 0
 
 
 def test_messages_are_sent_again_by_age(database: Database) -> None:
     old, young = started(database)
     sent(database, [old], seconds_ago=100.0)
     sent(database, [young], seconds_ago=10.0)
-    assert publish_again(database, older_than=50.0) == 1
-    assert [message.participant for message in outgoing(database)] == [old]
+    assert outbox.publish_again(database, older_than=50.0) == 1
+    assert [message.participant for message in outbox.outgoing(database)] == [old]
 
 
 def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(database: Database, ledger: Ledger) -> None:
     first, second = started(database)
     (other,) = started(database, new_cell(participants=1), id="second")
     finish(ledger, first)
-    assert reports_due(database) == []
+    assert outbox.reports_due(database) == []
     finish(ledger, second)
     finish(ledger, other)
-    assert sorted(reports_due(database)) == [("first", 6, 0), ("second", 3, 0)]
-    record_report(database, built(revision=5))
+    assert sorted(outbox.reports_due(database)) == [("first", 6, 0), ("second", 3, 0)]
+    outbox.record_report(database, built(revision=5))
     store.cancel(database, "second")
-    assert reports_due(database) == [("first", 6, 0)]
-    record_report(database, built(revision=6))
-    assert reports_due(database) == []
+    assert outbox.reports_due(database) == [("first", 6, 0)]
+    outbox.record_report(database, built(revision=6))
+    assert outbox.reports_due(database) == []
 
 
 def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database: Database, ledger: Ledger) -> None:
@@ -129,50 +117,34 @@ def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database:
     p = tables.participant.c
     aside = update(tables.participant).where(p.id == second).values(status="quarantined")
     database.write(lambda connection: connection.execute(aside))
-    assert reports_due(database) == [("first", 3, 0)]
-    assert unfinished(database, "first") == 0
+    assert outbox.reports_due(database) == [("first", 3, 0)]
+    assert outbox.unfinished(database, "first") == 0
 
 
 def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
     started(database)
-    assert latest_report(database, "first") is None
+    assert outbox.latest_report(database, "first") is None
     for report in (built(revision=6), built(revision=3), built(revision=6, folder="b")):
-        record_report(database, report)
-    assert latest_report(database, "first") == built(revision=6, folder="b")
+        outbox.record_report(database, report)
+    assert outbox.latest_report(database, "first") == built(revision=6, folder="b")
     with database.read() as connection:
         assert connection.execute(select(func.count()).select_from(tables.report)).scalar_one() == 2
-    assert latest_report(database, "second") is None
-
-
-def test_what_nobody_holds_is_counted_with_the_answers_still_to_be_given(database: Database) -> None:
-    assert backlogs(database) == []
-    store.add_run(database, new_run())
-    first, _second = participant_ids(database)
-    (all_,) = backlogs(database)
-    assert (all_.claimable, all_.answers, all_.seconds) == (2, 6, 0.0)
-    ledger = Ledger(database, owner="here:1:a")
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0), ())
-    (other,) = backlogs(database)
-    assert (other.model, other.claimable, other.answers) == (all_.model, 1, 3)
-    ledger.release(held)
-    (both,) = backlogs(database)
-    assert (both.claimable, both.answers) == (2, 5)
+    assert outbox.latest_report(database, "second") is None
 
 
 def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> None:
-    assert remaining(database) == {}
+    assert outbox.remaining(database) == {}
     store.add_run(database, new_run(new_cell("b"), new_cell("a")))
     ledger = Ledger(database, owner="here:1:a")
     held = [claimed(ledger, who) for who in participant_ids(database)]
-    assert (backlogs(database), remaining(database)) == ([], {"a": 6, "b": 6})
+    assert (backlogs(database), outbox.remaining(database)) == ([], {"a": 6, "b": 6})
     ledger.checkpoint(held[0], answer(held[0], 0), ())
-    assert remaining(database) == {"a": 6, "b": 5}
+    assert outbox.remaining(database) == {"a": 6, "b": 5}
     with database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE cell SET halted = true WHERE model = 'b'")
-    assert remaining(database) == {"a": 6}
+    assert outbox.remaining(database) == {"a": 6}
     store.cancel(database, "first")
-    assert remaining(database) == {}
+    assert outbox.remaining(database) == {}
 
 
 def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
@@ -190,18 +162,18 @@ def test_a_run_waits_behind_what_was_sent_before_it(database: Database) -> None:
     """By model and in the order of sending; what is held, cancelled, unsent or sent later is not before it."""
     for name, model in (("first", "a"), ("second", "a"), ("third", "a"), ("elsewhere", "b")):
         store.add_run(database, new_run(new_cell(model), id=name))
-    assert ahead_of(database, "second") == {}  # nothing was sent yet
+    assert outbox.ahead_of(database, "second") == {}  # nothing was sent yet
     for name in ("elsewhere", "first", "second", "third"):
         outbox.mark_published(database, participant_ids(database, run=name))
-    assert ahead_of(database, "first") == {}
-    assert ahead_of(database, "second") == {"first": 2}
-    assert ahead_of(database, "third") == {"first": 2, "second": 2}
-    assert ahead_of(database, "elsewhere") == {}
+    assert outbox.ahead_of(database, "first") == {}
+    assert outbox.ahead_of(database, "second") == {"first": 2}
+    assert outbox.ahead_of(database, "third") == {"first": 2, "second": 2}
+    assert outbox.ahead_of(database, "elsewhere") == {}
     claimed(Ledger(database, owner="here:1:a"), participant_ids(database, run="first")[0])
     store.cancel(database, "second")
-    assert ahead_of(database, "third") == {"first": 1}
+    assert outbox.ahead_of(database, "third") == {"first": 1}
     outbox.publish_again(database, run="third")
-    assert ahead_of(database, "third") == {"first": 1}  # its messages come behind whatever is in the queue
+    assert outbox.ahead_of(database, "third") == {"first": 1}  # its messages come behind whatever is in the queue
 
 
 def _change(database: Database, statement: str) -> None:

@@ -14,18 +14,10 @@ import pytest
 from sqlalchemy import Connection, event, select
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import budget, store, tables
+from defsurvey.storage.runs import budget, recovery, store, tables
 from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.outbox import mark_published, outgoing, reports_due, revision
-from defsurvey.storage.runs.recovery import (
-    QUARANTINE_AFTER,
-    ask_again,
-    free_owned,
-    reopen_asked_again,
-    reopen_quarantined,
-    rewind,
-)
 from defsurvey.storage.runs.run import Answer, AnswerState, Participant, Progress
 from defsurvey.storage.runs.store import record_served
 from tests.jobs.ledger_rows import change, rows
@@ -67,8 +59,8 @@ def test_only_answers_in_the_states_named_are_asked_again(database: Database, le
     mark_published(database, [first, second])
     said = answered_as(ledger, first, FAILED, REFUSED, UNPARSABLE)
     finish(ledger, second)
-    assert ask_again(database, "first", [FAILED, UNPARSABLE]) == 2
-    assert ask_again(database, "first", [FAILED, UNPARSABLE]) == 0
+    assert recovery.ask_again(database, "first", [FAILED, UNPARSABLE]) == 2
+    assert recovery.ask_again(database, "first", [FAILED, UNPARSABLE]) == 0
     assert [message.participant for message in outgoing(database)] == [first]
     assert standing(database, first)[:2] == ("open", 3)
     assert standing(database, second)[0] == "finished"
@@ -81,8 +73,8 @@ def test_other_runs_are_left_alone(database: Database, ledger: Ledger) -> None:
     (other,) = started(database, new_cell(participants=1), id="second")
     for who in (first, other):
         answered_as(ledger, who, FAILED, FAILED, FAILED)
-    assert ask_again(database, "first", [FAILED]) == 3
-    assert rewind(database, "first", [FAILED]) == 3
+    assert recovery.ask_again(database, "first", [FAILED]) == 3
+    assert recovery.rewind(database, "first", [FAILED]) == 3
     assert standing(database, other)[:2] == ("finished", 3)
     assert len(answers_of(database, other)) == 3
 
@@ -91,7 +83,7 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, REFUSED)
     before = revision(database, "first")
-    ask_again(database, "first", [FAILED, REFUSED])
+    recovery.ask_again(database, "first", [FAILED, REFUSED])
     held = claimed(ledger, first)
     ledger.replace(held, again(said[0]))
     assert progress_of(database, "first") == Progress(planned=3, answered=2, refused=1)
@@ -108,7 +100,7 @@ def test_an_answer_asked_again_takes_the_place_of_the_first(database: Database, 
 def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledger: Ledger) -> None:
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, FAILED, FAILED)
-    ask_again(database, "first", [FAILED])
+    recovery.ask_again(database, "first", [FAILED])
     stale = claimed(Ledger(database, owner="host:2:dead", ttl=-1.0), first)
     held = claimed(ledger, first)
     for who, refused in [(stale, again(said[0])), (held, again(said[0], attempt=2)), (held, again(said[0], item=7))]:
@@ -125,7 +117,7 @@ def test_an_answer_that_nobody_ordered_is_not_replaced(database: Database, ledge
 def test_a_replacement_whose_commit_was_not_heard_of_is_recognised(database: Database, ledger: Ledger) -> None:
     (first,) = started(database, new_cell(participants=1))
     said = answered_as(ledger, first, FAILED, FAILED, FAILED)
-    ask_again(database, "first", [FAILED])
+    recovery.ask_again(database, "first", [FAILED])
     held = claimed(ledger, first)
     for done in said:
         ledger.replace(held, again(done))
@@ -141,7 +133,7 @@ def test_a_participant_in_hand_is_asked_again_before_it_is_finished(database: Da
     held = claimed(ledger, first)
     failed = answer(held, 0, state=FAILED)
     ledger.checkpoint(held, failed, ())
-    assert ask_again(database, "first", [FAILED]) == 1
+    assert recovery.ask_again(database, "first", [FAILED]) == 1
     ledger.checkpoint(held, answer(held, 1), ())
     ledger.checkpoint(held, answer(held, 2), ())
     assert standing(database, first)[0] == "open"
@@ -155,11 +147,11 @@ def test_an_order_that_was_overtaken_after_all_is_found(database: Database, ledg
     first, second = started(database)
     (failed, *_) = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, AnswerState.ANSWERED)
     finish(ledger, second)
-    assert reopen_asked_again(database) == 0
+    assert recovery.reopen_asked_again(database) == 0
     row = {"participant": first, "item": 0, "slot": 0, "attempt": 1}
     database.write(lambda connection: connection.execute(tables.again.insert().values(row)))
-    assert reopen_asked_again(database) == 1
-    assert reopen_asked_again(database) == 0
+    assert recovery.reopen_asked_again(database) == 1
+    assert recovery.reopen_asked_again(database) == 0
     assert standing(database, second)[0] == "finished"
     assert [message.participant for message in outgoing(database)] == [first]
     assert ledger.to_ask_again(claimed(ledger, first)) == [(failed, 1)]
@@ -172,7 +164,7 @@ def test_two_orders_at_once_are_one(database: Database, ledger: Ledger) -> None:
 
     def order(_: int) -> int:
         start.wait()
-        return ask_again(database, "first", [FAILED])
+        return recovery.ask_again(database, "first", [FAILED])
 
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(order, range(8))) == [0, 0, 0, 0, 0, 0, 0, 3]
@@ -197,7 +189,7 @@ def test_rewinding_against_a_worker_that_answers_leaves_no_answer_behind(databas
     with ThreadPoolExecutor(16) as pool:
         working = [pool.submit(work, who) for who in ids]
         first_answers.wait()
-        assert rewind(database, "first", [FAILED]) >= 16
+        assert recovery.rewind(database, "first", [FAILED]) >= 16
         assert sum(future.result() for future in working) > 0
     for who in ids:
         position = standing(database, who)[1]
@@ -213,7 +205,7 @@ def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Da
     finish(ledger, second, questions=5)
     mark_published(database, [first, second])
     before = revision(database, "first")
-    assert rewind(database, "first", [FAILED]) == 3
+    assert recovery.rewind(database, "first", [FAILED]) == 3
     assert answers_of(database, first) == said[:2]
     assert standing(database, first) == ("open", 2, (0, 1), {"2": 1})
     assert progress_of(database, "first") == Progress(planned=10, answered=6, refused=1)
@@ -230,16 +222,16 @@ def test_rewinding_takes_back_everything_from_the_first_such_answer(database: Da
 def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) -> None:
     (first,) = started(database, new_cell(participants=1))
     answered_as(ledger, first, AnswerState.ANSWERED, AnswerState.ANSWERED, FAILED)
-    rewind(database, "first", [FAILED])
+    recovery.rewind(database, "first", [FAILED])
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 2, state=FAILED), ())
     with_attempt = {"attempt": 1}
     database.write(lambda c: c.execute(tables.answer.update().where(tables.answer.c.item == 2).values(with_attempt)))
-    rewind(database, "first", [FAILED])
+    recovery.rewind(database, "first", [FAILED])
     assert standing(database, first)[3] == {"2": 2}
     held = claimed(ledger, first)
     ledger.checkpoint(held, replace(answer(held, 2, state=FAILED), attempt=2), ())
-    rewind(database, "first", [AnswerState.ANSWERED])
+    recovery.rewind(database, "first", [AnswerState.ANSWERED])
     assert standing(database, first)[:2] == ("open", 0)
     assert standing(database, first)[3] == {"0": 1, "2": 2}
 
@@ -248,7 +240,7 @@ def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, 
     (first,) = started(database, new_cell(participants=1))
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 0, state=FAILED), ())
-    assert rewind(database, "first", [FAILED]) == 1
+    assert recovery.rewind(database, "first", [FAILED]) == 1
     for item in (0, 1):
         with pytest.raises(StaleLease):
             ledger.checkpoint(held, answer(held, item), ())
@@ -259,8 +251,8 @@ def test_rewinding_fences_off_whoever_holds_the_participant(database: Database, 
 def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: Database, ledger: Ledger) -> None:
     (first,) = started(database, new_cell(participants=1))
     refused, *_ = answered_as(ledger, first, REFUSED, AnswerState.ANSWERED, FAILED)
-    ask_again(database, "first", [REFUSED, FAILED])
-    assert rewind(database, "first", [FAILED]) == 1
+    recovery.ask_again(database, "first", [REFUSED, FAILED])
+    assert recovery.rewind(database, "first", [FAILED]) == 1
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 2), ())
     assert standing(database, first)[0] == "open"
@@ -272,11 +264,11 @@ def test_rewinding_keeps_what_is_to_be_asked_again_of_earlier_answers(database: 
 def set_aside(database: Database, participant: int) -> Participant:
     """A participant that ended its worker three times while it was asked alone."""
     held: Participant
-    for number in range(QUARANTINE_AFTER):
+    for number in range(recovery.QUARANTINE_AFTER):
         ledger = Ledger(database, owner=f"host:{number}:gone")
         held = claimed(ledger, participant)
         ledger.begin_trial(held)
-        free_owned(database, ledger.owner)
+        recovery.free_owned(database, ledger.owner)
     assert standing(database, participant)[0] == "quarantined"
     return held
 
@@ -285,12 +277,12 @@ def test_who_was_set_aside_gets_another_chance(database: Database, ledger: Ledge
     first, second = started(database)
     mark_published(database, [first, second])
     set_aside(database, first)
-    assert reopen_quarantined(database, "first") == 1
+    assert recovery.reopen_quarantined(database, "first") == 1
     assert [message.participant for message in outgoing(database)] == [first]
     held = claimed(ledger, first)
     assert held.suspect
     ledger.begin_trial(held)
-    assert free_owned(database, ledger.owner).quarantined == ()
+    assert recovery.free_owned(database, ledger.owner).quarantined == ()
     assert standing(database, first)[0] == "open"
 
 
@@ -329,7 +321,7 @@ def test_several_that_rewind_at_once_take_each_answer_back_once(database: Databa
 
     def take_back(_: int) -> int:
         start.wait()
-        return rewind(database, "first", [FAILED])
+        return recovery.rewind(database, "first", [FAILED])
 
     with ThreadPoolExecutor(6) as pool:
         assert sorted(pool.map(take_back, range(6))) == [0] * 5 + [6]
@@ -341,14 +333,14 @@ def test_an_answer_that_is_there_meanwhile_is_not_taken_back(database: Database,
     """It had failed when the rewind began, and was being asked again: nobody loses it, nor the participant."""
     (who,) = started(database, new_cell(participants=1))
     failing(ledger, who)
-    ask_again(database, "first", [FAILED])
+    recovery.ask_again(database, "first", [FAILED])
     held = claimed(ledger, who)
     ((failed, attempt),) = ledger.to_ask_again(held)
     anew = replace(failed, state=AnswerState.ANSWERED, choices=(2,), attempt=attempt, out_of_sequence=True)
     with held_at_commit(database) as (there, go_on), ThreadPoolExecutor(2) as pool:
         asked = pool.submit(ledger.replace, held, anew)
         assert there.wait(PATIENCE)
-        taken = pool.submit(rewind, database, "first", [FAILED])
+        taken = pool.submit(recovery.rewind, database, "first", [FAILED])
         wait([taken], 0.2)
         go_on.set()
         asked.result(PATIENCE)

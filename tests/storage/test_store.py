@@ -76,17 +76,12 @@ def test_a_run_that_is_not_there_is_told(database: Database) -> None:
             call()
     assert not store.has_run(database, "other")
     assert progress_of(database, "other") == Progress(planned=0)
-
-
-def test_whoever_asks_for_a_run_that_is_not_there_is_told_which_are(database: Database) -> None:
-    with pytest.raises(UnknownRun, match=r"^there is no run 'small'; there is none yet$"):
-        store.load_run(database, "small")
     for name in ("small-1", "large"):
         started(database, new_cell(), id=name)
-    with pytest.raises(UnknownRun) as refused:
+    with pytest.raises(
+        UnknownRun, match=r"no run 'small' \(did you mean 'small-1'\?\); known: (small-1, large|large, small-1)"
+    ):
         store.load_run(database, "small")
-    assert "there is no run 'small' (did you mean 'small-1'?); known: " in str(refused.value)
-    assert set(str(refused.value).partition("known: ")[2].split(", ")) == {"small-1", "large"}
 
 
 def test_another_design_under_the_same_name_is_refused(database: Database) -> None:

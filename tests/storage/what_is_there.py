@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import store, tables
-from defsurvey.storage.runs.rows import answer_from
+from defsurvey.storage.runs.rows import noun
 from defsurvey.storage.runs.run import Answer, Progress
 
 
@@ -32,4 +32,4 @@ def answers_of(database: Database, participant: int) -> list[Answer]:
     a = tables.answer.c
     query = select(tables.answer).where(a.participant == participant).order_by(a.item, a.slot)
     with database.read() as connection:
-        return [answer_from(row) for row in connection.execute(query)]
+        return [noun(Answer, row) for row in connection.execute(query)]
