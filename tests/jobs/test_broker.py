@@ -12,6 +12,7 @@ import stat
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -33,7 +34,6 @@ from defsurvey.jobs.broker import (
 from defsurvey.jobs.daemons.tasks import register_simulation
 from defsurvey.jobs.system import HomeInUse, exclusive
 from defsurvey.workers.runner.daemon import serve
-from tests.jobs.stages import stage_that_is_never_asked
 
 QUEUE = simulate_queue("human")
 
@@ -275,7 +275,7 @@ def test_options_that_messages_as_hints_depend_on() -> None:
     }
     app = make_app("redis://nowhere", visibility_timeout=5.0)
     assert {name: app.conf[name] for name in options} == options
-    register_simulation(app, stage_that_is_never_asked())
+    register_simulation(app, Mock(spec_set=[]))
     task = app.tasks[SIMULATE]  # whose own options go before the app's
     assert (task.acks_late, task.ignore_result, task.serializer) == (True, True, "json")
     assert (task.time_limit, task.soft_time_limit) == (None, None)

@@ -28,7 +28,7 @@ from defsurvey.jobs.study.study import StudyError
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.budget import budget_of
-from defsurvey.storage.runs.store import OtherEngine, UnknownRun
+from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.workers.runner.dead_letters import put_aside
 from tests.jobs.ledger_rows import change, finish, rows
 from tests.jobs.small_study import study, typed
@@ -69,69 +69,32 @@ def test_a_terminal_that_knows_few_characters_is_written_to(encoding: str, tmp_p
     assert json.loads(shown["--json"]) == json.loads(typed("survey", "show", "wvs7", "--json").stdout)
 
 
-def test_help_names_every_verb_of_the_contract() -> None:
-    shown = typed("--help").output
-    verbs = "run plan preview enqueue extend status resume worker reporter reconciler report export survey models"
-    for verb in verbs.split():
-        assert f"\n  {verb} " in shown
-        assert typed(verb, "--help").exit_code == 0
-
-
-def test_a_plan_enqueues_nothing(tmp_path: Path) -> None:
-    home = {"DEFSURVEY_HOME": str(tmp_path / "home")}
-    study = str(EXAMPLES / "human-control.yaml")
-    planned = json.loads(typed("plan", study, "--json", **home).stdout)
-    assert [cell["answers"] for cell in planned["cells"]] == [11_000, 11_000]
-    assert "human" in typed("plan", study, **home).stdout
-    assert not (tmp_path / "home").exists()
-
-
-def test_a_preview_shows_the_prompt_of_a_question(tmp_path: Path) -> None:
-    study = str(EXAMPLES / "demo.yaml")
-    shown = json.loads(typed("preview", study, "--question", "Q57", "--json").stdout)
-    assert {prompt["question"] for prompt in shown["prompts"]} == {"Q57"}
-    assert "participant 1, question Q57" in typed("preview", study, "--participant", "1", "--question", "Q57").stdout
-    refused = typed("preview", study, "--participant", "99")
-    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+FULL = OperationalError("INSERT INTO answer", {"a": 1}, Exception("database or disk is full"))
+DATABASE = f"database sqlite:///{Settings.from_environment({}).home}/defsurvey.db: "
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "told"),
     [
-        (StudyError("x"), 2),
-        (UnknownRun("x"), 2),
-        (OtherEngine("x"), 2),
-        (RunFailed("x"), 1),
-        (FileNotFoundError(errno.ENOENT, "no such file", "x"), 1),
-        (OSError(errno.ENOSPC, "No space left on device"), 1),
-        (DatabaseError("SELECT", {}, Exception("database disk image is malformed")), 1),
+        (StudyError("x"), (2, "x")),
+        (OtherEngine("x"), (2, "x")),
+        (RunFailed("a\x1b[2J"), (1, "a⟨U+001B⟩[2J")),  # nothing that is told writes on the terminal
+        (FileNotFoundError(errno.ENOENT, "no such file", "x"), (1, "[Errno 2] no such file: 'x'")),
+        (OSError(errno.ENOSPC, "No space left on device"), (1, "[Errno 28] No space left on device")),
+        (FULL, (1, DATABASE + "database or disk is full")),
+        (DatabaseError("SELECT", {}, Exception("is broken")), (1, DATABASE + "is broken")),
+        (PoolTimeout("no connection\ncame free"), (1, DATABASE + "no connection came free")),
+        (redis.ResponseError("MISCONF Errors writing"), (1, "broker: MISCONF Errors writing")),
         (IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed")), None),
         (BrokenPipeError(errno.EPIPE, "closed"), None),  # click's own business
         (KeyError("x"), None),
     ],
 )
-def test_what_the_user_can_mend_has_a_code_and_a_defect_has_none(error: Exception, code: int | None) -> None:
-    expected = expected_of(error, Settings.from_environment({}))
-    assert (expected and expected[0]) == code
-
-
-@pytest.mark.parametrize(
-    ("error", "line"),
-    [
-        (
-            OperationalError("INSERT INTO answer", {"a": 1}, Exception("database or disk is full")),
-            "database sqlite:///{home}/defsurvey.db: database or disk is full",
-        ),
-        (PoolTimeout("no connection\ncame free"), "database sqlite:///{home}/defsurvey.db: no connection came free"),
-        (OSError(errno.ENOSPC, "No space left on device"), "[Errno 28] No space left on device"),
-        (redis.ResponseError("MISCONF Errors writing"), "broker: MISCONF Errors writing"),
-    ],
-)
-def test_a_full_disk_is_one_line(error: Exception, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_user_can_mend_is_a_line_and_a_code_and_a_defect_is_neither(
+    error: Exception, told: tuple[int, str] | None
+) -> None:
     """What is full, or away, is named, without a statement and its values."""
-    raising(error, monkeypatch)
-    told = typed("survey", "list", DEFSURVEY_HOME=str(tmp_path))
-    assert (told.exit_code, told.stderr) == (1, f"defsurvey: {line.format(home=tmp_path)}\n")
+    assert expected_of(error, Settings.from_environment({})) == told
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +109,8 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_defect_is_not_hidden_and_an_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     raising(ValueError("a defect"), monkeypatch)
     assert isinstance(typed("survey", "list").exception, ValueError)
+    raising(RunFailed("a worker died"), monkeypatch)
+    assert (typed("survey", "list").exit_code, typed("survey", "list").stderr) == (1, "defsurvey: a worker died\n")
     raising(KeyboardInterrupt(), monkeypatch)
     ended = typed("survey", "list")
     assert ended.exit_code == 130
@@ -257,13 +222,6 @@ def test_status_says_what_a_run_waits_for_and_what_the_broker_holds_that_is_not_
     assert "behind" not in typed("status", "first", **where).stdout
     alone = json.loads(typed("status", "second", "--json", DEFSURVEY_HOME=home).stdout)
     assert (alone["behind"], alone["dead_letters"]) == ({}, None)
-
-
-def test_what_an_error_says_cannot_write_on_the_terminal() -> None:
-    told = typed("models", "show", "a\x1b[2J\u202e")
-    assert told.exit_code == 2
-    assert expected_of(RunFailed("a\x1b[2J"), None) == (1, "a⟨U+001B⟩[2J")
-    assert not {"\x1b", "\u202e"} & set(told.stderr)
 
 
 @pytest.mark.parametrize("closed", [">&-", "<&-", "2>&-"])

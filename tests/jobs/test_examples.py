@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from defsurvey.jobs.study.catalogue import STARTERS
 from defsurvey.storage.surveys.folder import check_survey
-from defsurvey.workers.models import read_cards
 from tests.jobs.small_study import typed
 from tests.storage.importers.test_def_dataset import dataset
 
@@ -41,14 +39,6 @@ def test_an_example_can_be_planned(name: str) -> None:
     assert all(int(str(cell["answers"])) > 0 for cell in cells)
     if name == "paper":  # eleven models, two cultures, DEF and none, twenty citizens, 89 questions
         assert (len(cells), {cell["answers"] for cell in cells}) == (11 * 2 * 2, {20 * 89})
-
-
-def test_cards_of_the_published_code_take_the_place_of_bundled_ones() -> None:
-    file = EXAMPLES / "models-of-the-code.toml"
-    named = set(tomllib.loads(file.read_text()))
-    bundled, cards = read_cards(), read_cards(file)
-    assert named == {name for name, card in cards.items() if card != bundled[name]}
-    assert {cards[name].chat_template for name in named} == {"llama3"}
 
 
 def test_the_papers_own_questions_are_two_studies(tmp_path: Path) -> None:

@@ -189,15 +189,6 @@ def test_messages_that_lie_with_another_broker_are_not_lost(
         clock.seconds += LOST_SECONDS
 
 
-def test_a_broker_that_both_have_is_seen_to_be_new_by_both(both: Database, app: Celery, client: redis.Redis) -> None:
-    reconcilers = [Reconciler(database=both, app=app, broker=client, only=run) for run in ("first", "second")]
-    for _ in range(2):
-        for reconciler in reconcilers:
-            reconciler.reconcile()
-        assert queued(client) == [1, 2, 3, 4, 5, 6]
-        client.flushall()
-
-
 def test_a_report_is_asked_for_where_its_run_is_worked_on(both: Database, app: Celery, client: redis.Redis) -> None:
     finish(both, "second")
     Reconciler(database=both, app=app, broker=client, only="first").reconcile()

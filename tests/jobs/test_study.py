@@ -39,18 +39,7 @@ def test_a_file_with_the_needed_keys_is_the_papers_def() -> None:
         ("native",),
     )
     assert (read.conditions, read.participants, read.text) == ((Condition(name="def"),), 20, TEXT)
-    assert read.protocol == Protocol(
-        seed=0,
-        preset=Preset.PAPER,
-        draws=DrawsPer.PARTICIPANT,
-        question_order=QuestionOrder.FIXED,
-        memory_order=MemoryOrder.DRAWN,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
-        do_sample=None,
-        max_new_tokens=512,
-    )
+    assert read.protocol == Protocol(seed=0)
 
 
 def test_every_optional_key_arrives_where_it_belongs() -> None:
@@ -172,13 +161,8 @@ def test_cells_go_by_model_culture_condition_and_language() -> None:
         (True, {"name": "other", "models": "[human, tiny-model]", "participants": "3"}),
         (True, {"cultures": "[cn, us]", "language": "[native]", "decoding": "{temperature: 1}", "reply": "full"}),
         (False, {"questions": "[Q1, Q2]"}),
-        (False, {"language": "en"}),
         (False, {"conditions": "[none]"}),
-        (False, {"preset": "code"}),
         (False, {"seed": "1"}),
-        (False, {"draws": "question"}),
-        (False, {"question_order": "shuffled"}),
-        (False, {"memory_order": "chronological"}),
         (False, {"reply": "answer"}),
         (False, {"decoding": "{temperature: 0.9}"}),
     ],
@@ -192,10 +176,8 @@ def test_what_two_runs_of_one_design_share(changes: dict[str, str], *, same: boo
 
 WRONG_VALUES = [
     ({"cultures": "[us, xx]"}, "line 4, cultures[2]", "expected one of us, cn, no, got 'xx'"),
-    ({"cultures": "[US]"}, "line 4, cultures[1]", "did you mean 'us'?"),
     ({"cultures": "[us, us]"}, "line 4, cultures[2]", "every name once, got 'us' again"),
     ({"models": "[tiny-modle]"}, "line 5, models[1]", "got 'tiny-modle' (did you mean 'tiny-model'?)"),
-    ({"conditions": "[dev]"}, "line 6, conditions[1]", "got 'dev' (did you mean 'def'?)"),
     ({"conditions": "{none: {memory: true}}"}, "line 6, conditions.none", "nothing behind a built-in condition"),
     ({"conditions": "{mine: {memroy: false}}"}, "conditions.mine.memroy", "(did you mean 'memory'?)"),
     ({"questions": "corr"}, "line 3, questions", "core, all, a list of question ids, or {sample: N}, got 'corr' (did"),
@@ -210,11 +192,9 @@ WRONG_VALUES = [
     ),
     ({"questions": "{}"}, "line 3, questions", "a key 'sample', got none"),
     ({"questions": "{sample: 5}", "language": "en"}, "line 3, questions", "a sample of at most 4"),
-    ({"language": "english"}, "line 7, language", "native, en, zh, no, got 'english'"),
     ({"language": "no"}, "line 7, language", "a language with a prompt (en, zh), got 'no'"),
     ({"participants": "0"}, "line 7, participants", "a number of at least 1, got '0'"),
     ({"participants": "true"}, "line 7, participants", "a whole number, got 'true'"),
-    ({"participants": "100001"}, "line 7, participants", "a number of at most 100000, got '100001'"),
     ({"seed": "9223372036854775808"}, "line 7, seed", "a number of at most 9223372036854775807"),
     ({"memory_order": "chronologic"}, "line 7, memory_order", "(did you mean 'chronological'?)"),
     ({"decoding": "{temperature: 0}"}, "decoding.temperature", "a number above 0, got '0'"),
@@ -228,7 +208,6 @@ WRONG_VALUES = [
         "line 7, judge.sample",
         "expected a number of at most 1, got '1.5'",
     ),
-    ({"budget": "0"}, "line 7, budget: expected a number above 0", "got '0'"),
 ]
 
 
@@ -249,7 +228,6 @@ def test_a_wrong_value_is_told_with_file_line_key_expected_and_got(
         (written(survey=None), "study.yaml, line 1: expected a key 'survey', got none"),
         (TEXT + "cultures: [us]\n", "line 7: expected every key once, got 'cultures' again, first on line 4"),
         (TEXT + "budget:\n", "line 7, budget: expected a value, or no such key, got nothing"),
-        (TEXT + "judge:\n", "line 7, judge: expected a value, or no such key, got nothing"),
         (written(participants="0", seed="-1"), "expected a number of at least 1, got '0' (and 1 more problem)"),
         # a culture whose own language has no prompt cannot be asked natively, nor one in what it has no name in
         (
