@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
 from defsurvey.storage.files import OutsideFolder, path_under
+from defsurvey.storage.surveys import tables
 from defsurvey.storage.surveys.as_json import fingerprint
 from defsurvey.storage.surveys.problem import (
     InvalidSurvey,
@@ -37,27 +38,7 @@ from defsurvey.storage.surveys.questions import (
     read_questions,
     used,
 )
-from defsurvey.storage.surveys.survey import (
-    Culture,
-    Group,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Region,
-    Survey,
-)
-from defsurvey.storage.surveys.tables import (
-    Percent,
-    Respondents,
-    Row,
-    Words,
-    read_table,
-    to_count,
-    to_number,
-    to_percent,
-    to_shares,
-    yes_or_no,
-)
+from defsurvey.storage.surveys.survey import Culture, Group, Question, ReferenceDistribution, Region, Survey
 from defsurvey.storage.surveys.yaml_models import Text, YamlFile, YamlModel, mistakes, must
 from defsurvey.storage.text import characters
 
@@ -88,28 +69,19 @@ def check_survey(folder: Path) -> list[Problem]:
 
 
 def is_dimension(code: str) -> bool:
-    """Whether it can be the code of a value dimension, as names in a table may give it: it is shown and exported.
-
-    >>> is_dimension("Self expression"), is_dimension("I/R"), is_dimension("a  b"), is_dimension("=1")
-    (True, True, False, False)
-    """
+    """Whether it can be the code of a value dimension, as names in a table may give it: it is shown and exported."""
     return _is_code(code, "_.-/:&+' ") and "  " not in code and not code.endswith(" ")
 
 
 def is_culture(code: str) -> bool:
-    """Whether it can be the code of a culture: it names tables within a report's page as well, so without spaces.
-
-    >>> is_culture("中国"), is_culture("us:north"), is_culture("us north"), is_culture("../us")
-    (True, True, False, False)
-    """
+    """Whether it can be the code of a culture: it names tables within a report's page as well, so without spaces."""
     return _is_code(code, "_.-:")
 
 
 def _is_code(code: str, signs: str) -> bool:
     """Whether it begins with a letter, a digit or ``_``, and goes on with such, marks, joiners and these signs."""
-    if not code or not (code[0] == "_" or unicodedata.category(code[0])[0] in "LN"):
-        return False
-    return all(
+    begins = code[:1] == "_" or (code != "" and unicodedata.category(code[0])[0] in "LN")
+    return begins and all(
         not hidden and (sign in signs or (kind := unicodedata.category(sign)) == "Cf" or kind[0] in "LMN")
         for sign, hidden in characters(code)
     )
@@ -121,8 +93,7 @@ CULTURE_RULE = f"{_CODE_RULE} '_', '.', '-' or ':' between"
 
 
 def _languages(codes: Sequence[str]) -> Sequence[str]:
-    again = [place for place, code in enumerate(codes) if code in codes[:place]]
-    if again:
+    if again := [place for place, code in enumerate(codes) if code in codes[:place]]:
         raise mistakes(*(((place,), "every language once", f"{codes[place]!r} again") for place in again))
     return codes
 
@@ -162,32 +133,31 @@ _KnownQuestion = Annotated[str, declared_as("ids", "a question of the survey")]
 _KnownCulture = Annotated[str, declared_as("cultures", "a culture of the survey")]
 
 
-class _ReferenceRow(Row):
+class _ReferenceRow(tables.Row):
     """A row of ``references.csv``."""
 
     question: _KnownQuestion
     culture: _KnownCulture
     group: Group
-    n: Respondents
-    low_n: Annotated[bool, yes_or_no("no")]
+    n: tables.Respondents
+    low_n: Annotated[bool, tables.yes_or_no("no")]
     source: str
-    percent: Words
+    percent: tables.Words
     n_eff: str = ""
 
     def distribution(self, question: Question, sources: Mapping[str, str]) -> ReferenceDistribution:
-        multiple = question.type is QuestionType.MULTIPLE
         parts = self._percentages(question)
         if self.source and self.source not in sources:
             expected = f"a source of survey.yaml: one of {one_of(sources)}"
             raise self.fault("source", expected, f"{self.source!r}{nearest(self.source, sources)}")
-        effective = to_number(self.n_eff, self.n) if self.n_eff else None
+        effective = tables.to_number(self.n_eff, self.n) if self.n_eff else None
         if self.n_eff and not effective:
             raise self.fault("n_eff", f"a number above 0 and at most n ({self.n}), or nothing", repr(self.n_eff))
         return ReferenceDistribution(
             question=question.id,
             culture=self.culture,
             group=self.group,
-            shares={code: part / 100 for code, part in parts.items()} if multiple else to_shares(parts),
+            shares=tables.to_shares(parts, whole=question.max_choices == 1),
             n=self.n,
             low_n=self.low_n,
             source=sources.get(self.source, ""),
@@ -200,7 +170,7 @@ class _ReferenceRow(Row):
         found: dict[int, float] = {}
         for pair in self.percent.split("|"):
             word, colon, written = (part.strip() for part in pair.partition(":"))
-            code = to_count(word)
+            code = tables.to_count(word)
             if not colon or code is None:
                 raise self.fault("percent", f"code:percent|code:percent|... {whose}", repr(pair))
             if code not in known:
@@ -208,52 +178,40 @@ class _ReferenceRow(Row):
                 raise self.fault("percent", expected, f"option {code}")
             if code in found:
                 raise self.fault("percent", f"every option of question {question.id} once", f"option {code} again")
-            if (part := to_percent(written)) is None:
+            if (part := tables.to_percent(written)) is None:
                 raise self.fault("percent", f"a percentage from 0 to 100 {whose}", shown(written))
             found[code] = part
-        if question.type is not QuestionType.MULTIPLE:
-            missing = [str(code) for code in known if code not in found]
-            if missing:
+        if question.max_choices == 1:
+            if missing := [str(code) for code in known if code not in found]:
                 got = f"none for {', '.join(missing)}"
                 raise self.fault("percent", f"every option of question {question.id}", got)
             self.check_sum("percent", found.values(), whose)
         return {code: found[code] for code in known if code in found}
 
 
-class _RegionRow(Row):
+class _RegionRow(tables.Row):
     """A row of ``regions.csv``; columns for the name in each language are added."""
 
     culture: _KnownCulture
-    code: Words
-    share: Percent
-    uniform: Annotated[bool, yes_or_no("yes")] = True
+    code: tables.Words
+    share: tables.Percent
+    uniform: Annotated[bool, tables.yes_or_no("yes")] = True
 
 
-class _ExclusionRow(Row):
+class _ExclusionRow(tables.Row):
     """A row of ``excluded.csv``."""
 
     question: _KnownQuestion
-    reason: Words
-
-
-def _read_references(
-    text: str, questions: Sequence[Question], declared: Declared, problems: Problems
-) -> Iterator[ReferenceDistribution]:
-    known = {question.id: question for question in questions}
-    unique = ("question", "culture", "group")
-    for row in read_table("references.csv", text, _ReferenceRow, problems, context=declared, unique=unique):
-        with problems.gathered():
-            if row.question in known:
-                yield row.distribution(known[row.question], declared.sources)
+    reason: tables.Words
 
 
 def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str, tuple[Region, ...]]:
     """Culture -> its regions."""
-    names: dict[str, Any] = {f"name_{language}": (Words, ...) for language in declared.languages}
+    names: dict[str, Any] = {f"name_{language}": (tables.Words, ...) for language in declared.languages}
     model = create_model("_RegionRow", __base__=_RegionRow, **names)
     rows: dict[str, list[_RegionRow]] = {}
     before = len(problems.found)
-    for row in read_table("regions.csv", text, model, problems, context=declared, unique=("culture", "code")):
+    for row in tables.read_table("regions.csv", text, model, problems, context=declared, unique=("culture", "code")):
         rows.setdefault(row.culture, []).append(row)
     if len(problems.found) > before:
         return {}  # what rows at fault leave out would be missing in the sums, too
@@ -263,7 +221,7 @@ def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str
             places[-1].check_sum("share", [row.share for row in places], f"over the regions of {culture}")
             if not any(row.uniform for row in places):
                 raise places[-1].fault("uniform", f"a region of {culture} that may be drawn", "no for all")
-            shares = to_shares({place: row.share for place, row in enumerate(places)})
+            shares = tables.to_shares({place: row.share for place, row in enumerate(places)})
             found[culture] = tuple(
                 Region(
                     code=row.code,
@@ -305,23 +263,29 @@ def _read_texts(texts: Mapping[str, str], problems: Problems) -> Survey:
         return None
 
     def read_exclusions(text: str) -> dict[str, str]:
-        rows = read_table(EXCLUDED_FILE, text, _ExclusionRow, problems, context=declared, unique=("question",))
+        rows = tables.read_table(EXCLUDED_FILE, text, _ExclusionRow, problems, context=declared, unique=("question",))
         return {row.question: row.reason for row in rows}
 
+    def read_references(text: str) -> Iterator[ReferenceDistribution]:
+        unique = ("question", "culture", "group")
+        for row in tables.read_table("references.csv", text, _ReferenceRow, problems, context=declared, unique=unique):
+            with problems.gathered():
+                if row.question in known:
+                    yield row.distribution(known[row.question], declared.sources)
+
     questions = read("questions.yaml", lambda text: read_questions("questions.yaml", text, declared, problems)) or ()
+    known = {question.id: question for question in questions}
     regions = read("regions.csv", lambda text: _read_regions(text, declared, problems)) or {}
-    references = read("references.csv", lambda text: tuple(_read_references(text, questions, declared, problems)))
+    references = read("references.csv", lambda text: tuple(read_references(text))) or ()
     excluded = read(EXCLUDED_FILE, read_exclusions) or {}
     tried = read(PARAPHRASES_FILE, lambda text: read_paraphrases(text, declared, problems)) or ()
-    cultures = [
-        Culture(code=code, regions=regions.get(code, ()), **dict(culture)) for code, culture in head.cultures.items()
-    ]
+    cultures = [Culture(code=code, regions=regions.get(code, ()), **dict(one)) for code, one in head.cultures.items()]
     survey = Survey(
         **head.model_dump(include={"id", "title", "version", "citation", "terms", "dimensions"}),
         languages=tuple(head.languages),
         questions=tuple(question for question in questions if question.id not in excluded),
         cultures=tuple(cultures),
-        references=tuple(reference for reference in references or () if reference.question not in excluded),
+        references=tuple(reference for reference in references if reference.question not in excluded),
         excluded=excluded,
         paraphrases=used(tried, without=excluded),
     )
@@ -334,10 +298,8 @@ def _read(folder: Path, file: str) -> str | None:
     if not path.is_file():
         if file in OPTIONAL_FILES and not path.is_symlink():
             return None
-        if not folder.is_dir():
-            got = "no such folder" if file == FILES[0] else "no such file"
-        else:
-            got = f"no such file{nearest(file, (entry.name for entry in folder.iterdir()))}"
+        got = "no such folder" if file == FILES[0] and not folder.is_dir() else "no such file"
+        got += nearest(file, (entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
         raise fault(file, f"a file in {folder}", got)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise fault(file, "a file within the folder", f"a link to {path.resolve()}")
@@ -363,28 +325,22 @@ def find_folder(name: str, *, beside: Path | None = None) -> Path:
     """The folder of the survey of that name: a bundled one's id, or a folder (``./wvs7`` is one).
 
     A folder is relative to ``beside`` and must lie in it, so that a study taken from elsewhere reads nothing but what
-    came with it; None: the user typed it, and it may lie anywhere. Raises UnknownName where there is neither, and
-    SurveyError where the folder lies outside.
+    came with it; None: the user typed it, and it may lie anywhere. Raises SurveyError.
     """
     bundled = bundled_surveys()
     if name in bundled:
         return _BUNDLED / name
-    folder = Path(name) if beside is None else beside / name
-    called = shown(name) if name else "''"
+    folder, called = Path(name) if beside is None else beside / name, shown(name) if name else "''"
     if "\0" not in name and beside is not None and Path(name) != Path():
         try:
             path_under(beside, name)
         except OutsideFolder:
             raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
-    if not name.strip() or not _is_folder(folder):
+    try:
+        found = folder.is_dir()
+    except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
+        found = False
+    if not name.strip() or not found:
         expected = f"expected a bundled survey ({', '.join(bundled)}) or a folder"
         raise UnknownName(f"survey {called}: {expected}, got neither{nearest(name, bundled)}")
     return folder
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether there is such a folder; a path that no system can have leads to none."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
-        return False

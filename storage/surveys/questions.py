@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, RootModel, TypeAdapter, ValidationInfo, model_validator
 
+from defsurvey.storage.files import write_whole
 from defsurvey.storage.surveys.problem import Fault, Problems, nearest, one_of
 from defsurvey.storage.surveys.survey import Option, Paraphrase, Question, QuestionType, Value
 from defsurvey.storage.surveys.yaml_models import (
@@ -33,7 +33,6 @@ from defsurvey.storage.surveys.yaml_models import (
 MOST_OPTIONS = 63
 #: Paraphrases of the questions, beside the questions: a survey has those that were not rejected.
 PARAPHRASES_FILE = "paraphrases.yaml"
-#: A paraphrase has a number of at most two digits.
 MOST_PARAPHRASES = 99
 
 
@@ -57,12 +56,10 @@ def declared_as(name: str, what: str = "") -> AfterValidator:
 
 def _in_every_language(texts: dict[str, str], info: ValidationInfo[Declared]) -> dict[str, str]:
     languages = info.context.languages
-    unknown = [language for language in texts if language not in languages]
-    if unknown:
+    if unknown := [language for language in texts if language not in languages]:
         expected = f"one of the keys {one_of(languages)}"
         raise mistakes(*(((name,), expected, f"{name!r}{nearest(name, languages)}") for name in unknown))
-    missing = [language for language in languages if language not in texts]
-    if missing:
+    if missing := [language for language in languages if language not in texts]:
         raise mistake(f"a text in every language ({', '.join(languages)})", f"none in {missing[0]!r}")
     return {language: texts[language] for language in languages}
 
@@ -268,8 +265,7 @@ def read_paraphrases(text: str, declared: Declared, problems: Problems) -> tuple
                 raise written.fault(at[:2], "a question of the survey", repr(question))
             one = written.read(_ParaphraseModel, at=at, called=f"{question}.paraphrase", context=declared)
             line = written.line(at)
-            first = line if one.rejected else lines.setdefault((question, one.number, one.language), line)
-            if first != line:
+            if not one.rejected and (first := lines.setdefault((question, one.number, one.language), line)) != line:
                 expected = "one paraphrase of a number and language that is not rejected"
                 got = f"number {one.number} in {one.language} again, first on line {first}"
                 raise written.fault((*at, "number"), expected, got)
@@ -313,6 +309,4 @@ def read_tried(folder: Path, *, ids: Collection[str], languages: Sequence[str]) 
 
 def write_tried(folder: Path, tried: Sequence[Tried]) -> None:
     """Replace the file of a survey folder, at once."""
-    draft = folder / f".{PARAPHRASES_FILE}.{secrets.token_hex(4)}"
-    draft.write_text(paraphrases_text(tried), encoding="utf-8", newline="\n")
-    draft.replace(folder / PARAPHRASES_FILE)
+    write_whole(folder / PARAPHRASES_FILE, lambda file: file.write(paraphrases_text(tried).encode()))

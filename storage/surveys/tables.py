@@ -28,14 +28,8 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 
 
 def to_number(text: str, most: float) -> float | None:
-    """The number from 0 to ``most`` that a text is, as programs write it; None where it is none.
-
-    >>> to_number("1e-05", 100), to_number(".5", 100), to_number("1_0", 100), to_number("101", 100)
-    (1e-05, 0.5, None, None)
-    """
-    if not _NUMBER.fullmatch(text):
-        return None
-    number = float(text)
+    """The number from 0 to ``most`` that a text is, as programs write it; None where it is none."""
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
     return number if number <= most and math.isfinite(number) else None
 
 
@@ -50,18 +44,15 @@ def to_count(text: str) -> int | None:
     return int(text) if _COUNT.fullmatch(text) else None
 
 
-def to_shares(percentages: Mapping[int, float]) -> dict[int, float]:
-    """Percentages as shares that sum to 1, what rounding left over put on the largest."""
+def to_shares(percentages: Mapping[int, float], *, whole: bool = True) -> dict[int, float]:
+    """Percentages as shares that, where they are a whole, sum to 1: what rounding left over is put on the largest."""
+    if not whole:
+        return {key: percent / 100 for key, percent in percentages.items()}
     total = math.fsum(percentages.values())
     shares = {key: percent / total for key, percent in percentages.items()}
     largest = max(shares, key=lambda key: shares[key])
     shares[largest] += 1.0 - math.fsum(shares.values())
     return shares
-
-
-def percent(share: float) -> str:
-    """A share as the percentage that a survey's tables hold: ``0.9114`` is ``91.14``."""
-    return decimal(100 * share)
 
 
 def decimal(number: float) -> str:
@@ -145,8 +136,7 @@ def read_table(
             with problems.gathered():
                 row = _row(file, line, header, stripped, model, context)
                 key = tuple(str(getattr(row, name)) for name in unique)
-                first = lines.setdefault(key, line)
-                if first != line:
+                if (first := lines.setdefault(key, line)) != line:
                     got = f"{', '.join(key)} again, first on line {first}"
                     raise row.fault(unique[-1], f"one row for each {', '.join(unique)}", got)
                 yield row
@@ -160,15 +150,14 @@ def _row(file: str, line: int, header: list[str], cells: list[str], model: type[
     if len(cells) != len(header):
         raise fault(file, f"{len(header)} cells", f"{len(cells)}", line=line)
     row = dict(zip(header, cells, strict=True))
-    hidden = {name: sign for name, cell in row.items() if (sign := control(cell))}
-    found = [(name, "a text without control characters", f"one with {sign}") for name, sign in hidden.items()]
+    expected = "a text without control characters"
+    found = [(name, expected, f"one with {sign}") for name, cell in row.items() if (sign := control(cell))]
     if not found:
         try:
             return model.model_validate({**row, "file": file, "line": line}, context=context)
         except ValidationError as error:
-            for details in error.errors(include_url=False):
-                name = str(details["loc"][0])
-                found.append((name, *explain(details, shown(row[name]))))
+            each = error.errors(include_url=False)
+            found = [(name := str(one["loc"][0]), *explain(one, shown(row[name]))) for one in each]
     raise Fault(*(Problem(file=file, line=line, field=name, expected=wanted, got=got) for name, wanted, got in found))
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from defsurvey.storage.files import write_whole
 from defsurvey.storage.surveys.as_json import survey_to_json, written
 from defsurvey.storage.surveys.folder import EXCLUDED_FILE, FILES, OPTIONAL_FILES, read_survey
 from defsurvey.storage.surveys.problem import InvalidSurvey, SurveyError, UnknownName, nearest, one_of
 from defsurvey.storage.surveys.questions import PARAPHRASES_FILE, Tried, paraphrases_text
 from defsurvey.storage.surveys.survey import Option, Question, QuestionType, Survey
-from defsurvey.storage.surveys.tables import decimal, percent, table
+from defsurvey.storage.surveys.tables import decimal, table
 from defsurvey.storage.surveys.yaml_models import dump_yaml
 from defsurvey.storage.text import control
 
@@ -25,9 +26,8 @@ def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | No
     its name. Files of ``beside``, name -> text, are put into the folder as well, and are no part of the survey.
 
     Raises:
-        InvalidSurvey: the survey is not well formed; nothing is left behind.
-        SurveyError: the folder is there already, or its parent is not; or questions were excluded from the
-            survey, and so are no part of it (see ``copy_survey``).
+        SurveyError: the survey is not well formed (InvalidSurvey) or lacks questions that were excluded from it; the
+            folder is there already, or its parent is not. Nothing is left behind.
     """
     texts = {**survey_files(survey), **(beside or {})}
     return _made(folder, {file: text.encode() for file, text in texts.items()})
@@ -72,7 +72,8 @@ def survey_files(survey: Survey) -> dict[str, str]:
     body = survey_to_json(survey)
     head = {name: body[name] for name in ("id", "title", "version", "citation", "terms", "languages")}
     head |= {"dimensions": dict(survey.dimensions)} if survey.dimensions else {}
-    head["cultures"] = {culture.pop("code"): _culture(culture) for culture in body["cultures"]}
+    told = ("name", "language", "in_sentence", "spoken")
+    head["cultures"] = {one["code"]: {key: one[key] for key in told if one.get(key)} for one in body["cultures"]}
     head |= {"sources": {key: text for text, key in sources.items()}} if sources else {}
     files = {
         "survey.yaml": dump_yaml(head),
@@ -88,10 +89,6 @@ def survey_files(survey: Survey) -> dict[str, str]:
     return files
 
 
-def _culture(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: body[name] for name in ("name", "language", "in_sentence", "spoken") if body.get(name)}
-
-
 def _question(question: Question) -> dict[str, Any]:
     body = written(question)
     most, options, value = body.pop("max_choices"), body.pop("options"), body.pop("value", None)
@@ -103,10 +100,9 @@ def _question(question: Question) -> dict[str, Any]:
 def _scale(options: Sequence[Option]) -> dict[str, Any] | None:
     """The compact form of a scale, where its options have it: points in a row, the inner ones labelled by number."""
     points = [option for option in options if not option.residual]
-    inner = points[1:-1]
-    if [option.code for option in points] != list(range(points[0].code, points[0].code + len(points))):
-        return None
-    if options[: len(points)] != tuple(points) or any(set(o.label.values()) != {str(o.code)} for o in inner):
+    in_a_row = [option.code for option in points] == list(range(points[0].code, points[0].code + len(points)))
+    numbered = all(set(o.label.values()) == {str(o.code)} for o in points[1:-1])
+    if not in_a_row or not numbered or options[: len(points)] != tuple(points):
         return None
     ends = {"from": points[0].code, "to": points[-1].code, "low": dict(points[0].label), "high": dict(points[-1].label)}
     residual = [{"code": o.code, "label": dict(o.label)} for o in options if o.residual]
@@ -125,7 +121,7 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
             *(["" if reference.n_eff is None else decimal(reference.n_eff)] if weighted else []),
             "yes" if reference.low_n else "",
             sources.get(reference.source, ""),
-            "|".join(f"{code}:{percent(share)}" for code, share in reference.shares.items()),
+            "|".join(f"{code}:{decimal(100 * share)}" for code, share in reference.shares.items()),
         )
         for reference in survey.references
     ]
@@ -135,49 +131,39 @@ def _references(survey: Survey, sources: Mapping[str, str]) -> str:
 def _regions(survey: Survey) -> str:
     places = [(culture.code, region) for culture in survey.cultures for region in culture.regions]
     some = not all(region.uniform for _, region in places)
-    names = [f"name_{language}" for language in survey.languages]
-    rows = [
-        (
-            culture,
-            region.code,
-            *(region.name[language] for language in survey.languages),
-            percent(region.share),
-            *(["yes" if region.uniform else "no"] if some else []),
-        )
-        for culture, region in places
-    ]
-    return table(("culture", "code", *names, "share", *(["uniform"] if some else [])), rows)
+    columns = ["culture", "code", *(f"name_{language}" for language in survey.languages), "share"]
+    rows: list[list[str]] = []
+    for culture, region in places:
+        names = [region.name[language] for language in survey.languages]
+        uniform = ["yes" if region.uniform else "no"] if some else []
+        rows.append([culture, region.code, *names, decimal(100 * region.share), *uniform])
+    return table([*columns, *(["uniform"] if some else [])], rows)
 
 
 def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequence[str] = ()) -> Survey:
-    """Leave questions of a survey folder out, or take them in again.
+    """Leave questions of a survey folder out, each for its reason, or take some in again (``restore``).
 
     They stay in the folder's files, and their reasons in ``excluded.csv``: only what is read from the folder
-    is without them. ``reasons`` tells of questions why they are excluded; ``restore`` are some that no longer are.
-
-    Raises:
-        SurveyError: the folder is not sound, there is no such question (UnknownName), a reason is empty or has a
-            control character, or no question would be left.
+    is without them. Raises SurveyError.
     """
     survey = read_survey(folder)
     known = [*(question.id for question in survey.questions), *survey.excluded]
     for name, reason in reasons.items():
         if name not in known:
             raise UnknownName(f"survey {survey.id}: there is no question {name}{nearest(name, known)}")
+        sign, place = control(reason), f"survey {survey.id}, question {name}"
         if not reason.strip():
-            raise SurveyError(f"survey {survey.id}, question {name}: expected a reason to exclude it, got none")
-        if sign := control(reason):
-            expected = f"expected a reason without control characters, got one with {sign}"
-            raise SurveyError(f"survey {survey.id}, question {name}: {expected}")
+            raise SurveyError(f"{place}: expected a reason to exclude it, got none")
+        if sign:
+            raise SurveyError(f"{place}: expected a reason without control characters, got one with {sign}")
     for name in restore:
         if name not in survey.excluded:
             raise UnknownName(f"survey {survey.id}: question {name} is not excluded{nearest(name, survey.excluded)}")
-    excluded = {**survey.excluded, **{name: " ".join(reason.split()) for name, reason in reasons.items()}}
-    kept = {name: reason for name, reason in excluded.items() if name not in restore}
+    excluded = {**survey.excluded, **reasons}
+    kept = {name: " ".join(reason.split()) for name, reason in excluded.items() if name not in restore}
     if len(kept) == len(known):
         raise SurveyError(f"survey {survey.id}: expected a question to be left, got all {len(known)} excluded")
     if kept != survey.excluded:
-        draft = folder / f".{EXCLUDED_FILE}.{secrets.token_hex(4)}"
-        draft.write_text(table(("question", "reason"), kept.items()), encoding="utf-8", newline="\n")
-        draft.replace(folder / EXCLUDED_FILE)
+        text = table(("question", "reason"), kept.items())
+        write_whole(folder / EXCLUDED_FILE, lambda file: file.write(text.encode()))
     return read_survey(folder)

@@ -38,11 +38,7 @@ class Population:
     article: str = ""  #: that English puts before its name within a sentence: ``the``, or nothing
 
     def culture(self, languages: Sequence[str], regions: tuple[Region, ...] = ()) -> Culture:
-        """The culture of a survey that is worded in ``languages``.
-
-        Where it has no wording in its language, English or else the first language stands in, and ``spoken`` keeps
-        the language that is missing.
-        """
+        """The culture of a survey worded in ``languages``: where its own is missing, English or the first stands in."""
         worded = self.language in languages
         stand_in = "en" if "en" in languages else languages[0]
         return Culture(
@@ -77,11 +73,10 @@ class Populations:
 
     def named(self, name: str) -> Population:
         """Like ``find``; raises UnknownName where there is none."""
-        found = self.find(name)
-        if found is None:
-            expected = f"one of the {len(self._rows)} known{self.near(name)}; others are added with --cultures FILE"
-            raise UnknownName(f"country {name!r}: expected {expected}")
-        return found
+        if found := self.find(name):
+            return found
+        expected = f"one of the {len(self._rows)} known{self.near(name)}; others are added with --cultures FILE"
+        raise UnknownName(f"country {name!r}: expected {expected}")
 
     def chosen(self, names: Iterable[str]) -> tuple[Population, ...]:
         """The populations of these names, each once, in that order; raises UnknownName."""
@@ -95,10 +90,7 @@ def _key(name: str) -> str:
 
 
 def read_populations(extra: Path | None = None) -> Populations:
-    """The known populations, and those of a user's own file, whose names win.
-
-    The file has the columns of ``data/cultures.csv`` (docs/importing.md). Raises Fault where a row is not as asked for.
-    """
+    """The known populations, and those of a user's own file (docs/importing.md), whose names win; raises Fault."""
     own = {row.code: row for row in _read(extra)} if extra else {}
     return Populations((*(row for row in _bundled() if row.code not in own), *own.values()))
 

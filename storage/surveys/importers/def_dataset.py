@@ -348,7 +348,7 @@ def read_questionnaire(path: Path, *, language: str, country: Mapping[str, str])
     words = {"COUNTRY": country.get(language) or country["en"]}
     words |= dict.fromkeys(_PREVIOUS, _PREVIOUS_WORDS.get(language, _PREVIOUS_WORDS["en"]))
     found: list[Line] = []
-    for number, text in files.read_lines(path):
+    for number, text in enumerate(files.read_lines(path), start=1):
         for placeholder in _PLACEHOLDER.finditer(text):
             if placeholder[1] not in words:
                 expected, column = "no placeholder but [COUNTRY] and [PREVIOUS CHIOCE]", placeholder.start() + 1

@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from defsurvey.storage.surveys.problem import Fault, fault, nearest, one_of, shown
 
@@ -30,7 +29,6 @@ class Header:
     path: Path
     delimiter: str
     names: tuple[str, ...]  #: as written, without white space around them; those without a name are empty
-    lines: int = 1  #: of the file that it takes: a name within quotes may have several
 
     def fault(self, line: int, field: str, expected: str, got: str, near: str = "") -> Fault:
         """The error about a cell; ``near`` is put after what was got: a name that may have been meant."""
@@ -66,18 +64,15 @@ def read_header(path: Path) -> Header:
 
     Raises Fault where the file is empty, not UTF-8, has no delimiter in its first line, or a name twice.
     """
-    with path.open("rb") as file:
-        first = next(_lines(path, file), "")
+    first = next(read_lines(path), "")
     if not first.strip():
         raise fault(path.name, "a header", "an empty line" if first else "nothing", line=1)
     delimiter = max(DELIMITERS, key=first.count)
     if not first.count(delimiter):
         marks = ", ".join(_NAMES.get(mark, mark) for mark in DELIMITERS)
         raise fault(path.name, f"columns separated by one of {marks}", shown(first.strip()), line=1)
-    with path.open("rb") as file:
-        lines, names = next(_rows(path, file, delimiter))
-    stripped = tuple(" ".join(name.split()) for name in names)
-    return Header(path=path, delimiter=delimiter, names=stripped, lines=lines).once()
+    _, names = next(_rows(path, delimiter))
+    return Header(path=path, delimiter=delimiter, names=tuple(" ".join(name.split()) for name in names)).once()
 
 
 def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
@@ -88,17 +83,17 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
     Raises Fault where a row has another number of cells than the header, a quote is not closed, or a byte is not UTF-8.
     """
     width = len(header.names)
-    with header.path.open("rb") as file:
-        rows = _rows(header.path, file, header.delimiter)
-        next(rows)
-        for line, cells in rows:
-            if not any(map(str.strip, cells)):
-                continue
-            if len(cells) != width:
-                column = min(len(cells), width) + (len(cells) > width)
-                expected = f"{width} cells, as the header has"
-                raise fault(header.path.name, expected, f"{len(cells)}", line=line, column=column)
-            yield line, cells
+    rows = _rows(header.path, header.delimiter)
+    next(rows)
+    for line, cells in rows:
+        if not any(map(str.strip, cells)):
+            continue
+        if len(cells) != width:
+            column = min(len(cells), width) + (len(cells) > width)
+            raise fault(
+                header.path.name, f"{width} cells, as the header has", f"{len(cells)}", line=line, column=column
+            )
+        yield line, cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,15 +125,8 @@ def read_dicts(header: Header) -> Iterator[Row]:
         yield Row(header=header, line=line, cells=dict(zip(header.names, map(str.strip, cells), strict=True)))
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file with their numbers, without their ends; raises Fault where one is not UTF-8."""
-    with path.open("rb") as file:
-        for number, line in enumerate(_lines(path, file), start=1):
-            yield number, line.rstrip("\r\n")
-
-
-def _rows(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(read_lines(path), delimiter=delimiter, strict=True)
     begins = 1
     try:
         for cells in rows:
@@ -149,37 +137,40 @@ def _rows(path: Path, file: BinaryIO, delimiter: str) -> Iterator[tuple[int, lis
         raise fault(path.name, expected, str(error), line=begins) from None
 
 
-def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
-    """The file's lines as text, with their ends."""
-    for number, raw in enumerate(file, start=1):
-        try:
-            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            column = len(raw[: error.start].decode("utf-8", errors="ignore")) + 1
-            got = f"byte 0x{raw[error.start]:02x}: save the file as UTF-8"
-            raise fault(path.name, "text in UTF-8", got, line=number, column=column) from None
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file with their ends; raises Fault where one is not UTF-8."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                column = len(raw[: error.start].decode("utf-8", errors="ignore")) + 1
+                got = f"byte 0x{raw[error.start]:02x}: save the file as UTF-8"
+                raise fault(path.name, "text in UTF-8", got, line=number, column=column) from None
 
 
 def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The rows of a workbook's first sheet as text, each with its number, counted from 1.
 
-    Empty rows are left out, and empty cells at the end of a row. Raises Fault where it is no workbook, or unpacks to
-    more than a table of questions can need.
+    Empty rows are left out. Raises Fault where it is no workbook, or unpacks to more than a table of questions needs.
     """
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        _check_size(path)
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > LARGEST_UNPACKED:
+            expected = f"a workbook that unpacks to at most {LARGEST_UNPACKED // 2**20} MiB"
+            raise fault(path.name, expected, f"{size / 2**20:,.0f} MiB")
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # what a sheet says of its own size is not to be relied on
             for number, row in enumerate(sheet.iter_rows(values_only=True), start=1):
-                cells = ["" if cell is None else _cell(cell) for cell in row]
-                while cells and not cells[-1]:
-                    cells.pop()
-                if cells:
+                whole = (int(c) if isinstance(c, float) and c.is_integer() else c for c in row)
+                cells = ["" if cell is None else str(cell).strip() for cell in whole]
+                if any(cells):
                     yield number, cells
         finally:
             book.close()
@@ -187,16 +178,3 @@ def read_sheet(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise
     except (*_BROKEN, InvalidFileException) as error:
         raise fault(path.name, "an Excel workbook (.xlsx)", f"{type(error).__name__}: {error}") from None
-
-
-def _cell(cell: object) -> str:
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
-
-
-def _check_size(path: Path) -> None:
-    """Raises Fault where a workbook is a bomb by its size; those made of entities are the XML parser's to refuse."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(part.file_size for part in archive.infolist())
-    if size > LARGEST_UNPACKED:
-        expected = f"a workbook that unpacks to at most {LARGEST_UNPACKED // 2**20} MiB"
-        raise fault(path.name, expected, f"{size / 2**20:,.0f} MiB")

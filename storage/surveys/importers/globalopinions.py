@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,7 +87,9 @@ class _Reader:
     references: list[ReferenceDistribution] = field(default_factory=list)
     found: dict[str, Population] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)  #: why -> questions or distributions
+    left_out: defaultdict[str, list[str]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  #: why -> questions or distributions
 
     def read(self, row: Row) -> None:
         """Take a row in; raises Fault."""
@@ -97,15 +100,14 @@ class _Reader:
         answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
         offered = [labels[place] for place in answers]
         if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
-            self._leave_out(f"questions without 2 to {MOST_OPTIONS} different options", name)
+            self.left_out[f"questions without 2 to {MOST_OPTIONS} different options"].append(name)
             return
         question = _question(name, text, row.get("source"), offered)
         references = self._references(question, shares, labels, answers)
         asked = {reference.culture for reference in references}
         if not references or any(population.code not in asked for population in self.chosen):
-            self._leave_out(
-                f"questions {'not asked in every country' if self.chosen else 'without a distribution'}", name
-            )
+            why = "not asked in every country" if self.chosen else "without a distribution"
+            self.left_out[f"questions {why}"].append(name)
             return
         self.questions.append(question)
         self.references += references
@@ -123,9 +125,9 @@ class _Reader:
             elif self.chosen and population not in self.chosen:
                 continue
             elif population.code in found:
-                self._leave_out("second samples of a country", sample)
+                self.left_out["second samples of a country"].append(sample)
             elif len(parts) != len(labels) or abs(math.fsum(parts) - 1) > _ROUNDING:
-                self._leave_out("distributions that do not fit the options or do not sum to 1", sample)
+                self.left_out["distributions that do not fit the options or do not sum to 1"].append(sample)
             elif whole:
                 assumed = f"number of respondents not given, {self.respondents} assumed"
                 found[population.code] = ReferenceDistribution(
@@ -137,14 +139,9 @@ class _Reader:
                     low_n="non-national" in country.casefold(),
                     source=f"GlobalOpinionQA, {country}; {assumed}",
                 )
-        in_order = {
-            row.code: row for row in map(self.populations.find, shares) if row is not None and row.code in found
-        }
-        self.found = self.found | {code: row for code, row in in_order.items() if code not in self.found}
-        return [found[code] for code in in_order]
-
-    def _leave_out(self, why: str, what: str) -> None:
-        self.left_out.setdefault(why, []).append(what)
+        rows = {row.code: row for row in map(self.populations.find, shares) if row is not None and row.code in found}
+        self.found |= rows
+        return [found[code] for code in rows]
 
     def notes(self) -> list[str]:
         """What there is to tell of the file."""
@@ -179,7 +176,7 @@ def _options(row: Row) -> list[str]:
     value = _literal(row, "options", row.get("options"))
     if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
         raise row.fault("options", "a list of options")
-    return [_label(part) for part in value]
+    return [" ".join((f"{part:.15g}" if isinstance(part, float) else str(part)).split()) for part in value]
 
 
 def _rank(country: str) -> int:
@@ -189,12 +186,6 @@ def _rank(country: str) -> int:
 
 def _is_share(part: object) -> bool:
     return isinstance(part, (int, float)) and not isinstance(part, bool) and 0 <= part <= 1
-
-
-def _label(part: str | float) -> str:
-    if isinstance(part, str):
-        return " ".join(part.split())
-    return str(int(part)) if float(part).is_integer() else str(part)
 
 
 def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Question:

@@ -56,9 +56,8 @@ class Imported:
     @property
     def notes(self) -> tuple[str, ...]:
         """What to tell the user: what was left out, which labels were matched, what may surprise in the survey."""
-        survey = self.survey
-        matches = map(str, self.matches)
-        return (*self.left_out, *matches, *number_notes(survey.questions), *_language_notes(survey.cultures))
+        of_survey = (*number_notes(self.survey.questions), *_language_notes(self.survey.cultures))
+        return (*self.left_out, *map(str, self.matches), *of_survey)
 
     def write(self, folder: Path) -> Survey:
         """Write the survey as a folder by ``write_survey``, with ``import.csv`` beside it where there are counts."""
@@ -77,23 +76,18 @@ def _language_notes(cultures: Sequence[Culture]) -> list[str]:
     """One note for the cultures whose own language the survey is not worded in."""
     without = [f"{culture.name.get('en', culture.code)} ({culture.spoken})" for culture in cultures if culture.spoken]
     stand_ins = sorted({culture.language for culture in cultures if culture.spoken})
-    if not without:
-        return []
-    return [f"no wording in the language of {listed(without)}: they are asked in {', '.join(stand_ins)}"]
+    asked = f"they are asked in {', '.join(stand_ins)}"
+    return [f"no wording in the language of {listed(without)}: {asked}"] if without else []
 
 
 def number_notes(questions: Sequence[Question]) -> list[str]:
     """One note for the questions in which a label, alone, would be read as another option: its number is that code."""
-    hidden = [
-        question.id
+    hidden = {
+        question.id: None
         for question in questions
         for option in question.options
-        if any(
-            label.isdecimal() and int(label) != option.code and int(label) in question.codes
-            for label in option.label.values()
-        )
-    ]
-    if not hidden:
-        return []
-    where = listed(dict.fromkeys(hidden))
-    return [f"a label in {where} is the number of another option: a reply of that number alone is read as that option"]
+        for label in option.label.values()
+        if label.isdecimal() and int(label) != option.code and int(label) in question.codes
+    }
+    note = "is the number of another option: a reply of that number alone is read as that option"
+    return [f"a label in {listed(hidden)} {note}"] if hidden else []

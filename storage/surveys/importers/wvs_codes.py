@@ -67,14 +67,14 @@ def read_cell(column: str, cell: str) -> Reading:
     is none of the known ones. A label that is like both ends, or has another code than its words, cannot be read.
     """
     text = cell.strip()
-    number = _NUMBER.fullmatch(text)
-    if number:
+    if number := _NUMBER.fullmatch(text):
         return Reading(code=max(int(number[1]), MISSING))
     if text.casefold() in _BLANK:
         return Reading(code=MISSING)
-    written_so = _whole_labels(column).get(_bag(_words(text)))
-    if written_so is not None:
-        return Reading(code=written_so)
+    whole, beginnings = _labels(column)
+    code = whole.get(_bag(_words(text)))
+    if code is not None:
+        return Reading(code=code)
     stated: set[int] = set()  # codes that the label begins or ends with
     rest = text
     if leading := _LEADING_CODE.fullmatch(rest):
@@ -82,9 +82,9 @@ def read_cell(column: str, cell: str) -> Reading:
     if trailing := _TRAILING_CODE.fullmatch(rest):
         stated, rest = stated | {int(trailing[2])}, trailing[1]
     words = _words(rest)
-    code = _whole_labels(column).get(_bag(words))
+    code = whole.get(_bag(words))
     if code is None:
-        code = next((code for begin, code in _beginnings(column) if words[: len(begin)] == begin), None)
+        code = next((code for begin, code in beginnings.items() if words[: len(begin)] == begin), None)
     if code is None and is_missing(rest):
         return Reading(code=MISSING)
     if code is None and (min(stated, default=0) < 0 or _MISSING_CODES.fullmatch(text)):
@@ -121,7 +121,8 @@ def _near(column: str, words: tuple[str, ...]) -> list[tuple[int, float]]:
         known = _telling(_words(label))
         compared = text[: len(known)] if label.endswith("...") else text
         likeness = SequenceMatcher(None, known, compared, autojunk=False).ratio()
-        found[code] = max(found.get(code, (0.0, False)), (likeness, _negated(words) == _negated(_words(label))))
+        same_sense = _NEGATIONS.isdisjoint(words) == _NEGATIONS.isdisjoint(_words(label))
+        found[code] = max(found.get(code, (0.0, False)), (likeness, same_sense))
     order = sorted(found.items(), key=lambda end: end[1], reverse=True)
     nearest, same_sense = order[0][1]
     return [(code, likeness) for code, (likeness, _) in order] if nearest >= _NEAR and same_sense else []
@@ -129,10 +130,6 @@ def _near(column: str, words: tuple[str, ...]) -> list[tuple[int, float]]:
 
 def _telling(words: tuple[str, ...]) -> str:
     return " ".join(word for word in words if word not in _LOOSE_FILLERS)
-
-
-def _negated(words: tuple[str, ...]) -> bool:
-    return not _NEGATIONS.isdisjoint(words)
 
 
 def is_missing(text: str) -> bool:
@@ -161,15 +158,11 @@ def _known_labels() -> Mapping[str, list[tuple[int, str]]]:
 
 
 @cache
-def _whole_labels(column: str) -> Mapping[tuple[str, ...], int]:
+def _labels(column: str) -> tuple[Mapping[tuple[str, ...], int], Mapping[tuple[str, ...], int]]:
+    """Codes of whole labels by their words in any order, and of those that are matched by how they begin."""
     known = _known_labels().get(column, ())
-    return {_bag(_words(label)): code for code, label in known if not label.endswith("...")}
-
-
-@cache
-def _beginnings(column: str) -> tuple[tuple[tuple[str, ...], int], ...]:
-    known = _known_labels().get(column, ())
-    return tuple((_words(label), code) for code, label in known if label.endswith("..."))
+    whole = {_bag(_words(label)): code for code, label in known if not label.endswith("...")}
+    return whole, {_words(label): code for code, label in known if label.endswith("...")}
 
 
 def labels_of(column: str) -> list[str]:
