@@ -29,10 +29,7 @@ BATCH = 16
 #: The likeliest wording first; where that is rejected, others that are not far from it.
 _FIRST = Decoding(do_sample=False, max_new_tokens=256)
 _AGAIN = Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=256)
-_UNFINISHED = {
-    FinishReason.REFUSAL: "the model declined",
-    FinishReason.LENGTH: "it was cut off at the longest reply",
-}
+_UNFINISHED = {FinishReason.REFUSAL: "the model declined", FinishReason.LENGTH: "it was cut off at the longest reply"}
 _QUOTES = ('""', "“”", "''", "‘’", "「」", "«»")
 #: How long a wording may be, as a multiple of the question, and how many characters more are always allowed.
 SHORTEST, LONGEST, GRACE = 0.5, 2.0, 15

@@ -4,62 +4,27 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import migrate
-from defsurvey.storage.surveys.survey import Group, Option, Question, QuestionType, ReferenceDistribution, Survey
+from defsurvey.storage.surveys.survey import Group, Option, Question, ReferenceDistribution, Survey
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
+from tests.workers.citizens import DIVORCE, FAMILY, QUALITIES, SURVEY
 from tests.workers.tiny import write_tiny_model
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _both(english: str, chinese: str) -> dict[str, str]:
-    return {"en": english, "zh": chinese}
-
-
-IMPORTANCE = Question(
-    id="Q1",
-    type=QuestionType.ORDINAL,
-    topic="Life",
-    text=_both("How important is family in your life?", "家庭在您的生活中有多重要？"),
-    options=(
-        Option(code=1, label=_both("Very important", "非常重要")),
-        Option(code=2, label=_both("Rather important", "比较重要")),
-        Option(code=3, label=_both("Not very important", "不太重要")),
-        Option(code=4, label=_both("Not at all important", "一点也不重要")),
-    ),
-)
-QUALITIES = Question(
-    id="Q7",
-    type=QuestionType.MULTIPLE,
-    topic="Life",
-    text=_both("Which qualities should children learn? Choose up to three.", "孩子应该学习哪些品质？最多选三项。"),
-    options=(
-        Option(code=1, label=_both("Manners", "礼貌")),
-        Option(code=2, label=_both("Independence", "独立")),
-        Option(code=3, label=_both("Hard work", "勤奋")),
-        Option(code=4, label=_both("Imagination", "想象力")),
-        Option(code=5, label=_both("Faith", "信仰")),
-    ),
-    max_choices=3,
-)
-JUSTIFIABLE = Question(
-    id="Q177",
-    type=QuestionType.SCALE,
-    topic="Ethics",
-    text=_both("Is it justifiable to claim benefits one is not entitled to?", "冒领福利是否可以接受？"),
-    options=(
-        Option(code=1, label=_both("Never justifiable", "完全不能接受")),
-        Option(code=2, label=_both("2", "2")),
-        Option(code=3, label=_both("Always justifiable", "完全可以接受")),
-    ),
+#: One more to choose from, and one more that may be chosen.
+MORE_QUALITIES = replace(
+    QUALITIES, options=(*QUALITIES.options, Option(code=5, label={"en": "Faith", "zh": "信仰"})), max_choices=3
 )
 
 
@@ -71,23 +36,13 @@ def _reference(question: Question, culture: str, *shares: float) -> ReferenceDis
 @pytest.fixture(scope="session")
 def small_survey() -> Survey:
     """Three questions, answered in the United States, and the first also in China."""
-    return Survey(
-        id="small",
-        title="Small survey",
-        version="1",
-        citation="none",
-        terms="none",
-        languages=("en", "zh"),
-        dimensions={},
-        questions=(IMPORTANCE, QUALITIES, JUSTIFIABLE),
-        cultures=(),
-        references=(
-            _reference(IMPORTANCE, "us", 0.5, 0.3, 0.15, 0.05),
-            _reference(IMPORTANCE, "cn", 0.1, 0.2, 0.3, 0.4),
-            _reference(QUALITIES, "us", 0.9, 0.75, 0.55, 0.2, 0.1),
-            _reference(JUSTIFIABLE, "us", 0.2, 0.6, 0.2),
-        ),
+    references = (
+        _reference(FAMILY, "us", 0.5, 0.3, 0.15, 0.05),
+        _reference(FAMILY, "cn", 0.1, 0.2, 0.3, 0.4),
+        _reference(MORE_QUALITIES, "us", 0.9, 0.75, 0.55, 0.2, 0.1),
+        _reference(DIVORCE, "us", 0.2, 0.6, 0.2, *7 * [0.0]),
     )
+    return replace(SURVEY, cultures=(), questions=(FAMILY, MORE_QUALITIES, DIVORCE), references=references)
 
 
 @pytest.fixture

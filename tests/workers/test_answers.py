@@ -205,15 +205,6 @@ def test_reasons_say_what_is_wrong() -> None:
     assert _read("Answer: 1. Divorce can be justified.", "divorce").reason == ends
 
 
-def test_a_question_of_few_words_is_not_cut_out_of_an_answer() -> None:
-    """It is a repetition as all of a line, or after the marker of the request."""
-    assert _read("Answer: 1: Income from work", "income").remembered == "Answer: 1: Income from work"
-    assert _read("Answer: Income from work", "income").choices == (1,)
-    assert _read("Request: Income\nAnswer: 2", "income").choices == (2,)
-    assert _read("Income", "income").reason == "the completion only repeats the question"
-    assert _read("答案：1：中国", "country_zh", "zh").remembered == "答案：1：中国"
-
-
 # Replies that are cut: where the rest can no longer change what is read, and never before.
 
 
@@ -265,7 +256,6 @@ def test_a_cut_reads_as_the_whole_but_for_an_answer_taken_back(reply: Reply) -> 
     ("text", "answer", "first_sentence"),
     [
         ("Answer: 2\nExplanation: My family. My friends.", "Answer: 2\nExplanation:", "My family. M"),
-        ("Answer: 2\nRequest: Another?", "Answer: 2\nRequest:", "Request:"),
         ("2: Rather important\nExplanation: It is 7.5 of ten. Yes.", "important\nExplanation:", "ten. Y"),
         ("答案：2：比较重要\n解释：家人重要。朋友也是。", "解释：", "家人重要。"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS
 from defsurvey.storage.runs.run import Answer, AnswerState, Condition, Protocol
 from defsurvey.storage.surveys.survey import Culture, Survey
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, FinishReason, Request, Task
+from defsurvey.workers.engines.base import Completion, Engine, FinishReason, Request, Task
 from defsurvey.workers.simulation.interview import Step, ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.ccsv import DECODES, VOTE, CcsvList, list_entries, voted
@@ -138,22 +138,6 @@ def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
     # of each step 100 tokens were read: draft, critique, all rewrites but one; then that one and the vote
     assert [answer.prompt_tokens for answer in answers] == [100 * (1 + DECODES), None, 200, None]
     assert len(notes.done(0, 1)) == VOTE + 1
-
-
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize("rewrite", [0, DECODES - 1])
-def test_rewrites_beside_an_account_that_is_used_up_are_kept(rewrite: int, late: bool) -> None:
-    """They were paid for; they are not asked again when the run goes on."""
-
-    def then(number: int, _request: Request, said: Completion) -> Completion:
-        if number == 3 + rewrite:
-            raise EngineUnavailable("the account is used up")
-        return said
-
-    notes, engine = Noted(), Asked(then=then, late=late)
-    with pytest.raises(EngineUnavailable, match="used up"):
-        _interview(SINGLE, engine, notes)
-    assert len(notes.done(0, 0)) == len(engine.requests) - 1
 
 
 @pytest.mark.parametrize("echo", [False, True])

@@ -159,43 +159,27 @@ PATIENCE = 10.0
 MOMENT = 0.1
 
 
-class Taker(threading.Thread):
-    """A thread that takes a turn and keeps it until it is told to end it."""
-
-    def __init__(self, turns: Quarantine, *, alone: bool) -> None:
-        super().__init__(daemon=True)
-        self._turns, self._alone = turns, alone
-        self.began, self.end = threading.Event(), threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        with self._turns.turn(alone=self._alone):
-            self.began.set()
-            assert self.end.wait(PATIENCE)
-
-    def finish(self) -> None:
-        self.end.set()
-        self.join(PATIENCE)
-        assert not self.is_alive()
-
-
 def test_a_turn_alone_that_waits_is_not_starved() -> None:
     """No new shared turn begins before it, however many want one."""
-    turns = Quarantine()
-    running = Taker(turns, alone=False)
-    assert running.began.wait(PATIENCE)
-    alone = Taker(turns, alone=True)
-    while not turns._waiting:
-        assert alone.is_alive()
-    late = [Taker(turns, alone=False) for _ in range(4)]
-    assert not any(taker.began.wait(MOMENT) for taker in late)
-    running.finish()
-    assert alone.began.wait(PATIENCE)
-    assert not any(taker.began.is_set() for taker in late)
-    alone.finish()
-    for taker in late:
-        assert taker.began.wait(PATIENCE)
-        taker.finish()
+    turns, begun, let_go = Quarantine(), list[str](), threading.Event()
+
+    def take(name: str) -> None:
+        with turns.turn(alone=name == "alone"):
+            begun.append(name)
+            assert let_go.wait(PATIENCE)
+
+    with ThreadPoolExecutor(5) as pool:
+        taken = [pool.submit(take, "shared")]
+        while not begun:
+            assert not taken[0].done()
+        taken.append(pool.submit(take, "alone"))
+        while not turns._waiting:
+            assert not taken[1].done()
+        taken += [pool.submit(take, "late") for _ in range(3)]
+        assert not let_go.wait(MOMENT)
+        let_go.set()
+        assert [each.result(PATIENCE) for each in taken] == 5 * [None]
+    assert begun == ["shared", "alone", "late", "late", "late"]
 
 
 def test_who_is_alone_is_alone_whatever_the_order() -> None:

@@ -18,7 +18,8 @@ from defsurvey.storage.surveys.survey import Group, Question, ReferenceDistribut
 from defsurvey.workers.engines.base import Asked, Completion, EngineUnavailable, FinishReason, Request, give_up
 from defsurvey.workers.engines.scripted import ScriptedEngine, choose_mode, draw_multiple
 from defsurvey.workers.models import ModelCard
-from tests.workers.conftest import IMPORTANCE, JUSTIFIABLE, QUALITIES
+from tests.workers.citizens import DIVORCE, FAMILY
+from tests.workers.conftest import MORE_QUALITIES as QUALITIES
 
 
 def _card(respondent: str, latency: float = 0.0) -> ModelCard:
@@ -52,7 +53,7 @@ def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: S
     """Thousands of human answers fit the shares of their culture, and not those of the other."""
     shares = {"us": {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}, "cn": {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}}
     for culture, other in (("us", "cn"), ("cn", "us")):
-        chosen = _chosen(small_survey, "human", IMPORTANCE, 4000, culture=culture)
+        chosen = _chosen(small_survey, "human", FAMILY, 4000, culture=culture)
         assert _fits(chosen, shares[culture])
         assert not _fits(chosen, shares[other])
 
@@ -96,17 +97,15 @@ def test_options_of_a_list_whose_share_is_not_known_are_not_shares_of_zero() -> 
 
 def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:
     """The most frequent option; of a list, what a majority chose."""
-    assert set(_chosen(small_survey, "mode", IMPORTANCE, 20)) == {(1,)}
-    assert set(_chosen(small_survey, "mode", IMPORTANCE, 20, culture="cn")) == {(4,)}
-    assert set(_chosen(small_survey, "mode", JUSTIFIABLE, 20)) == {(2,)}
+    assert set(_chosen(small_survey, "mode", FAMILY, 20)) == {(1,)}
+    assert set(_chosen(small_survey, "mode", FAMILY, 20, culture="cn")) == {(4,)}
+    assert set(_chosen(small_survey, "mode", DIVORCE, 20)) == {(2,)}
     assert set(_chosen(small_survey, "mode", QUALITIES, 20)) == {(1, 2, 3)}
 
 
 def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
     """Every option comes equally often, and from a list any number up to the most."""
-    assert _fits(
-        _chosen(small_survey, "uniform", IMPORTANCE, 4000, culture="nowhere"), dict.fromkeys(range(1, 5), 0.25)
-    )
+    assert _fits(_chosen(small_survey, "uniform", FAMILY, 4000, culture="nowhere"), dict.fromkeys(range(1, 5), 0.25))
     lists = _chosen(small_survey, "uniform", QUALITIES, 3000)
     assert _fits(lists, dict.fromkeys(QUALITIES.codes, 0.4))
     assert _fits([(len(codes),) for codes in lists], dict.fromkeys((1, 2, 3), 1 / 3))
@@ -114,7 +113,7 @@ def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
 
 def test_first_shown_follows_the_order_shown(small_survey: Survey) -> None:
     engine = ScriptedEngine(_card("first-shown"), small_survey)
-    reply = engine.submit(_request(IMPORTANCE, 5, shown=(3, 1, 4, 2))).result()
+    reply = engine.submit(_request(FAMILY, 5, shown=(3, 1, 4, 2))).result()
     assert reply.text.startswith("Answer: 3: Not very important\nExplanation: ")
 
 
@@ -122,11 +121,11 @@ def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> 
     """Code and label in both languages; a scale point without a label of its own is its number."""
     engine = ScriptedEngine(_card("mode"), small_survey)
     expected = [
-        (IMPORTANCE, "en", "Answer: 1: Very important\nExplanation: "),
-        (IMPORTANCE, "zh", "答案：1：非常重要\n解释："),
-        (QUALITIES, "en", "Answer: 1: Manners; 2: Independence; 3: Hard work\nExplanation: "),
-        (QUALITIES, "zh", "答案：1：礼貌；2：独立；3：勤奋\n解释："),
-        (JUSTIFIABLE, "en", "Answer: 2\nExplanation: "),
+        (FAMILY, "en", "Answer: 1: Very important\nExplanation: "),
+        (FAMILY, "zh", "答案：1：非常重要\n解释："),
+        (QUALITIES, "en", "Answer: 1: Good manners; 2: Hard work; 3: Imagination\nExplanation: "),
+        (QUALITIES, "zh", "答案：1：有礼貌；2：勤奋；3：想象力\n解释："),
+        (DIVORCE, "en", "Answer: 2\nExplanation: "),
     ]
     for question, language, text in expected:
         reply = engine.submit(_request(question, 1, language=language)).result().text
@@ -137,23 +136,23 @@ def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> 
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_garbler_goes_through_all_its_kinds(small_survey: Survey, language: str) -> None:
     """Seven kinds of reply, among them nothing at all, and none that holds an option's label or code."""
-    texts = {reply.text for reply in _replies(small_survey, "garbler", IMPORTANCE, 40, language=language)}
+    texts = {reply.text for reply in _replies(small_survey, "garbler", FAMILY, 40, language=language)}
     assert len(texts) == 7
     assert "" in texts
     for text in texts:
-        assert not any(option.label[language] in text for option in IMPORTANCE.options)
+        assert not any(option.label[language] in text for option in FAMILY.options)
         assert not set(re.findall(r"\d+", text)) & {"1", "2", "3", "4"}
 
 
 def test_equal_requests_get_equal_replies_and_other_people_get_their_own(small_survey: Survey) -> None:
     """The seed decides; people of two cultures do not share their luck although they share their seeds."""
-    first = [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
-    assert first == [reply.text for reply in _replies(small_survey, "human", IMPORTANCE, 200)]
+    first = [reply.text for reply in _replies(small_survey, "human", FAMILY, 200)]
+    assert first == [reply.text for reply in _replies(small_survey, "human", FAMILY, 200)]
     alike = ReferenceDistribution(
-        question="Q1", culture="us", group=Group.ALL, shares=dict.fromkeys((1, 2, 3, 4), 0.25), n=100
+        question="family", culture="us", group=Group.ALL, shares=dict.fromkeys((1, 2, 3, 4), 0.25), n=100
     )
     same = replace(small_survey, fingerprint="", references=(alike, replace(alike, culture="cn")))
-    us, cn = (_chosen(same, "human", IMPORTANCE, 400, culture=culture) for culture in ("us", "cn"))
+    us, cn = (_chosen(same, "human", FAMILY, 400, culture=culture) for culture in ("us", "cn"))
     assert 50 < sum(a == b for a, b in zip(us, cn, strict=True)) < 150  # a quarter by chance
 
 
@@ -162,7 +161,7 @@ def test_what_is_not_known_is_an_error_that_names_it(small_survey: Survey) -> No
     for respondent in ("human", "mode"):
         (reply,) = _replies(small_survey, respondent, QUALITIES, 1, culture="cn")
         assert (reply.finish, reply.text) == (FinishReason.ERROR, "")
-        assert "question Q7" in reply.error
+        assert "question qualities" in reply.error
         assert "culture cn" in reply.error
     engine = ScriptedEngine(_card("uniform"), small_survey)
     reply = engine.submit(Request(messages=(), decoding=Decoding(), seed=1)).result()
@@ -174,7 +173,7 @@ def test_replies_with_latency_overlap(small_survey: Survey) -> None:
     """Hundreds of replies that take a quarter of a second each are there together, and not before."""
     engine = ScriptedEngine(_card("uniform", latency=0.25), small_survey)
     begun = time.monotonic()
-    futures = [engine.submit(_request(IMPORTANCE, seed)) for seed in range(400)]
+    futures = [engine.submit(_request(FAMILY, seed)) for seed in range(400)]
     assert not any(future.done() for future in futures) or time.monotonic() - begun > 0.25
     done, pending = wait(futures, timeout=10)
     elapsed = time.monotonic() - begun
@@ -186,13 +185,13 @@ def test_replies_with_latency_overlap(small_survey: Survey) -> None:
 
 def test_closing_cancels_what_is_under_way_and_takes_no_more(small_survey: Survey) -> None:
     engine = ScriptedEngine(_card("uniform", latency=60.0), small_survey)
-    future = engine.submit(_request(IMPORTANCE, 1))
+    future = engine.submit(_request(FAMILY, 1))
     begun = time.monotonic()
     engine.close()
     assert time.monotonic() - begun < 5
     assert future.cancelled()
     with pytest.raises(EngineUnavailable, match="closed"):
-        engine.submit(_request(IMPORTANCE, 2))
+        engine.submit(_request(FAMILY, 2))
 
 
 @pytest.mark.parametrize("by_its_owner", [False, True])

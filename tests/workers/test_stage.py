@@ -98,8 +98,7 @@ def test_an_interview_goes_on_where_it_was_left(database: Database, stage: Parti
 
 
 @pytest.mark.parametrize(
-    ("engine", "shared"),
-    [("transformers", True), ("openai", True), ("scripted", False), ("json:loads", False)],
+    ("engine", "shared"), [("transformers", True), ("openai", True), ("scripted", False), ("json:loads", False)]
 )
 def test_runs_of_two_surveys_share_an_engine_that_knows_none(
     database: Database, finished: list[str], monkeypatch: pytest.MonkeyPatch, engine: str, shared: bool

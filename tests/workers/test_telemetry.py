@@ -16,8 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from defsurvey.jobs.broker import client_of
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
-from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines.base import Counters, Message, Request
+from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.runner import telemetry
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
@@ -118,23 +117,6 @@ def test_without_the_database_everything_else_is_shown(
     assert value(registry, "database_up") == 0
     assert value(registry, "leases") == 0
     assert "metrics: backlog: no such table: participant" in caplog.text
-
-
-def test_the_batch_shows_what_the_engine_counts(tiny_engine: TransformersEngine) -> None:
-    """Under the model's name; an engine that does not batch shows none."""
-    asked = (Message(role="user", content="How are you?"),)
-    tiny_engine.submit(Request(messages=asked, decoding=Decoding(max_new_tokens=5), seed=1)).result(60)
-    shown = {
-        (sample.name, sample.labels.get("phase", "")): sample
-        for metric in telemetry._batch("tiny", tiny_engine)
-        for sample in metric.samples
-    }
-    read = tiny_engine.counters()
-    assert shown["defsurvey_batch_steps_total", ""].value == read.steps > 0
-    assert shown["defsurvey_batch_reply_tokens_total", ""].value == read.reply_tokens > 0
-    assert shown["defsurvey_batch_seconds_total", "forward"].value == read.seconds["forward"] > 0
-    assert {sample.labels["model"] for sample in shown.values()} == {"tiny"}
-    assert list(telemetry._batch("", None)) == []
 
 
 def test_a_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,34 +7,16 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 
-from defsurvey.storage.runs.run import Decoding, EngineDescription
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Message, Request
+from defsurvey.storage.runs.run import Decoding
+from defsurvey.workers.engines.base import Completion, EngineUnavailable, Message, Request
 from defsurvey.workers.runner.watchdog import Watchdog, Watched, end_after
 
 #: Seconds that something may take which is to happen.
 PATIENCE = 10.0
-
-
-class Slow(Engine):
-    def __init__(self) -> None:
-        self.asked: list[Future[Completion]] = []
-
-    def submit(self, request: Request) -> Future[Completion]:
-        if not request.messages:
-            raise EngineUnavailable("nothing is asked")
-        self.asked.append(Future())
-        return self.asked[-1]
-
-    def describe(self) -> EngineDescription:
-        return {"weights": "slow"}
-
-    def close(self) -> None:
-        for future in self.asked:
-            future.cancel()
 
 
 REQUEST = Request(messages=(Message(role="user", content="How?"),), decoding=Decoding(), seed=0)
@@ -42,23 +24,26 @@ REQUEST = Request(messages=(Message(role="user", content="How?"),), decoding=Dec
 
 def test_each_completion_of_an_engine_is_seen_and_each_request_for_as_long_as_it_lasts() -> None:
     """Whether it is answered, fails, is cancelled or was never taken; replies that nobody waits for count as well."""
-    now, slow = [100.0], Slow()
+    now, replies = [100.0], [Future[Completion]() for _ in range(3)]
     watchdog = Watchdog(10.0, clock=lambda: now[0])
+    slow = Mock(submit=Mock(side_effect=[*replies, EngineUnavailable("nothing is asked")]))
     engine = Watched(slow, watchdog)
-    assert engine.describe() == {"weights": "slow"}
     now[0] += 1000
     assert not watchdog.hung()
     for _ in range(3):
         engine.submit(REQUEST)
     with pytest.raises(EngineUnavailable):
-        engine.submit(replace(REQUEST, messages=()))
+        engine.submit(REQUEST)
     now[0] += 8
-    slow.asked[0].set_exception(RuntimeError())
+    replies[0].set_exception(RuntimeError())
     now[0] += 8
     assert not watchdog.hung()
     now[0] += 3
     assert watchdog.hung()
     engine.close()
+    slow.close.assert_called_once()
+    for reply in replies:
+        reply.cancel()
     now[0] += 100
     assert not watchdog.hung()
 
