@@ -18,12 +18,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from defsurvey.storage.runs.results import STATES, AnswerArrays, DrawArrays, Results
-from defsurvey.storage.runs.run import AnswerState, Cell, Condition, Progress, Protocol, Run
+from defsurvey.storage.runs.results import AnswerArrays, DrawArrays, Results
+from defsurvey.storage.runs.run import Cell, Condition, Progress, Protocol, Run
 from defsurvey.storage.surveys.survey import (
     Culture,
     Group,
@@ -35,11 +36,10 @@ from defsurvey.storage.surveys.survey import (
     Survey,
     Value,
 )
+from tests.reports.synthetic import ANSWERED, REFUSED, refusing
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-ANSWERED, REFUSED = STATES.index(AnswerState.ANSWERED), STATES.index(AnswerState.REFUSED)
 
 #: Model -> how far from people, 0 to 1; of the rest what it does stands in the module's docstring.
 DISTORTION = {
@@ -61,8 +61,6 @@ FACTS = {
     for series, size in (("alpha", "7B"), ("beta", "13B"), ("gamma", "8B"))
     for stage in ("base", "instruct")
 }
-#: What the refuser leaves unanswered.
-REFUSAL = 1 / 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,41 +74,31 @@ def planted(
     *,
     participants: int = 20,
     models: Sequence[str] = MODELS,
-    questions: Sequence[str] | None = None,
     seed: int = 20250314,
     refuses: Sequence[str] = ("refuser",),
-    refusal: float = REFUSAL,
+    refusal: float = 1 / 3,
 ) -> Planted:
-    """A finished run of these models in every culture of the survey.
+    """A finished run of these models in every culture of the survey, ``wide_survey()`` where none is given.
 
-    Args:
-        survey: ``wide_survey()`` where none is given.
-        participants: per cell.
-        models: some of ``MODELS``.
-        questions: ids; all of the survey's by default.
-        seed: of all draws. Choices are drawn before refusals, so that a model answers alike whatever it refuses.
-        refuses: models that leave questions unanswered at random.
-        refusal: the share they leave.
+    Choices are drawn before refusals, so that a model answers alike whatever it refuses: the models that ``refuses``
+    names leave that share unanswered at random.
     """
     known = survey or wide_survey()
-    ids = tuple(questions or (question.id for question in known.questions))
+    ids = tuple(question.id for question in known.questions)
     cells = tuple(
         Cell(
-            id=place + 1,
+            id=place,
             model=model,
             culture=culture.code,
             condition=Condition(name="def", option_order=True),
             language=culture.language,
             participants=participants,
         )
-        for place, (model, culture) in enumerate(
-            (model, culture) for model in sorted(models) for culture in known.cultures
-        )
+        for place, (model, culture) in enumerate(product(sorted(models), known.cultures), start=1)
     )
     shape = (len(cells), participants, len(ids))
-    choices, shown = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    for place, name in enumerate(ids):
-        question = known.question(name)
+    choices, shown = np.zeros((2, *shape), dtype=np.int64)
+    for place, question in enumerate(known.questions):
         first = _first_shown(question, participants, _stream(seed, 1, place))
         shown[:, :, place] = np.array(question.codes)[first]
         for number, cell in enumerate(cells):
@@ -121,9 +109,8 @@ def planted(
     for number, cell in enumerate(cells):
         if cell.model in refuses:
             state[number][refused[number]] = REFUSED
-    return Planted(
-        results=_results(known, ids, cells, choices, shown, state, seed), draws=_draws(known, cells, participants, seed)
-    )
+    results = _results(known, ids, cells, choices, shown, state, seed)
+    return Planted(results=results, draws=_draws(known, cells, participants, seed))
 
 
 def _stream(*key: int) -> np.random.Generator:
@@ -181,10 +168,8 @@ def _typical_of_men(survey: Survey, question: Question, culture: str, known: Flo
 def _results(
     survey: Survey, ids: tuple[str, ...], cells: tuple[Cell, ...], choices: Ints, shown: Ints, state: Ints, seed: int
 ) -> Results:
-    number, people, asked = choices.shape
     cell, participant, question = (axis.ravel() for axis in np.indices(choices.shape, dtype=np.int32))
-    refused = int((state == REFUSED).sum())
-    planned = number * people * asked
+    planned, refused = choices.size, int((state == REFUSED).sum())
     models = sorted({cell.model for cell in cells})
     return Results(
         run=Run(
@@ -220,21 +205,21 @@ def _results(
 def _draws(survey: Survey, cells: tuple[Cell, ...], participants: int, seed: int) -> DrawArrays:
     """Decoding and memory depend on the participant alone, the region on the culture too: as in a real run."""
     rng = np.random.default_rng((seed, 5))
-    beams, sample = rng.integers(1, 6, participants), rng.integers(0, 2, participants)
-    capacity = rng.integers(0, 16, participants)
+    axes = {
+        "num_beams": rng.integers(1, 6, participants).astype(np.float64),
+        "do_sample": rng.integers(0, 2, participants).astype(np.float64),
+        "memory_capacity": rng.integers(0, 16, participants),
+    }
     regions = tuple(region.code for culture in survey.cultures for region in culture.regions)
     where: dict[str, Ints] = {}
     for culture in survey.cultures:
         own = [regions.index(region.code) for region in culture.regions]
         where[culture.code] = rng.choice(own, participants) if own else np.full(participants, -1)
-    count = len(cells) * participants
     return DrawArrays(
         cell=np.repeat(np.arange(len(cells), dtype=np.int32), participants),
         participant=np.tile(np.arange(participants, dtype=np.int32), len(cells)),
-        question=np.full(count, -1, dtype=np.int32),
-        num_beams=np.tile(beams, len(cells)).astype(np.float64),
-        do_sample=np.tile(sample, len(cells)).astype(np.float64),
-        memory_capacity=np.tile(capacity, len(cells)).astype(np.int64),
+        question=np.full(len(cells) * participants, -1, dtype=np.int32),
+        **{name: np.tile(drawn, len(cells)) for name, drawn in axes.items()},
         region=np.concatenate([where[cell.culture] for cell in cells]).astype(np.int32),
         regions=regions,
     )
@@ -242,18 +227,8 @@ def _draws(survey: Survey, cells: tuple[Cell, ...], participants: int, seed: int
 
 def without(made: Planted, model: str) -> Planted:
     """The same run where that model has no valid answer at all: every one refused."""
-    results = made.results
-    places = [place for place, cell in enumerate(results.run.cells) if cell.model == model]
-    gone = np.isin(results.answers.cell, places)
-    answers = replace(
-        results.answers,
-        state=np.where(gone, REFUSED, results.answers.state).astype(np.int8),
-        choices=np.where(gone, 0, results.answers.choices),
-    )
-    refused = int((answers.state == REFUSED).sum())
-    planned = results.progress.planned
-    progress = Progress(planned=planned, answered=planned - refused, refused=refused)
-    return replace(made, results=replace(results, answers=answers, progress=progress))
+    places = [place for place, cell in enumerate(made.results.run.cells) if cell.model == model]
+    return replace(made, results=refusing(made.results, np.isin(made.results.answers.cell, places)))
 
 
 #: Dimensions and groups of a survey made up at full scale: two populations, groups that mix to all.
@@ -295,21 +270,15 @@ def wide_survey(questions: int = 576, *, seed: int = 11) -> Survey:
     )
 
 
+_KINDS = [*[(QuestionType.ORDINAL, 4)] * 2, (QuestionType.ORDINAL, 5), (QuestionType.SCALE, 10)]
+_KINDS += [(QuestionType.SINGLE, 4), (QuestionType.SINGLE, 3)]
+
+
 def _question(number: int, rng: np.random.Generator) -> Question:
-    kind, size = [
-        (QuestionType.ORDINAL, 4),
-        (QuestionType.ORDINAL, 4),
-        (QuestionType.ORDINAL, 5),
-        (QuestionType.SCALE, 10),
-        (QuestionType.SINGLE, 4),
-        (QuestionType.SINGLE, 3),
-    ][number % 6]
-    if number % 97 == 96:
-        kind, size = QuestionType.MULTIPLE, 6
-    value = Value(
-        dimension=DIMENSIONS[number % 9], direction=int(rng.choice([-1, 1])), basis="B", core=number % 10 == 0
-    )
-    listed = kind is QuestionType.MULTIPLE
+    listed = number % 97 == 96
+    kind, size = (QuestionType.MULTIPLE, 6) if listed else _KINDS[number % 6]
+    direction = int(rng.choice([-1, 1]))
+    value = Value(dimension=DIMENSIONS[number % 9], direction=direction, basis="B", core=number % 10 == 0)
     return Question(
         id=f"W{number + 1}",
         type=kind,
@@ -329,8 +298,7 @@ def _references(
 ) -> tuple[ReferenceDistribution, ...]:
     codes, size = question.codes, len(question.codes)
     if question.type is QuestionType.MULTIPLE:
-        base = rng.uniform(0.1, 0.7, size) * (1.8 / (0.4 * size))
-        base = np.clip(base, 0.05, 0.85)
+        base = np.clip(rng.uniform(0.1, 0.7, size) * (1.8 / (0.4 * size)), 0.05, 0.85)
         tilt = rng.uniform(0.7, 1.3, (2, size))
     else:
         base, tilt = rng.dirichlet(np.full(size, 1.5)), rng.uniform(0.6, 1.4, (2, size))

@@ -21,28 +21,18 @@ from defsurvey.storage.runs.run import (
     Run,
     UsedDecoding,
 )
-from defsurvey.storage.surveys.survey import (
-    Culture,
-    Group,
-    Option,
-    Question,
-    QuestionType,
-    ReferenceDistribution,
-    Region,
-    Survey,
-    Value,
-)
+from defsurvey.storage.surveys import survey as surveys
 
 ANSWERED, REFUSED, UNPARSABLE, FAILED = (STATES.index(state) for state in AnswerState)
 
 #: (question, participants, generator) -> sets of options as bits, shape (participants,).
-Respondent = Callable[[Question, str, int, np.random.Generator], NDArray[np.int64]]
+Respondent = Callable[[surveys.Question, str, int, np.random.Generator], NDArray[np.int64]]
 
 
-def option(code: int, en: str, zh: str, dimension: str | None = None) -> Option:
+def option(code: int, en: str, zh: str, dimension: str | None = None) -> surveys.Option:
     """An option; with a dimension it belongs to a list."""
-    value = None if dimension is None else Value(dimension=dimension, direction=1, basis="B", core=True)
-    return Option(code=code, label={"en": en, "zh": zh}, value=value)
+    value = None if dimension is None else surveys.Value(dimension=dimension, direction=1, basis="B", core=True)
+    return surveys.Option(code=code, label={"en": en, "zh": zh}, value=value)
 
 
 FAMILY = [
@@ -55,11 +45,11 @@ GOALS = [(1, "Order", "秩序"), (2, "Voice", "发言权"), (3, "Prices", "物�
 POINTS = [(code, str(code), str(code)) for code in range(1, 11)]
 QUALITIES = [(1, "Manners", "礼貌", "TDI"), (2, "Independence", "独立", "IDV"), (3, "Hard work", "勤奋")]
 _WORDED = [
-    (QuestionType.ORDINAL, "TDI", FAMILY, "How important is family in your life?", "家庭在您的生活中有多重要?"),
-    (QuestionType.SINGLE, "EVI", GOALS, "Which goal comes first?", "哪个目标最重要?"),
-    (QuestionType.SCALE, "IVR", POINTS, "How satisfied are you, from 1 to 10?", "您有多满意,从1到10?"),
+    (surveys.QuestionType.ORDINAL, "TDI", FAMILY, "How important is family in your life?", "家庭在您的生活中有多重要?"),
+    (surveys.QuestionType.SINGLE, "EVI", GOALS, "Which goal comes first?", "哪个目标最重要?"),
+    (surveys.QuestionType.SCALE, "IVR", POINTS, "How satisfied are you, from 1 to 10?", "您有多满意,从1到10?"),
     (
-        QuestionType.MULTIPLE,
+        surveys.QuestionType.MULTIPLE,
         None,
         QUALITIES,
         "Which qualities should children learn? Up to two.",
@@ -67,14 +57,14 @@ _WORDED = [
     ),
 ]
 QUESTIONS = tuple(
-    Question(
+    surveys.Question(
         id=f"Q{number}",
         type=kind,
         topic="Life",
         text={"en": en, "zh": zh},
         options=tuple(option(*given) for given in options),
-        max_choices=2 if kind is QuestionType.MULTIPLE else 1,
-        value=None if dimension is None else Value(dimension=dimension, direction=-1, basis="A", core=True),
+        max_choices=2 if kind is surveys.QuestionType.MULTIPLE else 1,
+        value=None if dimension is None else surveys.Value(dimension=dimension, direction=-1, basis="A", core=True),
     )
     for number, (kind, dimension, options, en, zh) in enumerate(_WORDED, start=1)
 )
@@ -109,10 +99,10 @@ _CULTURES = [
 
 
 def survey(
-    *, shares: dict[str, dict[str, list[float]]] = SHARES, questions: tuple[Question, ...] = QUESTIONS
-) -> Survey:
+    *, shares: dict[str, dict[str, list[float]]] = SHARES, questions: tuple[surveys.Question, ...] = QUESTIONS
+) -> surveys.Survey:
     by_id = {question.id: question for question in questions}
-    return Survey(
+    return surveys.Survey(
         id="tiny",
         title="Tiny Values Survey",
         version="1",
@@ -122,20 +112,20 @@ def survey(
         dimensions={code: {"en": en, "zh": zh} for code, en, zh in _DIMENSIONS},
         questions=questions,
         cultures=tuple(
-            Culture(
+            surveys.Culture(
                 code=code,
                 name=name,
                 in_sentence=called,
                 language=language,
-                regions=(Region(code=region, name=place, share=1.0),),
+                regions=(surveys.Region(code=region, name=place, share=1.0),),
             )
             for code, name, called, language, region, place in _CULTURES
         ),
         references=tuple(
-            ReferenceDistribution(
+            surveys.ReferenceDistribution(
                 question=name,
                 culture=culture,
-                group=Group.ALL,
+                group=surveys.Group.ALL,
                 shares=dict(zip(by_id[name].codes, known, strict=True)),
                 n=PEOPLE[culture],
             )
@@ -147,23 +137,23 @@ def survey(
     )
 
 
-def human(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def human(question: surveys.Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     shares = np.array(SHARES[culture][question.id.partition("-")[0]])
-    if question.type is QuestionType.MULTIPLE:
+    if question.type is surveys.QuestionType.MULTIPLE:
         picked = rng.random((people, len(shares))) < shares
         return (picked * (1 << np.arange(len(shares)))).sum(axis=1).astype(np.int64)
     return (1 << rng.choice(len(shares), size=people, p=shares / shares.sum())).astype(np.int64)
 
 
-def uniform(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def uniform(question: surveys.Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return (1 << rng.integers(len(question.options), size=people)).astype(np.int64)
 
 
-def last(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def last(question: surveys.Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.full(people, 1 << (len(question.options) - 1), dtype=np.int64)
 
 
-def rare(question: Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def rare(question: surveys.Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """As people, but for always the same goal."""
     return (last if question.id.startswith("Q2") else human)(question, culture, people, rng)
 
@@ -172,24 +162,17 @@ def results(
     cells: Sequence[tuple[str, str, str, Respondent]] = (("human", "us", "def", human), ("human", "cn", "def", human)),
     *,
     participants: int = 20,
-    tiny: Survey | None = None,
+    tiny: surveys.Survey | None = None,
     states: Sequence[float] = (1.0, 0.0, 0.0, 0.0),
     done: float = 1.0,
     seed: int = 1,
     samples: tuple[Sample, ...] = (),
     study: str = "name: tiny\nsurvey: tiny\n",
 ) -> Results:
-    """A run of the tiny survey.
+    """A run of the tiny survey by cells of a model, a culture, a condition and how it answers.
 
-    Args:
-        cells: model, culture, condition, how it answers.
-        participants: per cell.
-        tiny: another survey.
-        states: shares of answered, refused, unparsable, failed.
-        done: share of the planned answers that have ended.
-        seed: of the draws.
-        samples: answers to show.
-        study: text of the study file.
+    ``states`` are the shares of answered, refused, unparsable and failed; ``done`` the share of the planned answers
+    that have ended.
     """
     known, rng = tiny or survey(), np.random.default_rng(seed)
     choices = np.array(
@@ -292,11 +275,11 @@ def sample(
     )
 
 
-def one_question() -> Survey:
+def one_question() -> surveys.Survey:
     return survey(questions=QUESTIONS[:1])
 
 
-def repeated(times: int) -> Survey:
+def repeated(times: int) -> surveys.Survey:
     """The survey with every question asked so many times: Q1-1, Q1-2, ..."""
     names = [(question, f"{question.id}-{n}") for n in range(1, times + 1) for question in QUESTIONS]
     return survey(
@@ -305,7 +288,7 @@ def repeated(times: int) -> Survey:
     )
 
 
-def without_reference(culture: str, question: str) -> Survey:
+def without_reference(culture: str, question: str) -> surveys.Survey:
     known = survey()
     kept = tuple(r for r in known.references if (r.culture, r.question) != (culture, question))
     return replace(known, references=kept)

@@ -9,21 +9,13 @@ import pytest
 from scipy.stats import entropy
 
 from defsurvey.reports.analysis import analyse, cell_names, mode_shares
-from defsurvey.reports.cells import item_table, reference_table, uniform_shares
+from defsurvey.reports.cells import Compared, contrasts, item_table, reference_table, uniform_shares
 from defsurvey.reports.figures.questions import distinguish, question_cards
+from defsurvey.reports.metrics.aggregate import Grouping
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.synthetic import SHARES, human, last, one_question, results, survey, uniform
 
 ALL = ("Q1", "Q2", "Q3", "Q4")
-
-
-def test_lists_become_an_item_per_option_with_its_own_dimension() -> None:
-    """Q4's options are three items: of TDI, of IDV, and of no dimension."""
-    items = item_table(survey(), ALL)
-    assert items.question.tolist() == [0, 1, 2, 3, 3, 3]
-    assert items.option.tolist() == [-1, -1, -1, 0, 1, 2]
-    assert items.grouping.dimension.tolist() == [3, 0, 2, 3, 1, -1]
-    assert items.offered.sum(axis=1).tolist() == [4, 3, 10, 2, 2, 2]
 
 
 def test_a_cell_is_measured_both_ways() -> None:
@@ -47,12 +39,6 @@ def test_dimension_means_follow_the_options() -> None:
     )
     assert cell.sound.macro == pytest.approx(cell.sound.by_dimension.mean())
     assert cell.sound.question_mean == pytest.approx(np.mean([values[0], values[1], values[2], values[3:].mean()]))
-
-
-def test_honest_humans_lie_at_the_floor() -> None:
-    for cell in analyse(results(participants=400)).cells:
-        assert cell.excess == pytest.approx(0, abs=0.01)
-        assert cell.interval.low < cell.sound_floor.headline < cell.interval.high
 
 
 def test_control_respondents_answer_as_said() -> None:
@@ -117,3 +103,22 @@ def test_weighted_people_count_by_their_effective_number() -> None:
     people = question_cards(as_few)[0].table.rows[0].entries[-5]
     assert (people.text, people.beneath) == ("1,000", "as 60")
     assert question_cards(many)[0].table.rows[0].entries[-5].beneath == ""
+
+
+def test_a_contrast_that_participants_might_turn_is_no_difference() -> None:
+    """Over 30 questions all alike it is sure; each participant left out moves them all together by more than it."""
+    questions = np.arange(30)
+    of = Grouping(question=questions, questions=30, dimension=0 * questions, dimensions=1, by_dimension=True)
+    moved = np.where(np.arange(10) % 2, 0.2, -0.2)[:, None] * np.ones(30) / 30
+    for left_out, apart in ((0 * moved, True), (moved, False)):
+        both = Compared(
+            names=("a", "b"),
+            common=of.headline,
+            values=np.stack([np.full(30, 0.5), np.full(30, 0.4)]),
+            left_out=(left_out, -left_out),
+            grouping=of,
+            n=10,
+        )
+        (found,) = contrasts(both, [("a", ["a"], "b", ["b"])])
+        assert found.difference == pytest.approx(0.1)
+        assert (found.p < 0.05) is apart

@@ -57,14 +57,17 @@ def americans(question: Question, culture: str, people: int, rng: np.random.Gene
     return human(question, "us", people, rng)
 
 
+US = "people of the United States"
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (results(participants=40), "human cannot be told from people of the United States and China"),
-        (results([("m", "us", "def", last)]), "m is further from people of the United States than uniform answers are"),
+        (results(participants=40), f"human cannot be told from {US} and China"),
+        (results([("m", "us", "def", last)]), f"m is further from {US} than uniform answers are"),
         (
             results([("m", "us", "def", uniform)], tiny=one_question(), participants=200),
-            "m is about as far from people of the United States as uniform answers are",
+            f"m is about as far from {US} as uniform answers are",
         ),
         (
             results([("m", "cn", "def", americans)], participants=200),
@@ -72,12 +75,9 @@ def americans(question: Question, culture: str, people: int, rng: np.random.Gene
         ),
         (
             results([("m", "us", "def", uniform)], participants=3),
-            "m gave too few answers to tell it from people of the United States, or from uniform answers",
+            f"m gave too few answers to tell it from {US}, or from uniform answers",
         ),
-        (
-            results(US_ONLY, participants=1),
-            "m has too few participants to be compared with people of the United States",
-        ),
+        (results(US_ONLY, participants=1), f"m has too few participants to be compared with {US}"),
     ],
     ids=["people", "caricature", "uniform", "closer", "few answers", "one participant"],
 )

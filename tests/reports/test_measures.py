@@ -14,7 +14,6 @@ from pyarrow import parquet
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.export import WRITERS, write_csv
-from defsurvey.reports.figures.provenance import download_section
 from defsurvey.reports.figures.questions import question_cards
 from defsurvey.reports.measures import ANSWERS, MEASURES, answer_rows, measure_rows
 from defsurvey.reports.metrics.divergence import js_distance, total_variation, wasserstein
@@ -46,14 +45,6 @@ def test_every_row_has_every_column() -> None:
     }
 
 
-def test_downloads_say_what_metrics_hold() -> None:
-    text = download_section(FOUND).downloads[0].value
-    assert "every figure" not in text
-    for level in {row["level"] for row in measure_rows(FOUND)} - {"control"}:
-        assert level in text
-    assert "simple respondents" in text
-
-
 def test_a_cells_figures_are_the_reports() -> None:
     for cell in FOUND.cells:
         key = {"model": cell.cell.model, "culture": cell.cell.culture, "level": "cell"}
@@ -67,15 +58,6 @@ def test_a_cells_figures_are_the_reports() -> None:
         assert one(**key, metric="plug_in_kl")["value"] == cell.paper.headline
         assert one(**key, metric="valid")["value"] == 1.0
         assert one(**key, metric="not_told_from_people")["n"] == 4
-
-
-def test_every_dimension_and_question_is_there() -> None:
-    cell = FOUND.cells[0]
-    assert len(rows(level="dimension", metric="smoothed_kl")) == 3 * 4
-    assert len(rows(level="question", metric="smoothed_kl")) == 3 * 4
-    for place, name in enumerate(BOTH.run.questions):
-        row = one(level="question", metric="smoothed_kl", model="a", culture="us", question=name)
-        assert row["value"] == cell.sound.by_question[place]
 
 
 def test_every_distance_of_an_item_has_its_floor() -> None:
@@ -101,11 +83,6 @@ def test_question_cards_show_the_floor_beneath_the_distance() -> None:
             of = rows(level="item", model=cell.cell.model, culture=cell.cell.culture, question=card.id, metric=metric)
             assert entry.beneath == f"{np.mean([row['floor'] for row in of]):.2f}"
             assert entry.text == f"{np.mean([row['value'] for row in of]):.2f}"
-
-
-def test_places_are_there_where_cells_are_ranked() -> None:
-    assert [(row["low"], row["high"]) for row in rows(metric="place", culture="us")] == [(1.0, 2.0)] * 2
-    assert rows(metric="place", culture="cn") == []
 
 
 def test_position_bias_is_there_where_orders_differ() -> None:

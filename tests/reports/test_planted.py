@@ -32,12 +32,8 @@ def wvs() -> Analysis:
     return analyse(made.results, draws=made.draws)
 
 
-def both(wide: Analysis, wvs: Analysis) -> tuple[Analysis, Analysis]:
-    return wide, wvs
-
-
 def test_the_honest_model_cannot_be_told_from_people(wide: Analysis, wvs: Analysis) -> None:
-    for found in both(wide, wvs):
+    for found in (wide, wvs):
         alike = {cell.culture: cell.share_alike for cell in found.figure(distinguish) if cell.name == "honest"}
         assert set(alike) == set(CULTURES)
         assert all(share >= 0.93 for share in alike.values())
@@ -62,7 +58,7 @@ def test_the_honest_model_comes_first_alone(wide: Analysis, wvs: Analysis) -> No
 
 
 def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> None:
-    for found in both(wide, wvs):
+    for found in (wide, wvs):
         for culture in found.cultures:
             names = [name for name, _ in culture.ranking.order]
             for stage in ("base", "instruct"):
@@ -71,7 +67,7 @@ def test_models_planted_alike_share_a_place(wide: Analysis, wvs: Analysis) -> No
 
 
 def test_the_first_shown_model_alone_is_flagged_for_position(wide: Analysis, wvs: Analysis) -> None:
-    for found in both(wide, wvs):
+    for found in (wide, wvs):
         placed = found.figure(placement)
         assert {row.name for row in placed if row.flagged} == {"first"}
         for row in placed:
@@ -104,7 +100,7 @@ def test_refusals_are_not_answers(wide: Analysis) -> None:
 
 def test_the_series_difference_is_found_and_the_null_pair_is_not(wide: Analysis, wvs: Analysis) -> None:
     """beta lies further than alpha and gamma by question; alpha and gamma are not told apart, by either test."""
-    for found in both(wide, wvs):
+    for found in (wide, wvs):
         compared = found.figure(series)
         for test in compared:
             assert test.by_question is not None
@@ -193,21 +189,3 @@ def test_a_model_that_refuses_everything_takes_nothing_from_the_others() -> None
     ranking, alone = (analyse(made.results).cultures[0].ranking for made in (gone, whole))
     assert [name for name, _ in ranking.unranked] == ["random"]
     assert [name for name, _ in ranking.order] == [name for name, _ in alone.order if name != "random"]
-
-
-def test_the_same_study_gives_the_same_figures() -> None:
-    survey = wide_survey(30)
-
-    def figures(made: Planted) -> list[object]:
-        found = analyse(made.results, draws=made.draws)
-        mapped = found.figure(cultural_map)
-        return [
-            [culture.ranking.p.tolist() for culture in found.cultures],
-            [cell.p.tolist() for cell in found.figure(distinguish)],
-            mapped.sound.components.points.tolist(),
-            repr(found.figure(series)),
-            repr(found.figure(configured)),
-            [repr(cell.intervals) for cell in found.cells],
-        ]
-
-    assert figures(planted(survey)) == figures(planted(survey))

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.ablation import language_section
 from defsurvey.reports.figures.judging import insensitivity
 from defsurvey.reports.figures.landscape import near_section
 from defsurvey.reports.figures.matching import matching_section
-from defsurvey.reports.figures.questions import PlacementRow, distinguish, placement, position_section, question_cards
+from defsurvey.reports.figures.questions import placement, question_cards
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
 from defsurvey.reports.metrics.judges import Verdicts
-from defsurvey.reports.metrics.position import PositionBias
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Entry, Section, Table
 from defsurvey.storage.runs.judgement import DIMENSIONS
@@ -27,17 +26,7 @@ from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Reply
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.reading import read
-from tests.reports.synthetic import (
-    QUESTIONS,
-    human,
-    last,
-    refusing,
-    results,
-    sample,
-    survey,
-    uniform,
-    without_reference,
-)
+from tests.reports.synthetic import QUESTIONS, human, refusing, results, sample, survey, uniform, without_reference
 
 
 def dashes(table: Table) -> list[Entry]:
@@ -69,33 +58,6 @@ def test_figures_4_and_8_say_why_too() -> None:
     gone = refusing(only, only.answers.question == 2)
     lost = dashes(matching_section(analyse(gone)).tables[0])
     assert {entry.why for entry in lost} == {"no valid answer meets a reference distribution in this dimension"}
-
-
-def test_p_of_a_question_shows_on_which_side_it_lies() -> None:
-    found = analyse(results([("m", "us", "def", human)]))
-    cells = tuple(replace(cell, adjusted=np.full_like(cell.adjusted, 0.0457)) for cell in found.figure(distinguish))
-    figures = {distinguish: cells}
-    row = question_cards(replace(found, figures=figures))[0].table.rows[-1]
-    assert row.entries[-1].text == "0.046"
-
-
-@pytest.mark.parametrize(("moved", "said"), [(1.0, "100%"), (-0.25, "−25.0%"), (0.0, "0%"), (-0.0002, ">−0.1%")])
-def test_shares_are_written_alike(moved: float, said: str) -> None:
-    bias = PositionBias(answers=200, questions=5, first=1.0, expected=0.25, excess=0.75, moved=moved, z=-0.01, p=0.5)
-    found = analyse(results([("m", "us", "def", human)]))
-    part = (PlacementRow(cell=found.cells[0], bias=bias, p_holm=0.5),)
-    (row,) = position_section(replace(found, figures={placement: part})).tables[0].rows
-    assert [entry.text for entry in row.entries][:4] == ["100%", "25.0%", said, "0.0"]
-
-
-def test_the_map_is_pointed_to_where_there_is_one() -> None:
-    made = results([("a", "us", "def", human), ("a", "us", "def", last), ("a", "cn", "def", human)])
-    first, second, third = made.run.cells
-    both = replace(made, run=replace(made.run, cells=(first, replace(second, language="zh"), third)))
-    alone = results([("a", "us", "def", human), ("a", "us", "def", last)])
-    alone = replace(alone, run=replace(alone.run, cells=(first, replace(second, language="zh"))))
-    assert language_section(analyse(both)).chart_note.endswith("Fig. 7 maps the languages.")
-    assert "Fig. 7" not in language_section(analyse(alone)).chart_note
 
 
 def test_texts_run_the_way_their_letters_do() -> None:
@@ -133,10 +95,6 @@ def test_a_list_has_a_reference_where_any_option_has(codes: tuple[int, ...]) -> 
     assert not any("no reference" in note for note in table.notes)
     assert any(note.startswith("United States: not published for every option") for note in table.notes)
     assert any("too few people" in note for note in table.notes) == (1 not in codes)
-
-
-def test_a_whole_list_has_no_note() -> None:
-    assert card(survey()).notes == ()
 
 
 def shown_in_turn(made: Results) -> Results:
@@ -237,11 +195,12 @@ def test_the_method_says_how_far_replies_were_read(reply: Reply) -> None:
     assert any(reply.value in term.value for term in found["provenance"].terms if term.name == "Replies")
 
 
-def test_runs_together_claim_no_more_than_the_shortest_replies_allow() -> None:
-    whole, cut = read_to(Reply.FULL), read_to(Reply.ANSWER)
-    for pair in ([whole, cut], [cut, whole]):
-        one, other = pair[0], replace(pair[1], run=replace(pair[1].run, id="run-2"))
-        assert merge([one, other]).run.protocol.reply is Reply.ANSWER
+@pytest.mark.parametrize("pair", list(permutations(Reply, 2)))
+def test_runs_together_claim_no_more_than_the_shortest_replies_allow(pair: tuple[Reply, Reply]) -> None:
+    one, other = map(read_to, pair)
+    furthest = [Reply.FULL, Reply.FIRST_SENTENCE, Reply.ANSWER]
+    joint = merge([one, replace(other, run=replace(other.run, id="run-2"))])
+    assert joint.run.protocol.reply is max(pair, key=furthest.index)
 
 
 def test_a_culture_asked_in_another_language_is_told() -> None:

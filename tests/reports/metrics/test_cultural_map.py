@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from defsurvey.reports.figures.projection import noise, way_noise
-from defsurvey.reports.metrics.cultural_map import Arrow, Way, arrow, ellipse, ellipse_of, principal_components
+from defsurvey.reports.metrics.cultural_map import Arrow, Way, arrow, ellipse, principal_components
 from defsurvey.reports.metrics.intervals import weights_of
 
 
@@ -32,12 +32,6 @@ def test_the_sign_is_fixed_by_two_rows() -> None:
         found = principal_components(scores, right=right, left=[left])
         assert found.points[right, 0] > found.points[left, 0]
         assert np.abs(found.loadings[1]).max() == found.loadings[1].max()
-
-
-def test_points_that_do_not_vary_have_no_extent() -> None:
-    assert ellipse_of([1, 2], np.zeros((2, 2))).half_axes == (0, 0)
-    assert np.isnan(ellipse([[1.0, 2.0]], 20).half_axes[0])
-    assert np.isnan(ellipse([[np.nan, 2.0], [np.nan, 1.0]], 20).angle)
 
 
 @pytest.mark.parametrize("participants", [4, 20])

@@ -11,12 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
-from scipy.special import entr, rel_entr
+from scipy.special import entr
 from scipy.stats import entropy, wasserstein_distance
 
 from defsurvey.reports.analysis import analyse, answer_weights
 from defsurvey.reports.cells import item_table, reference_table
-from defsurvey.reports.metrics.aggregate import headline_weights
 from defsurvey.reports.metrics.divergence import (
     binomial_masses,
     corrected_kl,
@@ -28,12 +27,9 @@ from defsurvey.reports.metrics.divergence import (
     plug_in_kl,
     rarefied_terms,
     smoothed_kl,
-    smoothed_reference,
     wasserstein,
     without_one,
 )
-from defsurvey.reports.metrics.floor import respondents
-from defsurvey.storage.surveys.folder import find_survey
 from tests.reports.synthetic import QUESTIONS, results, survey
 
 COUNTS, HUMAN, N = [0, 3, 12, 5], [0.911, 0.071, 0.016, 0.002], 2593
@@ -71,15 +67,6 @@ def test_scipy_agrees(observed: list[int], known: list[float]) -> None:
     raised = (np.array(observed) + 0.5) / (sum(observed) + 2)
     theirs = (np.array(known) * 500 + 0.5) / (500 + 2)
     assert float(smoothed_kl(observed, known, 500)) == pytest.approx(entropy(raised, theirs), abs=1e-12)
-
-
-def test_padding_changes_nothing() -> None:
-    wide, offered = np.array([*COUNTS, 0, 0]), np.array([True] * 4 + [False] * 2)
-    people = np.array([*HUMAN, 0, 0])
-    assert float(smoothed_kl(wide, people, N, offered)) == pytest.approx(
-        float(smoothed_kl(COUNTS, HUMAN, N)), abs=1e-12
-    )
-    assert float(wasserstein(wide, people, offered)) == pytest.approx(float(wasserstein(COUNTS, HUMAN)), abs=1e-12)
 
 
 def test_a_list_is_as_many_bernoulli_questions() -> None:
@@ -155,32 +142,6 @@ def test_what_is_expected_is_the_mean_of_what_is_drawn() -> None:
     mean = binomial_masses(12, 0.4) @ each
     found = expected_corrected_kl([[0.4, 0.6, 0.0]], people, MANY, offered, 12)
     assert found[0] == pytest.approx(float(mean), abs=1e-12)
-
-
-@pytest.mark.parametrize("culture", ["us", "cn"])
-def test_who_answers_as_people_do_is_closest(culture: str) -> None:
-    """By a smoothed mean it is who gives their commonest answers more often; corrected, hardly anybody but people."""
-    survey = find_survey("wvs7")
-    items = item_table(survey, [question.id for question in survey.questions])
-    people = reference_table(survey, items, culture)
-    known = ~np.isnan(people.n) & items.grouping.headline
-    shares, n_human, offered, grouping = people.shares[known], people.n[known], items.offered[known], items.grouping
-    weights = headline_weights(grouping.of(known))
-    powers = np.array([0.7, 0.85, 0.95, 1.0, 1.25, 1.5, 2.0])
-
-    def scored(power: float) -> tuple[float, float, float]:
-        raised = np.where(offered, shares**power, 0.0)
-        source = raised / raised.sum(axis=-1, keepdims=True)
-        smoothed = respondents(source, shares, n_human, offered, 20).smoothed_kl
-        corrected = expected_corrected_kl(source, shares, n_human, offered, 10)
-        true = rel_entr(source, np.where(offered, smoothed_reference(shares, n_human, offered), 1.0)).sum(axis=-1)
-        return float(weights @ smoothed), float(weights @ corrected), float(weights @ true)
-
-    smoothed, corrected, true = np.array([scored(power) for power in powers]).T
-    assert powers[smoothed.argmin()] > 1.0
-    assert powers[corrected.argmin()] in (0.95, 1.0)
-    assert corrected[3] - corrected.min() < 0.001
-    assert np.abs((corrected - corrected[3]) - (true - true[3])).max() < 0.02
 
 
 def test_few_answers_do_not_pay() -> None:

@@ -123,11 +123,6 @@ def test_an_impossible_answer_is_as_far_as_it_gets() -> None:
     assert p_of([2, 0], [1.0, 0.0]) == pytest.approx(1.0)
 
 
-def test_no_answer_and_no_reference_have_no_test() -> None:
-    tests = GTests(shares=np.array([[0.5, 0.5], [np.nan, np.nan]]), offered=np.ones((2, 2), dtype=bool))
-    assert np.isnan(tests.p(np.array([[0, 0], [1, 2]]))).all()
-
-
 def test_items_of_different_size_stand_side_by_side() -> None:
     tests = GTests(
         shares=np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]), offered=np.array([[True, True, False], [True, True, True]])

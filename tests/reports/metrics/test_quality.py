@@ -26,15 +26,6 @@ def test_macro_mean_weighs_dimensions_alike() -> None:
     assert np.isnan(found.by_dimension[2])
 
 
-def test_without_dimensions_the_headline_is_the_mean_over_questions() -> None:
-    speaks = np.full(3, -1)
-    none = Grouping(question=np.array([0, 0, 1]), questions=2, dimension=speaks, dimensions=0, by_dimension=False)
-    found = means([1, 3, 4], none)
-    assert np.isnan(found.macro)
-    assert found.headline == 3.0
-    assert found.reason == "no item speaks to a dimension"
-
-
 def test_diversity_is_equation_six() -> None:
     question = np.repeat([0, 1], 4)
     assert diversity([1, 1, 2, 3, 4, 4, 4, 4], question).d == pytest.approx((4 - 2) / (4 * 2))
