@@ -1,7 +1,4 @@
-"""Paraphrases of a survey's questions: asked of an engine, round by round, and checked.
-
-It starts from what was tried already, so that work that was cut off goes on.
-"""
+"""Paraphrases of a survey's questions: asked of an engine, round by round, and checked."""
 
 from __future__ import annotations
 

@@ -325,6 +325,7 @@ def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Rep
     """State, choice and memory are those of the reply; nothing of the thoughts is left."""
     case = Case("family", REPLY, 1)
     assert case.read(thought + REPLY, reply) == case.read(REPLY, reply)
+    assert case.read(thought + "1", reply) == case.read("1", reply)
 
 
 @pytest.mark.parametrize("reply", list(Reply))
@@ -333,6 +334,7 @@ def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Rep
     [
         "<think>\nOkay. The format is 'Answer: 1' and so on. Let me think about it. Many would say very important",
         "Answer: <think>\n1 or 2",
+        "I would say: <think>\n1 or 2",
         "<|channel|>analysis<|message|>Answer: 2",
         "<think>No.</think>\n<think>Answer: 1",
     ],

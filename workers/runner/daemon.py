@@ -1,7 +1,4 @@
-"""A Celery worker on a thread pool: every participant in flight is a thread, all feed one engine.
-
-The app, its tasks and its queues are handed in by jobs.
-"""
+"""A Celery worker on a thread pool: every participant in flight is a thread, all feed one engine."""
 
 from __future__ import annotations
 
@@ -117,23 +114,17 @@ class WaitingConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
         connection.transport_cls = screened(self.app)
         self.ensure_connected(connection)
         said = False
-        while why := _refusal(connection):
-            if not said:
-                log.warning("broker: it answers and takes no writes: %s; waiting until it does", why)
-            said = True
-            maybe_shutdown()
-            time.sleep(WRITE_TRY_SECONDS)
-        return connection
-
-
-def _refusal(connection: Any) -> str:
-    """Why the broker takes no writes; nothing where it does."""
-    with connection.default_channel.conn_or_acquire() as client:
-        try:
-            client.set(_WRITABLE, "", ex=60)
-        except redis.ResponseError as error:
-            return str(error)
-    return ""
+        with connection.default_channel.conn_or_acquire() as client:
+            while True:
+                try:
+                    client.set(_WRITABLE, "", ex=60)
+                    return connection
+                except redis.ResponseError as why:
+                    if not said:
+                        log.warning("broker: it answers and takes no writes: %s; waiting until it does", why)
+                said = True
+                maybe_shutdown()
+                time.sleep(WRITE_TRY_SECONDS)
 
 
 class ForgetUnacknowledged(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types

@@ -1,8 +1,4 @@
-"""What a worker does where something fails: it waits for the database, and finds out which participant is at fault.
-
-A completion that took a minute to generate is not generated again because the database was restarted meanwhile. A
-participant whose interview ends in an error that nobody foresaw is set aside, or it would be there again for ever.
-"""
+"""What a worker does where something fails: it waits for the database, and finds out which participant is at fault."""
 
 from __future__ import annotations
 

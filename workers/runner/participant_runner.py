@@ -30,7 +30,7 @@ from defsurvey.workers.runner.faults import OUTAGE, GaveUp, Quarantine, blame, p
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.resident import Resident
 from defsurvey.workers.runner.watchdog import Watchdog, Watched
-from defsurvey.workers.simulation.interview import Step, ask_again, interview
+from defsurvey.workers.simulation.interview import ask_again, interview
 from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.methods.method import Notes
 
@@ -186,7 +186,11 @@ class ParticipantRunner:
                 step = next(steps, None)
             if step is None:
                 break
-            self._commit(held, step)
+            if step.answers:
+                first, *more = step.answers
+                self.patiently(partial(self.ledger.checkpoint, held, first, step.memory, more))
+            else:
+                self.patiently(partial(commit_probabilities, self.database, held, step.item, step.probabilities))
             suspect = False
             yield
         while orders := self.patiently(lambda: self.ledger.to_ask_again(held)):  # more may come meanwhile
@@ -200,13 +204,6 @@ class ParticipantRunner:
 
     def _recall(self, held: Participant, items: tuple[int, ...]) -> Mapping[int, str]:
         return self.patiently(lambda: store.recall(self.database, held.id, items))
-
-    def _commit(self, held: Participant, step: Step) -> None:
-        if step.answers:
-            first, *more = step.answers
-            self.patiently(partial(self.ledger.checkpoint, held, first, step.memory, more))
-        else:
-            self.patiently(partial(commit_probabilities, self.database, held, step.item, step.probabilities))
 
     @contextmanager
     def _turn(self, held: Participant, *, alone: bool) -> Iterator[None]:

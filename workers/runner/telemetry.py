@@ -1,7 +1,4 @@
-"""What a worker shows to Prometheus: what it has committed, what it holds, and what waits.
-
-Counts what the ledger takes and reads the rest when it is asked, so that a worker that nobody asks does nothing for it.
-"""
+"""What a worker shows to Prometheus: what it has committed, what it holds, and what waits."""
 
 from __future__ import annotations
 

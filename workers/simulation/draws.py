@@ -143,8 +143,3 @@ def options_shown(protocol: Protocol, condition: Condition, question: Question, 
 def completion_seed(protocol: Protocol, index: int, question: str, attempt: int = 0) -> int:
     """The seed of one completion, in [0, 2**63): the same for every model, culture and condition."""
     return int(substream(protocol.seed, "completion", index, question, attempt).integers(2**63))
-
-
-def step_seed(protocol: Protocol, index: int, question: str, attempt: int, number: int) -> int:
-    """The seed of one step of an answer that takes several, in [0, 2**63)."""
-    return int(substream(protocol.seed, "step", index, question, attempt, number).integers(2**63))

@@ -131,7 +131,12 @@ class Statement:
     def is_joined(self, i: int) -> bool:
         """Whether a mention is joined to the one before it as another choice, or as the same in other words."""
         mention, gap = self.found[i], self._gap(i)
-        if len(gap) > _WIDEST_GAP or ("\n" in gap and not self._ends_line(i)):
+        if "\n" in gap:
+            end = self.found[i + 1 if self.is_paired(i) else i].end
+            rest = self.text[end : end + 100]
+            if not _LINE_END.match(rest) and not (self.several and re.match(r" ?[:\-–—(]", rest)):
+                return False
+        if len(gap) > _WIDEST_GAP:
             return False
         if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
             return mention.is_label or self.is_free(i)
@@ -219,7 +224,13 @@ class Statement:
             return long or _CLAUSE_END.match(self.text, mention.end) is not None
         if mention.scored or mention.kind in (Kind.PLACE, Kind.LINE) or pattern("cue").search(before[-24:]):
             return True
-        return self._is_given(mention, before, alone=begin > 0)
+        if begin > 0 and BULLET.match(before):
+            return _LINE_END.match(self.text, mention.end) is not None
+        # it ends the sentence as its result: "..., 8", "... (8)"
+        ends = _LINE_END.match(self.text, mention.end) or re.match(
+            r"[.;)\]](?!\w)", self.text[mention.end : mention.end + 2]
+        )
+        return bool(ends) and _GIVEN.search(before) is not None
 
     def _is_denied_after(self, mention: Mention) -> bool:
         named = mention.kind in (Kind.LABEL, Kind.LINE)
@@ -249,14 +260,6 @@ class Statement:
             return not re.match(r" (?:strongly|somewhat|completely|partly)\b", after)
         return not pattern("degree before").search(before) and not pattern("degree after").match(after)
 
-    def _is_given(self, number: Mention, before: str, *, alone: bool) -> bool:
-        """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line."""
-        if alone and BULLET.match(before):
-            return _LINE_END.match(self.text, number.end) is not None
-        after = self.text[number.end : number.end + 2]
-        ends = _LINE_END.match(self.text, number.end) or re.match(r"[.;)\]](?!\w)", after)
-        return bool(ends) and _GIVEN.search(before) is not None
-
     def _is_range(self, i: int) -> bool:
         """Whether a number is joined to the one before so directly that one of them alone is not what was said."""
         both = self.found[max(0, i - 1) : i + 1]
@@ -281,11 +284,6 @@ class Statement:
         if pattern("cue").search(before) or (pattern("preamble").match(before) and "<" not in before):
             rest = rest.removeprefix(before)
         return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None
-
-    def _ends_line(self, i: int) -> bool:
-        end = self.found[i + 1 if self.is_paired(i) else i].end
-        rest = self.text[end : end + 100]
-        return _LINE_END.match(rest) is not None or (self.several and re.match(r" ?[:\-–—(]", rest) is not None)
 
     def _gap(self, i: int) -> str:
         """What stands between a mention and the one before it; too long a gap is cut."""

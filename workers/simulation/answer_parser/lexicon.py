@@ -112,12 +112,8 @@ def _merged(name: str) -> str:
     tables = _tables().values()
     if any(name in table["expressions"] for table in tables):
         return "|".join(f"(?:{found})" for table in tables for found in table["expressions"].get(name, ()))
-    return _alternatives(word for table in tables for word in table["words"].get(name, ()))
-
-
-def _alternatives(words: Iterable[str]) -> str:
-    """A group that matches any of the words, the longest first; words in Latin letters as whole words."""
-    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first(map(fold, words)))})"
+    words = (fold(word) for table in tables for word in table["words"].get(name, ()))
+    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first(words))})"
 
 
 def longest_first(words: Iterable[str]) -> list[str]:

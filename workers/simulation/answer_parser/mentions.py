@@ -41,12 +41,6 @@ def known_labels(labels: Labels) -> dict[str, int]:
     return {words: min(codes) for words, codes in owners.items() if len(codes) == 1}
 
 
-def unreadable_labels(labels: Labels) -> frozenset[str]:
-    """Those of the known labels that are in no language whose denials are known."""
-    readable = [(code, [entry for entry in wordings if lexicon.is_readable(*entry)]) for code, wordings in labels]
-    return frozenset(known_labels(labels).keys() - known_labels(readable).keys())
-
-
 def _label_pattern(label: str) -> str:
     """A label as a text may write it, with any marks between its words."""
     words = label.split(" ")
@@ -348,6 +342,7 @@ def _vocabulary(
 ) -> Vocabulary:
     shown = tuple(code for code, _ in labels)
     known = known_labels(labels)
+    readable = [(code, [entry for entry in wordings if lexicon.is_readable(*entry)]) for code, wordings in labels]
     scale = kind is QuestionType.SCALE
     numbers = figures(labels)
     total = rf"(?:{max(shown)}{'|ten' if max(shown) == 10 else ''})(?!\d|\.\d|[a-z])"
@@ -355,7 +350,7 @@ def _vocabulary(
         pattern=_pattern(shown, "|".join(map(_label_pattern, longest_first(known))), numbers),
         labels=known,
         full={code: [key(label) for _, label in wordings] for code, wordings in labels},
-        unreadable=unreadable_labels(labels),
+        unreadable=frozenset(known.keys() - known_labels(readable).keys()),
         figures=numbers,
         span=_span(min(shown), max(shown), scale=scale) if kind.ordered else None,
         score=re.compile(

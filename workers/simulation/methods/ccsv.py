@@ -13,7 +13,7 @@ from defsurvey.storage.runs.run import AnswerState, CompletedStep
 from defsurvey.workers.engines.asking import ask_all
 from defsurvey.workers.engines.base import Completion, FinishReason, Message, Request, Task
 from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
-from defsurvey.workers.simulation.draws import step_seed
+from defsurvey.workers.simulation.draws import substream
 from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, PromptParts, Response
 from defsurvey.workers.simulation.prompts import choosing_text, conversation, country_name, fill, request_text, words
 
@@ -89,7 +89,8 @@ class CcsvSingle(Method):
     def _step(
         self, posed: Posed, number: int, task: Task, messages: tuple[Message, ...], reply_start: str = ""
     ) -> Request:
-        seed = step_seed(posed.protocol, posed.index, posed.question.id, posed.attempt, number)
+        names = ("step", posed.index, posed.question.id, posed.attempt, number)
+        seed = int(substream(posed.protocol.seed, *names).integers(2**63))
         counted = {Task.LIST: self.slots, Task.VOTE: DECODES}.get(task, 1)
         return posed.request(messages, seed=seed, reply_start=reply_start, task=task, number=counted)
 

@@ -1,7 +1,4 @@
-"""The cheap baseline: a question's options weighed by the next token, instead of answered.
-
-One participant stands for its cell, since nothing is drawn.
-"""
+"""The cheap baseline: a question's options weighed by the next token, instead of answered."""
 
 from __future__ import annotations
 
