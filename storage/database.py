@@ -262,11 +262,9 @@ def _reads_only(context: ExceptionContext) -> OperationalError | None:
 
     SQLAlchemy knows it as an internal error of a connection that is sound, on which every write would fail for ever.
     """
-    error, connection = context.original_exception, context.connection
+    error = context.original_exception
     if getattr(error, "sqlstate", None) != _READ_ONLY:
         return None
-    if connection is not None and connection.get_execution_options().get("postgresql_readonly"):
-        return None  # whoever said that they would read, and wrote
     context.is_disconnect = True
     assert isinstance(error, Exception)
     return OperationalError(context.statement, context.parameters, error, connection_invalidated=True)

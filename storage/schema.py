@@ -42,12 +42,6 @@ def current_revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 
-def is_empty(database: Database) -> bool:
-    """Whether nobody has made a schema there yet."""
-    with database.read() as connection:
-        return current_revision(connection) is None
-
-
 def migrate(database: Database) -> bool:
     """Bring the schema up to date; safe when several processes do so at once. Returns whether it was not."""
     with database.read() as connection:

@@ -24,7 +24,7 @@ from defsurvey.storage.address import in_words, shown
 from defsurvey.storage.database import BadDatabaseUrl, Database
 from defsurvey.storage.errors import BadInput, Failure
 from defsurvey.storage.hosts import host
-from defsurvey.storage.schema import HEAD, is_empty, migrate
+from defsurvey.storage.schema import HEAD, condition, migrate
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def open_database(settings: Settings, *, threads: int = 4, make: bool = True, wi
             settings.make_home()
         if not without_log:
             database.check_log()
-        if not make and is_empty(database):
+        if not make and condition(database).revision is None:
             database.close()
             raise NothingHere(settings)
         migrate(database)

@@ -111,7 +111,7 @@ def read_results(database: Database, run_id: str, *, samples: int = 10) -> Resul
     """
     with database.read() as connection:  # one state: a run in progress is read as it stood at one moment
         run = store.run_in(connection, run_id)
-        survey = store.survey_in(connection, run.survey)
+        survey = store.load_survey(database, run.survey)
         progress = store.total(store.progress_in(connection, run_id).values())
         ids, answers = _arrays(connection, run, survey)
         chosen = _pick(answers, samples, np.random.default_rng(run.protocol.seed))

@@ -18,6 +18,7 @@ from defsurvey.storage.surveys.as_json import survey_from_json, survey_to_json
 from defsurvey.storage.surveys.problem import nearest, one_of
 from defsurvey.storage.surveys.survey import Survey
 
+_SURVEY = tables.survey.c
 #: What is counted of answers: those to come, and how the others ended.
 _COUNTED = ("planned", *(state.value for state in nouns.AnswerState))
 
@@ -171,14 +172,7 @@ def run_in(connection: Connection, run: str) -> nouns.Run:
 
 def load_survey(database: Database, fingerprint: str) -> Survey:
     """The survey that was stored beside a run."""
-    with database.read() as connection:
-        return survey_in(connection, fingerprint)
-
-
-def survey_in(connection: Connection, fingerprint: str) -> Survey:
-    """The same within a transaction."""
-    query = select(tables.survey.c.body).where(tables.survey.c.fingerprint == fingerprint)
-    return survey_from_json(connection.execute(query).scalar_one())
+    return survey_from_json(database.value(select(_SURVEY.body).where(_SURVEY.fingerprint == fingerprint)))
 
 
 def cancel(database: Database, run: str, *, cancelled: bool = True) -> None:

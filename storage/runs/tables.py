@@ -188,19 +188,6 @@ class JudgementRow(Row, table=True):
     judged_at: _Time
 
 
-class JudgingRow(Row, table=True):
-    """How the judging of a run by a model ended last."""
-
-    run: _RunKey
-    model: _NameKey  #: the card's name, and the rubric where it is not our own
-    judge: int | None = Field(default=None, foreign_key="judge.id")  #: None: it could not be asked at all
-    ended: str  #: done, refused, incomplete, over budget
-    told: _Text  #: the score, or what went wrong
-    share: float  #: of the answers that were to be judged
-    ledger: _Long  #: revision of the answers
-    revision: _Long  #: how often it ended
-
-
 def _declare(row: str, /, **columns: Any) -> type[Row]:
     """Declare the row of a table by the types of its columns."""
     fields: dict[str, Any] = {name: (kind, ...) for name, kind in columns.items()}
@@ -208,6 +195,9 @@ def _declare(row: str, /, **columns: Any) -> type[Row]:
 
 
 _BODY = Annotated[dict[str, Any], Field(sa_type=sa.JSON)]
+_CALLS = Annotated[list[list[int]], Field(sa_type=sa.JSON)]
+_OfJudge: Any = Annotated[int, Field(foreign_key="judge.id")]
+_OfRun: Any = Annotated[str, Field(foreign_key="run.id")]
 _RATES = Annotated[dict[str, float], Field(sa_type=sa.JSON)]
 _OF_ANSWER: Any = {"participant": _ParticipantKey, "item": _LongKey, "slot": _LongKey, "digest": _LongKey}
 
@@ -224,6 +214,16 @@ WorkerRow = _declare("WorkerRow", owner=_NameKey, model=str, rates=_RATES, beat_
 #: A report that was built, by the revisions of the ledger and of the judgements that it shows.
 _SHOWN: Any = {"revision": _LongKey, "judgements": _LongKey}
 ReportRow = _declare("ReportRow", run=_RunKey, **_SHOWN, html=str, markdown=str, built_at=_Time)
+#: How the judging of a run by a model ended last: by a judge, or none where it could not be asked at all, what is told
+#: of it, of what share of the answers, by the ledger's revision, and how often judging has ended.
+_HOW: Any = {"ended": str, "told": _Text, "share": float, "ledger": _Long, "revision": _Long}
+JudgingRow = _declare(
+    "JudgingRow", run=_RunKey, model=_NameKey, judge=Annotated[int | None, Field(foreign_key="judge.id")], **_HOW
+)
+#: A batch of calls that was, or was about to be, handed to a provider and is not over. Its token is in the name of
+#: every call, its id is the provider's and unknown at first; calls are participant, item, slot, attempt, digest, repeat.
+_BATCH: Any = {"token": _NameKey, "batch": str | None, "judge": _OfJudge, "run": _OfRun}
+JudgeBatchRow = _declare("JudgeBatchRow", **_BATCH, calls=_CALLS, made_at=_Time)
 #: Who judges a run, or did so last.
 JudgeLeaseRow = _declare("JudgeLeaseRow", run=_RunKey, owner=str, until=_Time)
 #: A person's verdict on one answer and dimension.
@@ -249,17 +249,6 @@ class AgainRow(Row, table=True):
     item: _LongKey
     slot: _LongKey = 0
     attempt: int  #: the attempt to be made
-
-
-class JudgeBatchRow(Row, table=True):
-    """A batch of calls that was, or was about to be, handed to a provider and is not over."""
-
-    token: _NameKey  #: in the name of every call, so that the batch is known again
-    batch: str | None = None  #: the provider's id; None: it is not known whether the batch was made
-    judge: int = Field(foreign_key="judge.id")
-    run: str = Field(foreign_key="run.id")
-    calls: list[list[int]] = Field(sa_type=sa.JSON)  #: participant, item, slot, attempt, digest, repeat of each
-    made_at: _Time
 
 
 #: Table -> the row's class.

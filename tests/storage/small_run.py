@@ -81,8 +81,7 @@ def new_run(
 def participant_ids(database: Database, *, run: str = "first") -> list[int]:
     """Ids of a run's participants in the order in which they were added."""
     p = tables.participant.c
-    with database.read() as connection:
-        return list(connection.execute(select(p.id).where(p.run == run).order_by(p.id)).scalars())
+    return [who for (who,) in database.rows(select(p.id).where(p.run == run).order_by(p.id))]
 
 
 def answer(

@@ -169,6 +169,8 @@ def test_a_run_comes_out_as_it_went_in(
         ("cell.jsonl", b'"model"', b'"modem"', r"cell\.jsonl is damaged"),  # before a row of it is written
         ("manifest.json", b'"format": 1', b'"format": 99', r"expected format 1 and schema \d+, got \[99, '\d+'\]"),
         ("manifest.json", b'"run": "first"', b'"run": ["first"]', r"expected the id of a run, .*, got \['first'\]"),
+        ("manifest.json", b'"run": "first"', b'"run": "../../evil"', "expected the id of a run, a name of at most 64 "),
+        ("manifest.json", b'"run": "first"', rb'"run": "a\u0000b"', "half a character"),
         ("manifest.json", b'"cell": {', b'"sell": {', "expected members survey, run, .*, got .*'sell'"),
         ("manifest.json", b'"rows": 2', b'"cows": 2', "member .*: expected rows and sha256, got .*'cows': 2"),
         ("manifest.json", b"{", b"[[", "is no bundle of a run: expected JSON"),
@@ -229,26 +231,6 @@ def umask() -> int:
     """The account's."""
     os.umask(mask := os.umask(0))
     return mask
-
-
-def renamed(run: Any) -> Change:
-    """Every row is of a run of another name."""
-
-    def change(rows: Rows) -> None:
-        for name, some in rows.items():
-            for row in some:
-                row |= {"id": run} if name == "run" else {"run": run} if "run" in row else {}
-
-    return change
-
-
-@pytest.mark.parametrize("run", ["../../evil", "a" * 300, "a\0b", "\x1b]0;pwned\x07", "First"])
-def test_a_run_has_a_name_that_a_study_could_give(refusal: Callable[..., str], run: str) -> None:
-    """Reports are written to a folder of that name."""
-    message = refusal(renamed(run), run=run)
-    assert (
-        "expected the id of a run, a name of at most 64 lower-case letters" in message or "half a character" in message
-    )
 
 
 def read_as(state: str, choices: list[int]) -> Change:

@@ -214,12 +214,6 @@ def test_a_server_that_takes_no_writes_is_an_outage(postgresql_url: str, switch:
         database.write(note)
 
 
-def test_a_server_that_takes_no_writes_is_read(postgresql_url: str, switch: Switch) -> None:
-    switch("on")
-    with Database(postgresql_url) as database, database.read() as connection:
-        assert connection.execute(text("SELECT count(*) FROM worker")).scalar_one() == 0
-
-
 def test_of_several_servers_the_one_that_writes_is_taken(postgres: Path, postgresql_url: str, switch: Switch) -> None:
     switch("on")
     with Database(postgresql_url.replace(f"host={postgres}", f"host={postgres}&host={postgres}")) as database:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.ledger import Ledger, backlogs
 from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
+from tests.jobs.ledger_rows import change
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 
@@ -17,7 +18,7 @@ def sent(database: Database, participants: list[int], *, seconds_ago: float) -> 
     outbox.mark_published(database, participants)
     p = tables.participant.c
     earlier = update(tables.participant).where(p.id.in_(participants)).values(published_at=p.published_at - seconds_ago)
-    database.write(lambda connection: connection.execute(earlier))
+    database.change(earlier)
 
 
 def built(run: str = "first", revision: int = 6, folder: str = "a") -> outbox.BuiltReport:
@@ -111,16 +112,6 @@ def test_a_report_is_due_when_a_run_is_finished_and_until_it_is_recorded(databas
     assert outbox.reports_due(database) == []
 
 
-def test_participants_that_were_set_aside_do_not_keep_a_report_waiting(database: Database, ledger: Ledger) -> None:
-    first, second = started(database)
-    finish(ledger, first)
-    p = tables.participant.c
-    aside = update(tables.participant).where(p.id == second).values(status="quarantined")
-    database.write(lambda connection: connection.execute(aside))
-    assert outbox.reports_due(database) == [("first", 3, 0)]
-    assert outbox.unfinished(database, "first") == 0
-
-
 def test_a_report_is_recorded_once_per_revision(database: Database) -> None:
     started(database)
     assert outbox.latest_report(database, "first") is None
@@ -140,8 +131,7 @@ def test_what_is_still_to_come_counts_who_is_held_too(database: Database) -> Non
     assert (backlogs(database), outbox.remaining(database)) == ([], {"a": 6, "b": 6})
     ledger.checkpoint(held[0], answer(held[0], 0), ())
     assert outbox.remaining(database) == {"a": 6, "b": 5}
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE cell SET halted = true WHERE model = 'b'")
+    change(database, "UPDATE cell SET halted = true WHERE model = 'b'")
     assert outbox.remaining(database) == {"a": 6}
     store.cancel(database, "first")
     assert outbox.remaining(database) == {}
@@ -152,8 +142,7 @@ def test_a_message_waits_from_when_it_was_sent(database: Database) -> None:
     outbox.mark_published(database, participant_ids(database)[:1])
     (found,) = backlogs(database)
     assert 0 <= found.seconds < 60
-    with database.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE participant SET published_at = published_at - 3600")
+    change(database, "UPDATE participant SET published_at = published_at - 3600")
     (found,) = backlogs(database)
     assert 3600 <= found.seconds < 3660
 
@@ -176,10 +165,6 @@ def test_a_run_waits_behind_what_was_sent_before_it(database: Database) -> None:
     assert outbox.ahead_of(database, "third") == {"first": 1}  # its messages come behind whatever is in the queue
 
 
-def _change(database: Database, statement: str) -> None:
-    database.write(lambda connection: connection.execute(text(statement)))
-
-
 def _answered(database: Database, run: str, *models: str, participants: int = 10, every: float) -> None:
     """A run whose answers were committed so many seconds after each other, participant after participant."""
     ledger, at = Ledger(database, owner="host:1:here"), 1000.0
@@ -187,7 +172,7 @@ def _answered(database: Database, run: str, *models: str, participants: int = 10
         finish(ledger, who)
         for item in range(3):
             at += every
-            _change(database, f"UPDATE answer SET committed_at = {at} WHERE participant = {who} AND item = {item}")
+            change(database, f"UPDATE answer SET committed_at = {at} WHERE participant = {who} AND item = {item}")
 
 
 def test_a_pace_is_answers_by_seconds_between_them(database: Database) -> None:
@@ -195,7 +180,7 @@ def test_a_pace_is_answers_by_seconds_between_them(database: Database) -> None:
     _answered(database, "first", "model-a", "model-b", every=0.5)
     both = {"model-a": pytest.approx(2.0), "model-b": pytest.approx(2.0)}
     assert paces(database, ["model-a", "model-b", "model-c"]) == both
-    _change(database, f"UPDATE answer SET committed_at = committed_at + {PAUSE_SECONDS + 86400} WHERE participant > 5")
+    change(database, f"UPDATE answer SET committed_at = committed_at + {PAUSE_SECONDS + 86400} WHERE participant > 5")
     assert paces(database, ["model-a"]) == {"model-a": pytest.approx(2.0)}
 
 
@@ -205,7 +190,7 @@ def test_the_newest_run_with_enough_answers_tells(database: Database) -> None:
     _answered(database, "newer", "model-a", every=0.25)
     _answered(database, "newest", "model-a", participants=FEWEST // 3, every=0.001)
     for at, run in enumerate(("older", "newer", "newest")):
-        _change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
+        change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
     assert paces(database, ["model-a"]) == {"model-a": pytest.approx(4.0)}
 
 
@@ -215,9 +200,9 @@ def test_tokens_are_means_per_answer_by_condition_of_the_run_that_is_named(datab
         cells = (new_cell(participants=participants), new_cell(participants=2, condition="none"))
         for who in started(database, *cells, id=run):
             finish(ledger, who)
-        _change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
-    _change(database, "UPDATE answer SET prompt_tokens = 400 WHERE participant = 1")
-    _change(database, "UPDATE answer SET state = 'failed', prompt_tokens = NULL WHERE participant = 2 AND item = 0")
+        change(database, f"UPDATE run SET created_at = {at} WHERE id = '{run}'")
+    change(database, "UPDATE answer SET prompt_tokens = 400 WHERE participant = 1")
+    change(database, "UPDATE answer SET state = 'failed', prompt_tokens = NULL WHERE participant = 2 AND item = 0")
 
     def seen(run: str, *questions: str) -> dict[tuple[str, str, str], TokensSeen]:
         return tokens_seen(database, ["model-a"], survey=SURVEY.id, questions=questions, run=run)

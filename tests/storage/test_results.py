@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event
 
 from defsurvey.storage.database import Database
-from defsurvey.storage.runs import tables
 from defsurvey.storage.runs.export import COLUMNS, TELEMETRY, answer_rows
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.probes import Probe, ProbeKind, add_probes, read_probes
 from defsurvey.storage.runs.results import TokenCount, read_draws, read_results
-from defsurvey.storage.runs.rows import answer_columns, digest
+from defsurvey.storage.runs.rows import digest
 from defsurvey.storage.runs.run import AnswerState, DrawsPer, Protocol
 from defsurvey.storage.runs.store import add_run, record_served
 from tests.storage.small_run import DRAWS, USED, answer, claimed, finish, new_cell, new_run, participant_ids, started
@@ -38,28 +37,22 @@ def test_both_databases_give_equal_rows(sqlite_url: str, postgresql_url: str) ->
     assert keys == [(m, p, i) for m in ("B", "a", "a-b", "ab", "b", "ä") for p in (0, 1) for i in (0, 1, 2)]
 
 
-def test_a_row_holds_what_was_asked_and_answered(database: Database, ledger: Ledger) -> None:
+def test_a_row_holds_what_was_asked_and_answered_and_telemetry_when_asked_for(
+    database: Database, ledger: Ledger
+) -> None:
     held = claimed(ledger, started(database)[1])
-    ledger.checkpoint(held, answer(held, 0, question="C", choices=(1, 4), shown=(5, 4, 1, 2, 3), remembered=None), ())
-    (row,) = answer_rows(database, "first")
+    said = answer(held, 0, question="C", choices=(1, 4), shown=(5, 4, 1, 2, 3), remembered=None, seconds=1.5)
+    ledger.checkpoint(held, said, ())
+    (plain,), (row,) = answer_rows(database, "first"), answer_rows(database, "first", telemetry=True)
     told = [
         row[name] for name in ("condition", "participant", "choices", "shown", "remembered", "region", "used_top_p")
     ]
     assert told == ["def", 1, "1 4", "5 4 1 2 3", None, "US-OH", None]
-    assert list(row) == list(COLUMNS)
-    assert all(type(row[name]) is kind for name, kind in COLUMNS.items() if row[name] is not None)
-
-
-def test_telemetry_is_given_when_asked_for(database: Database, ledger: Ledger) -> None:
-    first, _ = started(database)
-    held = claimed(ledger, first)
-    ledger.checkpoint(held, answer(held, 0, seconds=1.5), ())
-    (plain,) = answer_rows(database, "first")
-    (row,) = answer_rows(database, "first", telemetry=True)
-    assert list(row) == [*COLUMNS, *TELEMETRY]
-    assert all(type(row[name]) is kind for name, kind in TELEMETRY.items())
     assert (row["attempt"], row["seconds"], row["worker"]) == (0, 1.5, "host:1:here")
+    assert (list(plain), list(row)) == (list(COLUMNS), [*COLUMNS, *TELEMETRY])
     assert {name: row[name] for name in COLUMNS} == plain
+    kinds = {**COLUMNS, **TELEMETRY}
+    assert all(type(row[name]) is kind for name, kind in kinds.items() if row[name] is not None)
 
 
 def answer_all(database: Database, ledger: Ledger, *, order: str = "CAB") -> None:
@@ -125,18 +118,6 @@ def test_a_sample_is_the_answer_as_it_was_given(database: Database, ledger: Ledg
     assert [samples[name].answer for name in "CAB"] == said
     assert [samples[name].remembered_questions for name in "CAB"] == [(), ("C",), ("A", "C")]
     assert {(sample.cell, sample.participant) for sample in samples.values()} == {(0, 1)}
-
-
-def test_slots_are_rows_and_samples_of_their_own(database: Database, ledger: Ledger) -> None:
-    held = claimed(ledger, started(database)[0])
-    ledger.checkpoint(held, answer(held, 0, question="A"), ())
-    slot = answer(held, 0, question="A", slot=1, choices=(4,), completion="the second")
-    row = {**answer_columns(slot), "worker": "w", "committed_at": 0.0}
-    database.write(lambda connection: connection.execute(insert(tables.answer).values(row)))
-    results = read_results(database, "first")
-    assert results.answers.slot.tolist() == [0, 1]
-    assert results.answers.choices.tolist() == [0b10, 0b1000]
-    assert [sample.answer.completion for sample in results.samples] == ["2: option 2", "the second"]
 
 
 def test_what_served_and_how_long_it_took_is_told_by_model(database: Database, ledger: Ledger) -> None:

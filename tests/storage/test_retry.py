@@ -49,9 +49,7 @@ def again(said: Answer, **changes: Any) -> Answer:
 def standing(database: Database, participant: int) -> tuple[Any, ...]:
     """Status, position, memory and attempts of a participant, as the table has them."""
     p = tables.participant.c
-    with database.read() as connection:
-        query = select(p.status, p.next_item, p.memory, p.attempts).where(p.id == participant)
-        return tuple(connection.execute(query).one())
+    return tuple(*database.rows(select(p.status, p.next_item, p.memory, p.attempts).where(p.id == participant)))
 
 
 def test_only_answers_in_the_states_named_are_asked_again(database: Database, ledger: Ledger) -> None:
@@ -149,7 +147,7 @@ def test_an_order_that_was_overtaken_after_all_is_found(database: Database, ledg
     finish(ledger, second)
     assert recovery.reopen_asked_again(database) == 0
     row = {"participant": first, "item": 0, "slot": 0, "attempt": 1}
-    database.write(lambda connection: connection.execute(tables.again.insert().values(row)))
+    database.change(tables.again.insert().values(row))
     assert recovery.reopen_asked_again(database) == 1
     assert recovery.reopen_asked_again(database) == 0
     assert standing(database, second)[0] == "finished"
@@ -226,7 +224,7 @@ def test_a_second_rewind_counts_attempts_on(database: Database, ledger: Ledger) 
     held = claimed(ledger, first)
     ledger.checkpoint(held, answer(held, 2, state=FAILED), ())
     with_attempt = {"attempt": 1}
-    database.write(lambda c: c.execute(tables.answer.update().where(tables.answer.c.item == 2).values(with_attempt)))
+    database.change(tables.answer.update().where(tables.answer.c.item == 2).values(with_attempt))
     recovery.rewind(database, "first", [FAILED])
     assert standing(database, first)[3] == {"2": 2}
     held = claimed(ledger, first)
@@ -312,21 +310,6 @@ def failing(ledger: Ledger, participant: int) -> None:
     held = claimed(ledger, participant)
     for item in range(3):
         ledger.checkpoint(held, answer(held, item, state=FAILED if item == 2 else AnswerState.ANSWERED), ())
-
-
-def test_several_that_rewind_at_once_take_each_answer_back_once(database: Database, ledger: Ledger) -> None:
-    for who in (people := started(database, new_cell(participants=6))):
-        failing(ledger, who)
-    start = Barrier(6)
-
-    def take_back(_: int) -> int:
-        start.wait()
-        return recovery.rewind(database, "first", [FAILED])
-
-    with ThreadPoolExecutor(6) as pool:
-        assert sorted(pool.map(take_back, range(6))) == [0] * 5 + [6]
-    assert rows(database, "SELECT next_item, lease_epoch FROM participant") == [(2, 2)] * 6
-    assert [len(answers_of(database, who)) for who in people] == [2] * 6
 
 
 def test_an_answer_that_is_there_meanwhile_is_not_taken_back(database: Database, ledger: Ledger) -> None:

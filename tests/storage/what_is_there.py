@@ -31,5 +31,4 @@ def answers_of(database: Database, participant: int) -> list[Answer]:
     """All answers of a participant, by item and slot."""
     a = tables.answer.c
     query = select(tables.answer).where(a.participant == participant).order_by(a.item, a.slot)
-    with database.read() as connection:
-        return [noun(Answer, row) for row in connection.execute(query)]
+    return [noun(Answer, row) for row in database.rows(query)]
