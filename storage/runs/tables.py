@@ -221,7 +221,7 @@ JudgingRow = _declare(
     "JudgingRow", run=_RunKey, model=_NameKey, judge=Annotated[int | None, Field(foreign_key="judge.id")], **_HOW
 )
 #: A batch of calls that was, or was about to be, handed to a provider and is not over. Its token is in the name of
-#: every call, its id is the provider's and unknown at first; calls are participant, item, slot, attempt, digest, repeat.
+#: every call, its id is the provider's and unknown at first; calls are participant, item, slot, attempt, digest, repeat
 _BATCH: Any = {"token": _NameKey, "batch": str | None, "judge": _OfJudge, "run": _OfRun}
 JudgeBatchRow = _declare("JudgeBatchRow", **_BATCH, calls=_CALLS, made_at=_Time)
 #: Who judges a run, or did so last.
