@@ -12,8 +12,7 @@ from pathlib import Path
 from defsurvey.storage.runs.probes import Probe, ProbeKind
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Survey
-from defsurvey.workers.engines.asking import ask_together
-from defsurvey.workers.engines.base import Engine, FinishReason, Request
+from defsurvey.workers.engines.base import Engine, FinishReason, Request, ask_together
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.prompts import conversation, fill, of_language, option_text
 

@@ -15,8 +15,7 @@ from defsurvey.storage.runs.run import Decoding
 from defsurvey.storage.surveys.questions import Tried
 from defsurvey.storage.surveys.survey import Paraphrase, Question, Survey
 from defsurvey.storage.text import control
-from defsurvey.workers.engines.asking import ask_together
-from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Request
+from defsurvey.workers.engines.base import Engine, EngineUnavailable, FinishReason, Request, ask_together
 from defsurvey.workers.simulation.answer_parser import spoken
 from defsurvey.workers.simulation.draws import substream
 from defsurvey.workers.simulation.prompts import conversation, fill, of_language, option_text, words

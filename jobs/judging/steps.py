@@ -27,8 +27,7 @@ from defsurvey.storage.runs.judgements import BATCHED, NONE, Ended
 from defsurvey.storage.runs.ledger import LEASE_SECONDS, lease_owner
 from defsurvey.storage.runs.run import Run
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.asking import AT_ONCE, ask_all
-from defsurvey.workers.engines.base import Engine, EngineUnavailable, Request
+from defsurvey.workers.engines.base import AT_ONCE, Engine, EngineUnavailable, Request, ask_all
 from defsurvey.workers.engines.http import Retryable
 from defsurvey.workers.judging.batches import MOST_CALLS, Batches, Gone, Lost
 from defsurvey.workers.judging.prompt import Score, calibration_set, judge_request, score, subject_of

@@ -21,8 +21,7 @@ from defsurvey.storage.runs.judgements import Ended
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import AnswerState, Decoding
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.asking import ask_all
-from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Message, Request
+from defsurvey.workers.engines.base import Completion, Engine, EngineUnavailable, Message, Request, ask_all
 from defsurvey.workers.judging import verdicts
 from defsurvey.workers.judging.prompt import INSTRUCTIONS
 from defsurvey.workers.judging.verdicts import JudgeGaveUp

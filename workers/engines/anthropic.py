@@ -13,7 +13,6 @@ from typing import Any
 import anthropic
 import httpx2
 
-from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.http import Client, Retryable, failure, json_object, not_reached, tokens
@@ -38,8 +37,8 @@ def open_anthropic(card: ModelCard) -> ApiEngine:
 class AnthropicProvider(Provider):
     """Asks a model of Anthropic; ``client`` tries everything once."""
 
-    #: The client's environment variable for it is not read: a card says who is asked.
-    BASE_URL = "https://api.anthropic.com"
+    #: The client's environment variable for the address is not read: a card says who is asked.
+    BASE_URL, CLIENT = "https://api.anthropic.com", {"anthropic": anthropic.__version__}
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
         super().__init__(card, key)
@@ -85,10 +84,6 @@ class AnthropicProvider(Provider):
         if request.schema is not None:
             body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
         return body | self._sampling(request) | self._card.body
-
-    def describe(self) -> EngineDescription:
-        """See ``Provider``."""
-        return {**super().describe(), "anthropic": anthropic.__version__}
 
     def close(self) -> None:
         """Close the connections."""

@@ -37,8 +37,8 @@ _SPREAD = SystemRandom()
 class Provider(ABC):
     """Speaks one protocol. Everything is safe to call from any thread. ``key`` is kept out of messages."""
 
-    #: The provider's own address, where a card names no other.
-    BASE_URL: str
+    BASE_URL: str  #: the provider's own address, where a card names no other
+    CLIENT: Mapping[str, str]  #: package by which it is asked -> its version
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
         self._card, self._key = card, key
@@ -61,6 +61,7 @@ class Provider(ABC):
             "takes": ", ".join(self._card.takes) or "no decoding parameters",
             "body": json.dumps(self._card.body, sort_keys=True),
             "answer_prefix": str(self._card.answer_prefix).lower(),
+            **self.CLIENT,
         }
 
     def _used(self, request: Request, sent: Mapping[str, Any], *, sampled: bool) -> UsedDecoding:

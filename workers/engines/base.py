@@ -1,20 +1,24 @@
-"""What an engine is: something that turns a prompt into a completion.
+"""What an engine is, something that turns a prompt into a completion, and how it is asked.
 
 An engine is shared by every participant thread of its process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol, runtime_checkable
+from itertools import islice
+from queue import SimpleQueue
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.run import Decoding, EngineDescription, UsedDecoding
 from defsurvey.storage.surveys.survey import Question
 from defsurvey.storage.text import storable
+
+_Key = TypeVar("_Key")
 
 #: What was used of the decoding asked for where nothing was decoded, or by an engine that knows no such thing.
 NO_DECODING = UsedDecoding(num_beams=None, do_sample=None, temperature=None, top_p=None, max_new_tokens=None)
@@ -129,6 +133,65 @@ def give_up(future: Future[Completion]) -> None:
     """Cancel a request, and tell whoever waits, unless it has an outcome; only one thread at a time may do that."""
     if future.cancel() and not wait((future,), timeout=0).done:
         future.set_running_or_notify_cancel()
+
+
+#: Requests under way at once where a card does not say.
+AT_ONCE = 16
+
+
+def ask_all(
+    engine: Engine, calls: Iterable[tuple[_Key, Request]], *, at_once: int = AT_ONCE
+) -> Iterator[tuple[_Key, Completion]]:
+    """Ask every call, taken one by one, and give each reply back as soon as it is there, in whatever order.
+
+    Raises EngineUnavailable where the engine cannot be asked any more; what had been replied was given back before.
+    """
+    coming = iter(calls)
+    # Not ``concurrent.futures.wait``: to that a call is under way for good where an engine of anybody's cancels it.
+    over: SimpleQueue[tuple[_Key, Future[Completion]]] = SimpleQueue()
+    under_way = 0
+    unavailable: EngineUnavailable | None = None
+    while True:
+        if unavailable is None:
+            for key, request in islice(coming, at_once - under_way):
+                try:
+                    asked = submit(engine, request)
+                except EngineUnavailable as error:
+                    unavailable = error
+                    break
+                under_way += 1
+                asked.add_done_callback(lambda done, key=key: over.put((key, done)))  # type: ignore[misc]
+        if not under_way:
+            break
+        for key, done in [over.get(), *(over.get() for _ in range(over.qsize()))]:
+            under_way -= 1
+            try:
+                completion = outcome(done)
+            except EngineUnavailable as error:
+                unavailable = error
+            except CancelledError:
+                unavailable = unavailable or EngineUnavailable("the engine has cancelled what it was asked")
+            else:
+                yield key, completion
+    if unavailable is not None:
+        raise unavailable
+
+
+def ask_together(
+    engine: Engine, requests: Sequence[Request]
+) -> tuple[list[tuple[int, Completion]], EngineUnavailable | None]:
+    """Ask a few requests at once. Returns the place of each reply that came and the reply, in order.
+
+    And, where the engine cannot be asked any more, why: to be raised when the replies are kept, which were paid for.
+    """
+    replies: dict[int, Completion] = {}
+    unavailable: EngineUnavailable | None = None
+    try:
+        for place, reply in ask_all(engine, enumerate(requests), at_once=len(requests)):
+            replies[place] = reply  # noqa: PERF403 -- those before an error are kept
+    except EngineUnavailable as error:
+        unavailable = error
+    return [(place, replies[place]) for place in sorted(replies)], unavailable
 
 
 @runtime_checkable

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.http import Client, Retryable, failure, json_object, not_reached, tokens
@@ -35,7 +34,7 @@ def open_openai(card: ModelCard) -> ApiEngine:
 class OpenAIProvider(Provider):
     """Asks a server by OpenAI's protocol; the key is sent as a bearer token."""
 
-    BASE_URL = "https://api.openai.com/v1"
+    BASE_URL, CLIENT = "https://api.openai.com/v1", {"httpx2": httpx2.__version__}
 
     def __init__(self, card: ModelCard, key: str | None) -> None:
         super().__init__(card, key)
@@ -73,10 +72,6 @@ class OpenAIProvider(Provider):
             said = json.dumps({"error": wrong}) if wrong else text
             went_wrong = failure(reply.status_code, reply.headers, said, self._key)
         raise went_wrong  # out here, so that no traceback leads to the request's headers
-
-    def describe(self) -> EngineDescription:
-        """See ``Provider``."""
-        return {**super().describe(), "httpx2": httpx2.__version__}
 
     def close(self) -> None:
         """Close the connections."""

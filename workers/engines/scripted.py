@@ -10,7 +10,6 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -83,8 +82,10 @@ class ScriptedEngine:
                 f"for culture {asked.culture}, and respondent {self._respondent} needs one"
             )
         if request.choices:
-            return replace(_said(""), probabilities=tuple(self._probabilities(asked, shares)))
-        generator = _generator(asked, request.seed)
+            return _said("", tuple(self._probabilities(asked, shares)))
+        # by question and culture too: seeds are shared between cultures, people are not
+        key = (request.seed, crc32(asked.question.id.encode()), crc32(asked.culture.encode()))
+        generator = np.random.default_rng(key)
         match asked.task:
             case Task.CRITIQUE:
                 return _said(words["critique"])
@@ -202,12 +203,6 @@ def draw_uniform(question: Question, generator: np.random.Generator) -> tuple[in
     return tuple(sorted(int(code) for code in generator.choice(question.codes, size=number, replace=False)))
 
 
-def _generator(asked: Asked, seed: int) -> np.random.Generator:
-    """Keyed by question and culture too: seeds are shared between cultures, people are not."""
-    key = (seed, crc32(asked.question.id.encode()), crc32(asked.culture.encode()))
-    return np.random.default_rng(key)
-
-
 @cache
 def _words(language: str) -> Mapping[str, Any]:
     tables = tomllib.loads(Path(__file__).with_name("scripted.toml").read_text(encoding="utf-8"))
@@ -237,8 +232,8 @@ def _chosen(asked: Asked, codes: Sequence[int]) -> str:
     return str(words["between"].join(options))
 
 
-def _said(text: str) -> Completion:
-    return Completion(text=text, finish=base.FinishReason.STOP, used=base.NO_DECODING)
+def _said(text: str, probabilities: tuple[float, ...] | None = None) -> Completion:
+    return Completion(text=text, finish=base.FinishReason.STOP, used=base.NO_DECODING, probabilities=probabilities)
 
 
 def _error(reason: str) -> Completion:

@@ -83,17 +83,6 @@ def exchanged_layers(model: Any) -> list[int]:
     return [number for number, layer in enumerate(model.model.layers) if isinstance(layer.forward, Layer)]
 
 
-@pytest.mark.parametrize(("architecture", "settings", "layers"), OTHERS)
-def test_a_layer_is_known_by_what_it_adds(
-    one_thread: None, architecture: str, settings: dict[str, Any], layers: list[int]
-) -> None:
-    model = built(architecture, **settings).bfloat16()
-    layout = support.adopt(model)
-    pack(model)
-    exchange(model, layout)
-    assert exchanged_layers(model) == (layers if can_pack(torch.bfloat16) else [])
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_that_make_a_model_another_are_its_own_again(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, dtype: torch.dtype

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from defsurvey.workers.engines import machine
-from defsurvey.workers.engines.transformers.kv import LayerShape, Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.kv import STRIDE, LayerShape, Layout, OutOfRoom
 from defsurvey.workers.engines.transformers.limits import limits_for, participants_at_once
+from defsurvey.workers.engines.transformers.pool import Pool, store_for
 from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.threads import in_passing
 from tests.end_to_end.machine import wait_until
@@ -121,3 +122,44 @@ def test_the_helpers_of_a_passing_thread_end_with_it(one_thread: None) -> None:
         torch.set_num_threads(1)
     with pytest.raises(ZeroDivisionError):
         in_passing(lambda: 1 // 0)
+
+
+# Buffers of keys and values: the tree of beams, compaction, kept prompts, and bytes that are all accounted for.
+
+
+TWO_LAYERS = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
+#: Keys and values of 2 heads x 4 numbers and of 1 head x 5 numbers, 4 bytes each.
+TOKEN_BYTES = 104
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
+def test_every_byte_is_counted(pooled: bool) -> None:
+    store = store_for(TWO_LAYERS, 640, pooled=pooled)
+    one, other = store.open(1), store.open(STRIDE + 1)
+    assert store.bytes == 3 * STRIDE * TOKEN_BYTES
+    assert other.bytes == 2 * STRIDE * TOKEN_BYTES
+    one.extend(STRIDE)
+    assert one.wants((0,)) == STRIDE * TOKEN_BYTES
+    one.branch((0,))
+    assert one.wants((0,)) == 0
+    assert store.bytes == 4 * STRIDE * TOKEN_BYTES
+    one.close()
+    one.close()
+    other.close()
+    assert store.bytes == 0
+    assert store.peak_bytes == 4 * STRIDE * TOKEN_BYTES
+
+
+def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
+    pool = Pool(TWO_LAYERS, 3 * STRIDE + 1)
+    first, second = pool.open(2 * STRIDE), pool.open(1)
+    assert sorted([*first.slots, *second.slots]) == list(range(3 * STRIDE))
+    with pytest.raises(OutOfRoom, match="1 pages of keys and values are wanted, 0 are free"):
+        second.extend(STRIDE + 1)
+    for layer in pool.layers:
+        layer[int(first.slots[0])] = torch.nan
+    first.close()
+    second.extend(3 * STRIDE)
+    assert all(torch.isfinite(layer).all() for layer in pool.layers)
+    second.close()
+    assert pool.bytes == 0

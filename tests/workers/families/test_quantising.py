@@ -15,16 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
 from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.transformers import loading, quantising
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers import quantising
 from defsurvey.workers.engines.transformers.loading import load_model
-from defsurvey.workers.engines.transformers.prompt import encode_prompt, render_prompt
 from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
-from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard, read_cards
 from tests.workers.citizens import SURVEY
-from tests.workers.engine.scripted_logits import generated
 from tests.workers.families.test_families import interview_request
 from tests.workers.families.tiny_families import FAMILIES, write_family
 
@@ -126,26 +122,6 @@ def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thr
     assert torch.equal(full.get_output_embeddings().weight, small.get_output_embeddings().weight)
     with torch.inference_mode():
         assert torch.isfinite(small(torch.arange(5, 45)[None]).logits).all()
-
-
-def test_a_mixture_in_four_bits_is_served_in_one_batch(
-    monkeypatch: pytest.MonkeyPatch, one_thread: None, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(loading, "check_quantisation", lambda card, folder, device: None)
-    folder = write_family(tmp_path, FAMILIES["mixtral-8x7b-instruct-v0-1"], width=64)
-    mixture = ModelCard(name="mixture", path=folder, dtype="float32", quantisation="nf4")
-    loaded = load_model(mixture, Weights(folder=folder, gguf=None, origin={}), device="cpu")
-    request = interview_request(SURVEY, mixture)
-    text = render_prompt(loaded.tokenizer, "tokenizer", request, answer_prefix=False)
-    prompt = encode_prompt(loaded.tokenizer, "tokenizer", text)
-    resolved = ResolvedRequest(prompt=tuple(prompt), max_new_tokens=40, ends=tuple(loaded.ends))
-    expected = loaded.tokenizer.decode(generated(loaded.model, resolved), skip_special_tokens=True)
-    engine = TransformersEngine(mixture, loaded, threads=1)
-    completion = engine.submit(request).result(timeout=60)
-    description = engine.describe()
-    engine.close()
-    assert completion.text == expected
-    assert (description["quantisation"], description["batching"]) == ("nf4", "continuous")
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from defsurvey.storage.runs.run import AnswerState, CompletedStep
-from defsurvey.workers.engines.asking import ask_all
-from defsurvey.workers.engines.base import Completion, FinishReason, Message, Request, Task
+from defsurvey.workers.engines.base import Completion, FinishReason, Message, Request, Task, ask_all
 from defsurvey.workers.simulation.answer_parser import Reading, clean, read, spoken, without_echo
 from defsurvey.workers.simulation.draws import substream
 from defsurvey.workers.simulation.methods.method import Found, Line, Method, Posed, PromptParts, Response
