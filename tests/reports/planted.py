@@ -43,17 +43,10 @@ Ints = NDArray[np.int64]
 
 #: Model -> how far from people, 0 to 1; of the rest what it does stands in the module's docstring.
 DISTORTION = {
-    "honest": 0.0,
-    "alpha-base": 0.55,
-    "alpha-instruct": 0.25,
+    **dict.fromkeys(("honest", "random", "first", "men"), 0.0),
+    **dict.fromkeys(("alpha-instruct", "gamma-instruct", "refuser"), 0.25),
+    **dict.fromkeys(("alpha-base", "gamma-base", "beta-instruct"), 0.55),
     "beta-base": 0.85,
-    "beta-instruct": 0.55,
-    "gamma-base": 0.55,
-    "gamma-instruct": 0.25,
-    "refuser": 0.25,
-    "random": 0.0,
-    "first": 0.0,
-    "men": 0.0,
 }
 MODELS = tuple(sorted(DISTORTION))
 FACTS = {

@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.storage.runs.results import STATES, AnswerArrays, Results, Sample
 from defsurvey.storage.runs.run import (
     Answer,
@@ -44,17 +45,12 @@ FAMILY = [
 GOALS = [(1, "Order", "秩序"), (2, "Voice", "发言权"), (3, "Prices", "物价")]
 POINTS = [(code, str(code), str(code)) for code in range(1, 11)]
 QUALITIES = [(1, "Manners", "礼貌", "TDI"), (2, "Independence", "独立", "IDV"), (3, "Hard work", "勤奋")]
+_UP_TO_TWO = "孩子应学习哪些品质?最多两个。"
 _WORDED = [
     (surveys.QuestionType.ORDINAL, "TDI", FAMILY, "How important is family in your life?", "家庭在您的生活中有多重要?"),
     (surveys.QuestionType.SINGLE, "EVI", GOALS, "Which goal comes first?", "哪个目标最重要?"),
     (surveys.QuestionType.SCALE, "IVR", POINTS, "How satisfied are you, from 1 to 10?", "您有多满意,从1到10?"),
-    (
-        surveys.QuestionType.MULTIPLE,
-        None,
-        QUALITIES,
-        "Which qualities should children learn? Up to two.",
-        "孩子应学习哪些品质?最多两个。",
-    ),
+    (surveys.QuestionType.MULTIPLE, None, QUALITIES, "Which qualities should children learn? Up to two.", _UP_TO_TWO),
 ]
 QUESTIONS = tuple(
     surveys.Question(
@@ -292,3 +288,12 @@ def without_reference(culture: str, question: str) -> surveys.Survey:
     known = survey()
     kept = tuple(r for r in known.references if (r.culture, r.question) != (culture, question))
     return replace(known, references=kept)
+
+
+def verdicts(verdict: ArrayLike, **columns: ArrayLike) -> Verdicts:
+    """What one judge said of the first cell: one answer per row, on the first dimension, unless said otherwise."""
+    n = len(np.atleast_1d(verdict))
+    given = {"cell": np.zeros(n), "answer": np.arange(n), "dimension": np.zeros(n), "weight": np.ones(n)} | columns
+    kinds = {"cell": np.int32, "answer": np.int64, "dimension": np.int8, "weight": np.float64}
+    arrays = {name: np.asarray(given[name], dtype=kind) for name, kind in kinds.items()}
+    return Verdicts(judge="judge 1", verdict=np.asarray(verdict, dtype=np.int8), **arrays)  # type: ignore[arg-type]

@@ -197,14 +197,6 @@ def _numbered(found: Element) -> bool:
     return any(part.attributes.get("class") == "number" for part in found.find("p")[:1])
 
 
-def test_printed_figures_are_folded_beside_another_survey() -> None:
-    root = read(html(FIXED))
-    folds = [found for found in root.find("details") if found.attributes["id"].startswith("published-")]
-    assert [fold.attributes["id"] for fold in folds] == [f"published-table{n}" for n in (1, 2, 3, 4)]
-    assert all("open" not in fold.attributes for fold in folds)
-    assert all("not a replication" in fold.find("summary")[0].text for fold in folds)
-
-
 @pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
 def test_markdown_tables_are_rectangular(made: Results) -> None:
     text = re.sub(r"^(`{3,})text\n.*?\n\1$", "", markdown(made), flags=re.DOTALL | re.MULTILINE)
@@ -252,7 +244,6 @@ def test_a_sample_is_shown_in_the_wording_that_was_drawn() -> None:
 
 
 # A report stays small and quick however many questions and answers there are, and leaves none out.
-
 
 MEGABYTE = 1_000_000
 #: Builds the report of the whole planted study and prints what it took.

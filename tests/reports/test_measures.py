@@ -14,7 +14,6 @@ from pyarrow import parquet
 
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.export import WRITERS, write_csv
-from defsurvey.reports.figures.questions import question_cards
 from defsurvey.reports.measures import ANSWERS, MEASURES, answer_rows, measure_rows
 from defsurvey.reports.metrics.divergence import js_distance, total_variation, wasserstein
 from tests.reports.planted import planted, wide_survey
@@ -35,25 +34,15 @@ def one(**wanted: object) -> dict[str, Any]:
 
 def test_every_row_has_every_column() -> None:
     assert all(set(row) == set(MEASURES) for row in measure_rows(FOUND))
-    assert {row["level"] for row in measure_rows(FOUND)} == {
-        "cell",
-        "control",
-        "dimension",
-        "item",
-        "option",
-        "question",
-    }
+    levels = {row["level"] for row in measure_rows(FOUND)}
+    assert levels == {"cell", "control", "dimension", "item", "option", "question"}
 
 
 def test_a_cells_figures_are_the_reports() -> None:
     for cell in FOUND.cells:
         key = {"model": cell.cell.model, "culture": cell.cell.culture, "level": "cell"}
         sound = one(**key, metric="smoothed_kl")
-        assert (sound["value"], sound["floor"], sound["way"]) == (
-            cell.sound.headline,
-            cell.sound_floor.headline,
-            "sound",
-        )
+        assert (sound["value"], sound["floor"]) == (cell.sound.headline, cell.sound_floor.headline)
         assert (sound["low"], sound["high"]) == (cell.interval.low, cell.interval.high)
         assert one(**key, metric="plug_in_kl")["value"] == cell.paper.headline
         assert one(**key, metric="valid")["value"] == 1.0
@@ -72,17 +61,6 @@ def test_every_distance_of_an_item_has_its_floor() -> None:
     assert all(row["floor"] > 0 for row in rows(level="item"))
     none = analyse(results(states=(0, 1, 0, 0)))
     assert all(isnan(row["floor"]) for row in measure_rows(none) if row["level"] == "item")
-
-
-def test_question_cards_show_the_floor_beneath_the_distance() -> None:
-    distance = -2  # the last column but one
-    for card in question_cards(FOUND):
-        shown = [row.entries[distance] for row in card.table.rows if not row.quiet]
-        metric = {"JS": "js_distance", "W₁": "wasserstein", "TV": "total_variation"}[card.table.columns[distance].text]
-        for entry, cell in zip(shown, FOUND.cells, strict=True):
-            of = rows(level="item", model=cell.cell.model, culture=cell.cell.culture, question=card.id, metric=metric)
-            assert entry.beneath == f"{np.mean([row['floor'] for row in of]):.2f}"
-            assert entry.text == f"{np.mean([row['value'] for row in of]):.2f}"
 
 
 def test_position_bias_is_there_where_orders_differ() -> None:

@@ -88,14 +88,8 @@ def test_two_parts_that_ask_each_culture_its_own_questions_are_one(tmp_path: Pat
     text = build_report(both, tmp_path).markdown.read_text(encoding="utf-8")
     assert "questions have no reference" not in text
     assert "not asked there or not known" not in text
-    draws = DrawArrays(
-        **dict.fromkeys(("cell", "participant", "region"), np.zeros(2, np.int32)),
-        question=np.array([1, -1], np.int32),
-        **dict.fromkeys(("num_beams", "do_sample"), np.ones(2)),
-        memory_capacity=np.ones(2, np.int64),
-        regions=("r",),
-    )
-    merged = merge_draws([one, two], [draws, draws])
+    two_each = replace(draws(regions=("r",), region=(0, 0)), cell=np.zeros(2, np.int32), question=np.array([1, -1]))
+    merged = merge_draws([one, two], [two_each, two_each])
     assert merged is not None
     assert merged.question.tolist() == [1, -1, 3, -1]
 
@@ -205,10 +199,7 @@ def test_draws_follow_their_cells() -> None:
 
 
 def judged(judge: str, verdicts: tuple[int, ...], told: tuple[str, ...] = ()) -> RunJudgements:
-    """What a judge said of the first answers of a run's first cell, on one dimension, and a person too.
-
-    Where something is told of it, it did not come to its end.
-    """
+    """What a judge said of the first answers of a run, and a person too; told of, it did not come to its end."""
     count = len(verdicts)
     given = np.array(verdicts, dtype=np.int8)
     first = np.zeros(count, dtype=np.int8)

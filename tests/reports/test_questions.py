@@ -12,13 +12,10 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.judging import insensitivity
-from defsurvey.reports.figures.landscape import near_section
-from defsurvey.reports.figures.matching import matching_section
 from defsurvey.reports.figures.questions import placement, question_cards
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
-from defsurvey.reports.metrics.judges import Verdicts
 from defsurvey.reports.number_format import NONE
 from defsurvey.reports.page import Entry, Section, Table
 from defsurvey.storage.runs.judgement import DIMENSIONS
@@ -26,7 +23,17 @@ from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Reply
 from defsurvey.storage.surveys.survey import Survey
 from tests.reports.reading import read
-from tests.reports.synthetic import QUESTIONS, human, refusing, results, sample, survey, uniform, without_reference
+from tests.reports.synthetic import (
+    QUESTIONS,
+    human,
+    refusing,
+    results,
+    sample,
+    survey,
+    uniform,
+    verdicts,
+    without_reference,
+)
 
 
 def dashes(table: Table) -> list[Entry]:
@@ -48,16 +55,6 @@ def test_every_dash_of_a_question_says_why() -> None:
     assert {entry.why for entry in dashes(third.table)} == {"no valid answer"}
     assert len(dashes(third.table)) > 4
     assert 'title="no reference">–' in render_html(page(analyse(gaps())))
-
-
-def test_figures_4_and_8_say_why_too() -> None:
-    only = results([("m", "us", "def", human)], tiny=without_reference("us", "Q1"))
-    near = near_section(analyse(refusing(only, only.answers.question > 0))).tables[0]
-    assert {entry.why for entry in dashes(near)} == {"no reference"}
-    assert len(dashes(near)) == 4
-    gone = refusing(only, only.answers.question == 2)
-    lost = dashes(matching_section(analyse(gone)).tables[0])
-    assert {entry.why for entry in lost} == {"no valid answer meets a reference distribution in this dimension"}
 
 
 def test_texts_run_the_way_their_letters_do() -> None:
@@ -125,7 +122,6 @@ def test_a_code_may_be_as_large_as_it_likes(codes: tuple[int, ...]) -> None:
 
 # Replies that were cut off: what needs them whole is not given, and the report says why.
 
-
 CUT = [(Reply.FIRST_SENTENCE, "first sentence"), (Reply.ANSWER, "end of the answer")]
 
 
@@ -134,20 +130,13 @@ def read_to(reply: Reply) -> Results:
     return replace(made, run=replace(made.run, protocol=replace(made.run.protocol, reply=reply)))
 
 
-def verdicts() -> Verdicts:
-    answers, dimensions = 10, len(DIMENSIONS)
-    return Verdicts(
-        judge="j 1",
-        cell=np.zeros(answers * dimensions, dtype=np.int32),
-        answer=np.repeat(np.arange(answers), dimensions),
-        dimension=np.tile(np.arange(dimensions), answers).astype(np.int8),
-        verdict=np.tile([0, 0, 0, 1, 0, 1], answers).astype(np.int8),
-        weight=np.ones(answers * dimensions),
-    )
+#: Ten answers, judged on every dimension: they fail where the explanation counts.
+_SIX = range(len(DIMENSIONS))
+FAILING = verdicts([0, 0, 0, 1, 0, 1] * 10, answer=np.repeat(np.arange(10), 6), dimension=[*_SIX] * 10)
 
 
 def sections(made: Results) -> dict[str, Section]:
-    whole = page(analyse(made, verdicts=[verdicts()]))
+    whole = page(analyse(made, verdicts=[FAILING]))
     assert "nan" not in render_markdown(whole)
     return {section.anchor: section for section in whole.sections}
 
@@ -173,7 +162,7 @@ def test_diversity_needs_whole_replies(reply: Reply, words: str) -> None:
 
 @pytest.mark.parametrize(("reply", "words"), CUT)
 def test_what_a_judge_says_of_explanations_needs_them(reply: Reply, words: str) -> None:
-    parts = {kind: analyse(read_to(kind), verdicts=[verdicts()]).figure(insensitivity) for kind in (Reply.FULL, reply)}
+    parts = {kind: analyse(read_to(kind), verdicts=[FAILING]).figure(insensitivity) for kind in (Reply.FULL, reply)}
     rates = {}
     for kind, part in parts.items():
         rates[kind] = part[0].rows[0].rates

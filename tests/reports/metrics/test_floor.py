@@ -65,13 +65,6 @@ def test_masses_agree_with_scipy() -> None:
     )
 
 
-def test_chance_of_a_forbidden_answer_makes_the_expectation_infinite() -> None:
-    people = np.array([[0.5, 0.5, 0.0, 0.0]])
-    random = np.full((1, 4), 0.25)
-    assert np.isinf(respondents(random, people, MANY, ALL, 5).plug_in_kl[0])
-    assert np.isfinite(respondents(people, people, MANY, ALL, 5).plug_in_kl[0])
-
-
 def test_the_floor_is_taken_at_each_items_own_n() -> None:
     shares = np.vstack([PEOPLE, PEOPLE, PEOPLE, np.full((1, 4), np.nan)])
     floor = Floor(shares=shares, n_human=np.array([1e9, 1e9, 1e9, np.nan]), offered=np.ones((4, 4), dtype=bool))

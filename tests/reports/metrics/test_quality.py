@@ -13,8 +13,9 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from defsurvey.reports.metrics.aggregate import Grouping, means
-from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, Verdicts, agreement, cell_rates, mcnemar
+from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, agreement, cell_rates, mcnemar
 from defsurvey.reports.metrics.quality import clustered, diversity, effective_options, quality, wilson, wilson_rate
+from tests.reports.synthetic import verdicts
 
 
 def test_macro_mean_weighs_dimensions_alike() -> None:
@@ -91,7 +92,6 @@ def test_where_nobody_differs_a_participant_counts_once() -> None:
 
 # Agreement of judges, and how often answers fail.
 
-
 labels = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=60)
 
 
@@ -142,21 +142,8 @@ def test_statsmodels_agrees_on_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
     assert (found.first_only, found.second_only) == (table[1, 0], table[0, 1])
 
 
-def verdicts(**columns: object) -> Verdicts:
-    n = len(columns["verdict"])  # type: ignore[arg-type]
-    made = {
-        "judge": "judge 1",
-        "cell": np.zeros(n, dtype=np.int32),
-        "answer": np.arange(n),
-        "dimension": np.zeros(n, dtype=np.int8),
-        "weight": np.ones(n),
-    } | columns
-    made["verdict"] = np.array(made["verdict"], dtype=np.int8)
-    return Verdicts(**made)  # type: ignore[arg-type]
-
-
 def test_unsure_is_neither_pass_nor_fail() -> None:
-    found = cell_rates(verdicts(verdict=[PASS, FAIL, FAIL, UNSURE, PASS]), 0)
+    found = cell_rates(verdicts([PASS, FAIL, FAIL, UNSURE, PASS]), 0)
     assert (found.fail[0].count, found.fail[0].n, found.fail[0].share) == (2, 4, 0.5)
     assert found.fail[0].low == pytest.approx(wilson(2, 4).low)
     assert found.answers == 5
@@ -165,15 +152,16 @@ def test_unsure_is_neither_pass_nor_fail() -> None:
 
 def test_strata_weigh_as_many_answers_as_they_stand_for() -> None:
     """One refusal for 9 others, sampled alike: the rate is the population's, the interval wider than n says."""
-    found = cell_rates(verdicts(verdict=[FAIL] * 5 + [PASS] * 5, weight=np.array([1.0] * 5 + [9.0] * 5)), 0).fail[0]
-    assert found.share == pytest.approx(0.1)
+    whole = cell_rates(verdicts([FAIL] * 5 + [PASS] * 5, weight=np.array([1.0] * 5 + [9.0] * 5)), 0)
+    found = whole.fail[0]
+    assert found.share == whole.any_fail.share == pytest.approx(0.1)
     assert found.high - found.low > wilson(1, 10).high - wilson(1, 10).low
     assert found.low == pytest.approx(wilson_rate(0.1, 2500 / 410, count=5, n=10).low)
 
 
 def test_an_answer_that_fails_twice_fails_once() -> None:
     found = cell_rates(
-        verdicts(verdict=[FAIL, FAIL, PASS, PASS], answer=np.array([7, 7, 8, 8]), dimension=np.array([0, 3, 0, 3])), 0
+        verdicts([FAIL, FAIL, PASS, PASS], answer=np.array([7, 7, 8, 8]), dimension=np.array([0, 3, 0, 3])), 0
     )
     assert (found.answers, found.any_fail.count) == (2, 1)
     assert found.fail[3].share == 0.5
@@ -183,7 +171,7 @@ def test_answers_that_no_dimension_judged_clearly_are_in_no_rate() -> None:
     doubts = [[FAIL, UNSURE], [PASS, UNSURE], *([UNSURE, UNSURE] for _ in range(8))]
     found = cell_rates(
         verdicts(
-            verdict=[said for answer in doubts for said in answer],
+            [said for answer in doubts for said in answer],
             answer=np.repeat(np.arange(10), 2),
             dimension=np.tile([0, 1], 10).astype(np.int8),
         ),
@@ -191,4 +179,4 @@ def test_answers_that_no_dimension_judged_clearly_are_in_no_rate() -> None:
     )
     assert (found.fail[0].share, found.any_fail.share, found.any_fail.n, found.answers) == (0.5, 0.5, 2, 10)
     assert found.any_fail.low == pytest.approx(wilson(1, 2).low)
-    assert found.fail[1].reason == cell_rates(verdicts(verdict=[UNSURE]), 0).any_fail.reason == "nothing was judged"
+    assert found.fail[1].reason == cell_rates(verdicts([UNSURE]), 0).any_fail.reason == "nothing was judged"
