@@ -48,15 +48,12 @@ def _plain(value: Any) -> Any:
 
 def written(noun: Any) -> Any:
     """A noun's fields as a person writes them: without those that are false or None, within it as well."""
-    return _said(_plain(noun))
-
-
-def _said(body: Any) -> Any:
+    body = _plain(noun) if is_dataclass(noun) else noun
     if isinstance(body, list):
-        return [_said(item) for item in body]
+        return [written(item) for item in body]
     if not isinstance(body, dict):
         return body
-    return {key: _said(item) for key, item in body.items() if item is not False and item is not None}
+    return {key: written(item) for key, item in body.items() if item is not False and item is not None}
 
 
 def survey_from_json(body: Mapping[str, Any]) -> Survey:
@@ -84,10 +81,7 @@ def survey_from_json(body: Mapping[str, Any]) -> Survey:
 
 
 def fingerprint(survey: Survey) -> str:
-    """SHA-256 (hexadecimal) of the survey's content, its own fingerprint left out.
-
-    It changes with every word and figure, and not with comments or the order of keys in the files.
-    """
+    """SHA-256 (hexadecimal) of every word and figure of the survey, its own fingerprint left out."""
     body = survey_to_json(survey)
     del body["fingerprint"]
     text = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

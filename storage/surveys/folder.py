@@ -53,10 +53,7 @@ T = TypeVar("T")
 
 
 def read_survey(folder: Path) -> Survey:
-    """The survey that a folder holds, checked, with its fingerprint.
-
-    Raises InvalidSurvey where something is not as the format asks for; it carries all that was found.
-    """
+    """The survey that a folder holds, checked, with its fingerprint; raises InvalidSurvey with all that is wrong."""
     survey, problems = _load(folder)
     if survey is None or problems:
         raise InvalidSurvey(folder, tuple(problems))
@@ -116,8 +113,6 @@ class _CultureModel(YamlModel):
 
 
 class _SurveyModel(YamlModel):
-    """``survey.yaml``."""
-
     id: Name
     title: Text
     version: Text
@@ -134,8 +129,6 @@ _KnownCulture = Annotated[str, declared_as("cultures", "a culture of the survey"
 
 
 class _ReferenceRow(tables.Row):
-    """A row of ``references.csv``."""
-
     question: _KnownQuestion
     culture: _KnownCulture
     group: Group
@@ -148,8 +141,8 @@ class _ReferenceRow(tables.Row):
     def distribution(self, question: Question, sources: Mapping[str, str]) -> ReferenceDistribution:
         parts = self._percentages(question)
         if self.source and self.source not in sources:
-            expected = f"a source of survey.yaml: one of {one_of(sources)}"
-            raise self.fault("source", expected, f"{self.source!r}{nearest(self.source, sources)}")
+            got = f"{self.source!r}{nearest(self.source, sources)}"
+            raise self.fault("source", f"a source of survey.yaml: one of {one_of(sources)}", got)
         effective = tables.to_number(self.n_eff, self.n) if self.n_eff else None
         if self.n_eff and not effective:
             raise self.fault("n_eff", f"a number above 0 and at most n ({self.n}), or nothing", repr(self.n_eff))
@@ -199,14 +192,11 @@ class _RegionRow(tables.Row):
 
 
 class _ExclusionRow(tables.Row):
-    """A row of ``excluded.csv``."""
-
     question: _KnownQuestion
     reason: tables.Words
 
 
 def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str, tuple[Region, ...]]:
-    """Culture -> its regions."""
     names: dict[str, Any] = {f"name_{language}": (tables.Words, ...) for language in declared.languages}
     model = create_model("_RegionRow", __base__=_RegionRow, **names)
     rows: dict[str, list[_RegionRow]] = {}
@@ -324,8 +314,8 @@ def find_survey(name: str, *, beside: Path | None = None) -> Survey:
 def find_folder(name: str, *, beside: Path | None = None) -> Path:
     """The folder of the survey of that name: a bundled one's id, or a folder (``./wvs7`` is one).
 
-    A folder is relative to ``beside`` and must lie in it, so that a study taken from elsewhere reads nothing but what
-    came with it; None: the user typed it, and it may lie anywhere. Raises SurveyError.
+    A folder must lie in ``beside``, so that a study taken from elsewhere reads nothing but what came with it; None: the
+    user typed it, and it may lie anywhere. Raises SurveyError.
     """
     bundled = bundled_surveys()
     if name in bundled:

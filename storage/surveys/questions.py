@@ -183,17 +183,12 @@ class _QuestionModel(YamlModel):
 
 
 class _QuestionsModel(YamlModel):
-    """``questions.yaml``, whose parts are read one by one."""
-
     answers: dict[str, Any] = Field(default_factory=dict)
     questions: Annotated[list[Any], Field(min_length=1)]
 
 
 def read_questions(file: str, text: str, declared: Declared, problems: Problems) -> tuple[Question, ...]:
-    """The well-formed questions of a file in their order; the ids of all are put into ``declared``.
-
-    Problems go to ``problems``. Raises Fault where the file has no list of questions.
-    """
+    """The well-formed questions of a file; the ids of all go into ``declared``, what is wrong to ``problems``."""
     written = YamlFile(file, text)
     top = written.read(_QuestionsModel)
     for name in top.answers:
@@ -244,8 +239,6 @@ _WRITTEN = ("number", "language", "text", "model", "prompt", "attempt", "rejecte
 
 
 class _ParaphrasesModel(YamlModel):
-    """``paraphrases.yaml``, whose entries are read one by one."""
-
     prompts: dict[str, Text] = Field(default_factory=dict)
     paraphrases: dict[str, list[Any]]
 

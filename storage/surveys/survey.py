@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from types import MappingProxyType
 
 from defsurvey.storage.surveys.problem import UnknownName
 
@@ -176,33 +175,30 @@ class Survey:
 
     @cached_property
     def _questions(self) -> Mapping[str, Question]:
-        return MappingProxyType({question.id: question for question in self.questions})
+        return {question.id: question for question in self.questions}
 
     @cached_property
     def _cultures(self) -> Mapping[str, Culture]:
-        return MappingProxyType({culture.code: culture for culture in self.cultures})
+        return {culture.code: culture for culture in self.cultures}
 
     @cached_property
     def _references(self) -> Mapping[tuple[str, str, Group], ReferenceDistribution]:
-        return MappingProxyType({(r.question, r.culture, r.group): r for r in self.references})
+        return {(r.question, r.culture, r.group): r for r in self.references}
 
     def question(self, id: str) -> Question:
         """The question with that id; raises UnknownName."""
-        try:
+        if id in self._questions:
             return self._questions[id]
-        except KeyError:
-            why = f"; it was excluded: {self.excluded[id]}" if id in self.excluded else ""
-            raise UnknownName(f"survey {self.id}: there is no question {id}{why}") from None
+        why = f"; it was excluded: {self.excluded[id]}" if id in self.excluded else ""
+        raise UnknownName(f"survey {self.id}: there is no question {id}{why}")
 
     @cached_property
     def _worded(self) -> Mapping[tuple[str, int], Question]:
         texts: dict[tuple[str, int], dict[str, str]] = {}
         for paraphrase in self.paraphrases:
             texts.setdefault((paraphrase.question, paraphrase.number), {})[paraphrase.language] = paraphrase.text
-        questions = {key: self.question(key[0]) for key in texts}
-        return MappingProxyType(
-            {key: replace(questions[key], text={**questions[key].text, **text}) for key, text in texts.items()}
-        )
+        asked = {key: self.question(key[0]) for key in texts}
+        return {key: replace(asked[key], text={**asked[key].text, **text}) for key, text in texts.items()}
 
     @property
     def most_paraphrases(self) -> int:
@@ -215,10 +211,9 @@ class Survey:
 
     def culture(self, code: str) -> Culture:
         """The culture with that code; raises UnknownName."""
-        try:
+        if code in self._cultures:
             return self._cultures[code]
-        except KeyError:
-            raise UnknownName(f"survey {self.id}: there is no culture {code}") from None
+        raise UnknownName(f"survey {self.id}: there is no culture {code}")
 
     def reference(self, question: str, culture: str, group: Group = Group.ALL) -> ReferenceDistribution | None:
         """What that group of that culture answered, or None where it was not asked or is not known."""

@@ -18,10 +18,8 @@ from defsurvey.storage.surveys.problem import Fault, Problem, Problems, fault, n
 from defsurvey.storage.surveys.yaml_models import explain, mistake, must
 from defsurvey.storage.text import control
 
-#: How far percentages may be from 100 in sum.
-ROUNDING = 1.0
-#: How far a percentage may be above 100 for the last digits that a program wrote.
-_LAST_DIGITS = 1e-9
+ROUNDING = 1.0  #: how far percentages may be from 100 in sum
+_LAST_DIGITS = 1e-9  #: how far a percentage may be above 100 for the last digits that a program wrote
 #: A number as programs write it, pandas and R among them: "61.5", ".5", "33.333333333333336", "1e-05".
 _NUMBER = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,3})?")
 _COUNT = re.compile(r"[0-9]{1,9}")
@@ -117,8 +115,8 @@ def read_table(
 ) -> Iterator[R]:
     """The well-formed rows of a table in the order of the file; blank lines are left out.
 
-    What is wrong with a row goes to ``problems``, also that one before has the same in the columns ``unique``. Raises
-    Fault where the columns are not those of ``model`` (in any order), or the file is no CSV.
+    What is wrong with a row goes to ``problems``, also that one before has the same in the columns ``unique``; what is
+    wrong with the header or the whole file raises Fault.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header: list[str] = []

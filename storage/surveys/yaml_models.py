@@ -159,10 +159,7 @@ class YamlFile:
             raise Fault(*problems)
 
     def read(self, model: type[M], *, at: Place = (), called: str = "", context: object = None) -> M:
-        """The model that a part of the file fills; errors name the part by its place, or as it is ``called``.
-
-        Raises Fault with all values that are not as the model asks for, in their order.
-        """
+        """The model that a part of the file fills, named by its place or as it is ``called``; raises Fault."""
         body = self.body
         for step in at:
             body = body[step]

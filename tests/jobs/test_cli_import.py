@@ -104,8 +104,7 @@ def test_an_interview_that_stands_twice_is_refused(here: Path) -> None:
 
 def test_the_template_is_imported(here: Path) -> None:
     assert run("template", "mine.csv").exit_code == 0
-    made = run("import", "table", "mine.csv", "-o", "mine", "--title", "Mine")
-    assert made.exit_code == 0
+    assert run("import", "table", "mine.csv", "-o", "mine", "--title", "Mine").exit_code == 0
     assert "title: Mine" in (here / "mine" / "survey.yaml").read_text(encoding="utf-8")
     assert run("template", "mine.csv").exit_code == 2
 

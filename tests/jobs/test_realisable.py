@@ -56,11 +56,6 @@ def test_beams_alone_tell_conditions_apart_where_sampling_is_fixed() -> None:
         asking(models="[warm]", **changes)
 
 
-def test_conditions_that_differ_otherwise_too_stay() -> None:
-    conditions = "[def, none, def-without-prompt, def-without-memory, cao2023, ccsv-single]"
-    assert len(asking(models="[deaf]", conditions=conditions).conditions) == 6
-
-
 @pytest.mark.parametrize(("preset", "same"), [("paper", True), ("code", False)])
 def test_the_order_of_options_is_the_one_that_the_preset_gives(preset: str, same: bool) -> None:
     """`none` has the survey's; where nothing is said the paper's preset has that too, and the code's shuffles."""

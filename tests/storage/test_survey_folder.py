@@ -123,16 +123,6 @@ def test_points_of_a_listed_scale_run_one_way(write: Write, codes: tuple[int, ..
     assert refused or read_survey(folder).question("Q2").codes == (7, *codes)
 
 
-def test_a_scale_may_have_residual_options_beside_it(write: Write) -> None:
-    folder = write(
-        ("questions.yaml", "zh: 完全自由}}", "zh: 完全自由}, residual: [{code: 0, label: {en: Unsure, zh: 说不准}}]}"),
-        ("references.csv", "1:10|2:20|3:30|4:40", "0:0|1:10|2:20|3:30|4:40"),
-    )
-    question = read_survey(folder).question("Q2")
-    assert question.codes == (1, 2, 3, 4, 0)
-    assert [option.residual for option in question.options] == [False] * 4 + [True]
-
-
 def test_percentages_become_shares_that_sum_to_one(write: Write) -> None:
     """70.2 and 29.9 sum to 100.1: within the rounding, and scaled to 1. Those of a list do not sum."""
     reference = read_survey(write()).reference("Q1", "us")

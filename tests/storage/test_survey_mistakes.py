@@ -168,14 +168,6 @@ def test_all_problems_are_found_in_one_go(write: Write) -> None:
     assert list(caught.value.problems) == problems
 
 
-def test_every_option_at_fault_is_told(write: Write) -> None:
-    folder = write((Q, "label: {en: Manners, zh: 礼貌}", "label: {en: Manners}"), (Q, "zh: 信仰", "fr: 信仰"))
-    assert [(problem.line, problem.field) for problem in check_survey(folder)] == [
-        (23, "Q3.options[1].label"),
-        (24, "Q3.options[2].label.fr"),
-    ]
-
-
 def test_a_scale_at_fault_is_told_once(write: Write) -> None:
     folder = write((Q, "{en: Agree, zh: 同意}", "{en: Agree}"))
     assert [problem.field for problem in check_survey(folder)] == ["answers.agreement[1].label"]

@@ -138,16 +138,6 @@ def test_every_question_has_both_populations(wvs7: Survey) -> None:
             assert wvs7.reference(question.id, "us", group) is not None, (question.id, group)
 
 
-def test_groups_of_china_are_partly_known(wvs7: Survey) -> None:
-    """Age and sex are known for 29 questions; the sexes rest on few people and are marked, nothing else is."""
-    china = [reference for reference in wvs7.references if reference.culture == "cn"]
-    for group in (Group.MALE, Group.FEMALE, Group.AGE_LE29, Group.AGE_30_49, Group.AGE_50PLUS):
-        assert sum(reference.group is group for reference in china) == 29
-    marked = [reference for reference in wvs7.references if reference.low_n]
-    assert {(reference.culture, reference.group) for reference in marked} == {("cn", Group.MALE), ("cn", Group.FEMALE)}
-    assert len(marked) == 58
-
-
 def test_regions(wvs7: Survey) -> None:
     """50 states and the District of Columbia, 30 provinces; shares sum to 1; names in both languages."""
     for code, count in (("us", 51), ("cn", 30)):

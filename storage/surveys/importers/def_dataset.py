@@ -70,10 +70,7 @@ def import_def(
 
     ``part`` names the one to import (``US_survey``), ``multiple`` numbers of questions that allow several answers where
     no file says so. So many ``respondents`` are assumed where scores are shares; ``cultures`` is the user's own table.
-
-    Raises:
-        SurveyError: a file is not as it should be (Fault), is missing or stands twice; there is no such part, or the
-            parts are worded in different languages.
+    Raises SurveyError, also where parts are worded in different languages.
     """
     parts = _chosen(folder, find_parts(folder), part)
     populations = read_populations(cultures)
@@ -98,7 +95,9 @@ def import_def(
         cultures=tuple(one.population.culture(languages, regions.get(one.population.code, ())) for one in readers),
         references=tuple(reference for reader in readers for reference in reader.references),
     )
-    return Imported(survey=survey, left_out=tuple(note for reader in readers for note in reader.notes()))
+    return Imported(
+        survey=survey, left_out=tuple(f"{one.part.name}: {note}" for one in readers for note in one.notes())
+    )
 
 
 def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[Part]:
@@ -121,7 +120,8 @@ class _PartReader:
         self.part, self.population, self.assumed = part, population, assumed
         wordings = self._wordings()
         first = next(iter(wordings.values()))
-        self.groups = {group: read_respondents(path) for group, path in part.respondents.items()}
+        present = {group: part.others[file] for group, file in RESPONDENTS.items() if file in part.others}
+        self.groups = {group: read_respondents(path) for group, path in present.items()}
         chosen = {number for group in self.groups.values() for number in group.chosen} | set(said)
         self.lists = {
             number
@@ -129,7 +129,7 @@ class _PartReader:
             if line.options and (number in chosen or any(w[number - 1].said_multiple for w in wordings.values()))
         }
         self.scores = read_scores(part.references, lists=sorted(self.lists))
-        dimensions = read_types(part.types) if part.types else {}
+        dimensions = read_types(part.others[TYPES]) if TYPES in part.others else {}
         self.strange = 0.0  # sum of scores on codes that are no option
         self.questions: list[Question] = []
         self.references: list[ReferenceDistribution] = []
@@ -139,23 +139,22 @@ class _PartReader:
             self.questions.append(question)
             self.references += self._references(number, question)
 
-    def notes(self) -> list[str]:
+    def notes(self) -> Iterator[str]:
         """What there is to tell of the part."""
         told = {reference.question for reference in self.references if reference.group is Group.ALL}
         without = [question.id for question in self.questions if question.id not in told]
         numbers = listed(map(str, sorted(self.lists))) or "none"
-        notes = [f"{len(self.questions)} questions, {len(self.lists)} of them lists ({numbers})"]
+        yield f"{len(self.questions)} questions, {len(self.lists)} of them lists ({numbers})"
         if without:
-            notes.append(f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}")
+            yield f"{len(without)} questions have no reference scores and cannot be asked: {listed(without)}"
         if self.scores.failed:
-            notes.append(f"failures in column 12 left out: {self.scores.failed:g}")
+            yield f"failures in column 12 left out: {self.scores.failed:g}"
         if self.strange:
-            notes.append(f"scores on codes that are no option left out: {self.strange:g}")
+            yield f"scores on codes that are no option left out: {self.strange:g}"
         if self.scores.whole is not None:
-            notes.append(f"scores are shares; {self.assumed} respondents assumed behind each")
-        if self.part.leading is not None:
-            notes.append(f"{LEADING} passed over: who chose an option most follows from the respondents' files")
-        return [f"{self.part.name}: {note}" for note in notes]
+            yield f"scores are shares; {self.assumed} respondents assumed behind each"
+        if LEADING in self.part.others:
+            yield f"{LEADING} passed over: who chose an option most follows from the respondents' files"
 
     def _wordings(self) -> dict[str, list[Line]]:
         found = {
@@ -235,7 +234,7 @@ class _PartReader:
                 multiple = number in self.lists
                 chosen = answers.chosen[number] if multiple else answers.single[number]
                 n = answers.asked[number] if multiple else sum(chosen[code] for code in question.codes)
-                yield group, chosen, n, n, self.part.respondents[group].name
+                yield group, chosen, n, n, RESPONDENTS[group]
 
 
 #: A group, what it answered by code, its respondents, what all of them are among the amounts, and the file.
@@ -254,16 +253,14 @@ class Part:
     culture: str
     questionnaires: Mapping[str, Path]  #: language -> file; at least one
     references: Path
-    respondents: Mapping[Group, Path]
-    types: Path | None
-    leading: Path | None
+    others: Mapping[str, Path]  #: by name: answers of respondents, types of questions
 
 
 def find_parts(folder: Path) -> tuple[Part, ...]:
     """The parts of which there are questions and reference scores; raises SurveyError where there is none."""
     if not folder.is_dir():
         raise SurveyError(f"{folder}: expected a folder, got {'a file' if folder.exists() else 'nothing'}")
-    known = {TYPES, LEADING, *RESPONDENTS.values()}
+    known = (TYPES, LEADING, *RESPONDENTS.values())
     found = [path for path in sorted(folder.rglob("*")) if path.name.endswith(ENDS) or path.name in known]
     for file in found:
         if not file.resolve().is_relative_to(folder.resolve()):
@@ -288,16 +285,13 @@ def find_parts(folder: Path) -> tuple[Part, ...]:
             for path in found
             if name in (steps := path.relative_to(folder).parts) or (len(present) == 1 and others.isdisjoint(steps))
         ]
-        respondents = {group: _one(folder, own, [called]) for group, called in RESPONDENTS.items()}
         parts.append(
             Part(
                 name=name,
                 culture=layout[name][0]["culture"],
                 questionnaires=questionnaires[name],
                 references=references,
-                respondents={group: path for group, path in respondents.items() if path is not None},
-                types=_one(folder, own, [TYPES]),
-                leading=_one(folder, own, [LEADING]),
+                others={called: path for called in known if (path := _one(folder, own, [called]))},
             )
         )
     if not parts:
@@ -341,10 +335,7 @@ class Line:
 
 
 def read_questionnaire(path: Path, *, language: str, country: Mapping[str, str]) -> list[Line]:
-    """The questions of a questionnaire in order, the first of which has number 1; raises Fault.
-
-    ``country`` has the country's name by language, for ``[COUNTRY]``.
-    """
+    """The questions of a questionnaire in order; ``country`` is its name by language. Raises Fault."""
     words = {"COUNTRY": country.get(language) or country["en"]}
     words |= dict.fromkeys(_PREVIOUS, _PREVIOUS_WORDS.get(language, _PREVIOUS_WORDS["en"]))
     found: list[Line] = []
@@ -401,10 +392,7 @@ class Scores:
 
 
 def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
-    """The scores of a CSV file, whose first column has the numbers of the questions; raises Fault.
-
-    Rows of ``lists``, questions with several answers, sum to nothing in particular, and number 0 is no question.
-    """
+    """The scores of a CSV file by number of the question, of which 0 is none; rows of ``lists`` sum to nothing."""
     header = files.read_header(path)
     codes = {position: int(name) for position, name in enumerate(header.names) if position and name.isdecimal()}
     header.require(("0", "1"))
@@ -418,8 +406,7 @@ def read_scores(path: Path, *, lists: Sequence[int] = ()) -> Scores:
         for code, amount in amounts.items():
             if amount < 0:
                 raise header.fault(line, str(code), "an amount, 0 or more", f"{amount:g}")
-        lines[int(number)] = line
-        rows[int(number)] = amounts
+        lines[int(number)], rows[int(number)] = line, amounts
     failed = math.fsum(amounts.pop(FAILED, 0.0) for amounts in rows.values())
     sums = [math.fsum(amounts.values()) for number, amounts in rows.items() if number and number not in lists]
     sums = [amount for amount in sums if amount]
@@ -455,7 +442,6 @@ def read_respondents(path: Path) -> Respondents:
     """The answers of a file of respondents: a column ``12`` is a question, ``7-3`` option 3 of list 7.
 
     Of a list, 1 is "chosen". Negative values and empty cells are missing, columns of other names passed over.
-    Raises Fault where a cell is no number.
     """
     header = files.read_header(path)
     columns = [(position, match) for position, name in enumerate(header.names) if (match := _VARIABLE.fullmatch(name))]

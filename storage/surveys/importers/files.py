@@ -60,10 +60,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file, with the delimiter that splits its first line into most names.
-
-    Raises Fault where the file is empty, not UTF-8, has no delimiter in its first line, or a name twice.
-    """
+    """The header of a file, with the delimiter that splits its first line into most names; raises Fault."""
     first = next(read_lines(path), "")
     if not first.strip():
         raise fault(path.name, "a header", "an empty line" if first else "nothing", line=1)
@@ -76,11 +73,9 @@ def read_header(path: Path) -> Header:
 
 
 def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header, each with the line on which it ends.
+    """The rows below the header, each with the line on which it ends; raises Fault.
 
     Blank lines are left out, and so are rows of empty cells, which spreadsheets write where something once was.
-
-    Raises Fault where a row has another number of cells than the header, a quote is not closed, or a byte is not UTF-8.
     """
     width = len(header.names)
     rows = _rows(header.path, header.delimiter)
@@ -90,9 +85,8 @@ def read_rows(header: Header) -> Iterator[tuple[int, list[str]]]:
             continue
         if len(cells) != width:
             column = min(len(cells), width) + (len(cells) > width)
-            raise fault(
-                header.path.name, f"{width} cells, as the header has", f"{len(cells)}", line=line, column=column
-            )
+            expected = f"{width} cells, as the header has"
+            raise fault(header.path.name, expected, f"{len(cells)}", line=line, column=column)
         yield line, cells
 
 

@@ -41,13 +41,10 @@ _ROUNDING = 0.05
 def import_globalopinions(
     path: Path, *, id: str, countries: Sequence[str] = (), respondents: int = 1000, cultures: Path | None = None
 ) -> Imported:
-    """The survey that a GlobalOpinionQA file holds.
+    """The survey that a GlobalOpinionQA file holds; raises SurveyError.
 
     ``countries`` are codes or names, every one that is known if empty; questions that not all of them were asked are
     left out. So many ``respondents`` are assumed behind each distribution; ``cultures`` is the user's own table.
-
-    Raises:
-        SurveyError: a row is not as it should be (Fault), a country is not known, or no question is left.
     """
     populations = read_populations(cultures)
     chosen = populations.chosen(countries)
@@ -77,8 +74,6 @@ def import_globalopinions(
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Gathers rows."""
-
     populations: Populations
     chosen: Sequence[Population]
     respondents: int
@@ -160,7 +155,6 @@ def _literal(row: Row, column: str, text: str) -> Any:
 
 
 def _selections(row: Row) -> dict[str, list[float]]:
-    """Country -> shares."""
     text = row.get("selections")
     wrapped = _DEFAULTDICT.fullmatch(text)
     value = _literal(row, "selections", wrapped[1] if wrapped else text)
@@ -202,10 +196,7 @@ def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Quest
 
 
 def _codes(labels: Sequence[str]) -> list[int]:
-    """The number that each label is; where some are words, numbers in a row on which the others fall, or 1, 2, 3.
-
-    A label that is the number of another option could not be given as an answer.
-    """
+    """The number that each label is; where some are words, numbers in a row on which the others fall, or 1, 2, 3."""
     numbers = {place: int(label) for place, label in enumerate(labels) if label.isdecimal() and len(label) < 10}
     if len(numbers) == len(labels) == len(set(numbers.values())):
         return list(numbers.values())

@@ -113,7 +113,6 @@ def _whole(row: Row, column: str, expected: str = "a whole number, 0 or more", l
 
 
 def _amount(row: Row) -> float:
-    """A percentage or a number of people."""
     if "percent" in row.cells:
         column, most, amount = "percent", "100", to_percent(row.get("percent"))
     else:
@@ -131,18 +130,16 @@ def _choice(row: Row, column: str, known: Sequence[str], default: str = "") -> s
 
 
 def _flag(row: Row, column: str) -> bool:
-    written = row.get(column).lower()
-    if written not in _TRUTH:
+    if (written := row.get(column).lower()) not in _TRUTH:
         raise row.fault(column, "yes, no or nothing", written)
     return _TRUTH[written]
 
 
 def _value(row: Row) -> Value | None:
-    given = row.get("direction") or row.get("basis") or _flag(row, "core")
     dimension = row.get("dimension")
+    if not dimension and (row.get("direction") or row.get("basis") or _flag(row, "core")):
+        raise row.fault("dimension", "a dimension where there is a direction, basis or core")
     if not dimension:
-        if given:
-            raise row.fault("dimension", "a dimension where there is a direction, basis or core")
         return None
     direction = _choice(row, "direction", ("1", "-1", "+1"), "1")
     basis = _choice(row, "basis", ("A", "A2", "A3", "B"), "B")
@@ -152,9 +149,7 @@ def _value(row: Row) -> Value | None:
 
 
 def _differs(row: Row, column: str, first: Row) -> Fault:
-    """The error about a cell that is not as it was in an earlier row."""
-    there = f"as on line {first.line}"
-    written = first.get(column)
+    there, written = f"as on line {first.line}", first.get(column)
     return row.fault(column, f"{written!r} {there}, or nothing" if written else f"nothing, {there}")
 
 

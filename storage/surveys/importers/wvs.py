@@ -33,10 +33,8 @@ SEX, AGE_GROUP, AGE = "Q260", "X003R2", "Q262"
 _QUESTIONS = "wvs7_questions.yaml"
 #: What stands in place of a weight in the files of countries that made none: each respondent counts as 1.
 _NO_WEIGHTS = "no weighting"
-#: No respondent stands for more people.
-_HEAVIEST = 1e12
-#: Rows that are read at a time.
-_BLOCK = 4_000
+_HEAVIEST = 1e12  #: no respondent stands for more people
+_BLOCK = 4_000  #: rows that are read at a time
 #: What respondents are divided by, the groups that come of it, and the columns that tell them.
 _DIVISIONS = (
     ("sex", (Group.MALE, Group.FEMALE), (SEX,)),
@@ -45,10 +43,7 @@ _DIVISIONS = (
 
 
 def wvs_questions() -> tuple[Question, ...]:
-    """Every question that can be imported, in the order of the questionnaire.
-
-    Those of the bundled survey ``wvs7`` come with its value dimensions, the others without any.
-    """
+    """Every question that can be imported, in order; those of the bundled ``wvs7`` come with its value dimensions."""
     path, bundled, problems = DATA / _QUESTIONS, find_survey("wvs7"), Problems()
     declared = Declared(languages=bundled.languages, dimensions=bundled.dimensions)
     further = read_questions(_QUESTIONS, path.read_text(encoding="utf-8"), declared, problems)
@@ -58,14 +53,10 @@ def wvs_questions() -> tuple[Question, ...]:
 
 
 def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: Path | None = None) -> Imported:
-    """What people of some countries answered, from an official file of wave 7.
+    """What people of some countries answered, from an official file of wave 7; raises SurveyError.
 
     ``countries`` are codes or names, all that the file has if empty; ``cultures`` is the user's own table of cultures.
     Questions that not every one of the countries was asked are left out.
-
-    Raises:
-        SurveyError: the file is not as it should be (Fault), a country is not known (UnknownName), has no respondents
-            or no weight, or no question was asked in every country.
     """
     populations = read_populations(cultures)
     questions, bundled = wvs_questions(), find_survey("wvs7")
@@ -97,7 +88,7 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
         languages=bundled.languages,
         dimensions=bundled.dimensions,
         questions=tuple(asked),
-        cultures=tuple(country.population.culture(bundled.languages, _regions(country)) for country in found),
+        cultures=tuple(country.population.culture(bundled.languages, country.regions) for country in found),
         references=tuple(references),
     )
     notes = tuple(_notes(survey, file.header.names, found, without))
@@ -142,7 +133,7 @@ class _Country:
     weights: NDArray[np.float64]
     answers: Mapping[str, NDArray[np.int32]]  #: column -> their codes
     members: Mapping[Group, NDArray[np.float64]]  #: 1 for each who belongs to it, else 0
-    regions: Mapping[str, float]  #: cell -> summed weights
+    regions: tuple[Region, ...]
     people: int  #: with those whose weight is 0
     even: int  #: of these, with no weighting
 
@@ -187,7 +178,6 @@ class _File:
             raise self._fault(name, first[name])
 
     def _rows(self) -> Iterator[list[str]]:
-        """The rows of respondents who are counted."""
         names = self.header.names
         column = next(name for name in COUNTRY if name in names)
         interview = names.index(INTERVIEW) if INTERVIEW in names else None
@@ -244,20 +234,28 @@ class _File:
         group = np.where((group >= 1) & (group <= 3), group, from_years)  # years stand in where it is missing
         members = {Group.ALL: np.ones(len(rows)), Group.MALE: sex == 1, Group.FEMALE: sex == 2}
         members |= {each: group == number for number, each in enumerate(_DIVISIONS[1][1], start=1)}
-        regions: dict[str, float] = defaultdict(float)
-        if REGION in self.columns:
-            texts, has = list(self.columns[REGION].numbers), self.columns[REGION].has
-            for row in rows.tolist():
-                regions[texts[has[row]]] += self.weights[row]
         return _Country(
             population=population,
             weights=self.weights[rows],
             answers=answers,
             members={group: each.astype(float) for group, each in members.items()},
-            regions=regions,
+            regions=self._regions(rows, population.code),
             people=int(own.sum()),
             even=int(self.columns[WEIGHT].read(_is_unweighted)[own].sum()),
         )
+
+    def _regions(self, rows: NDArray[np.intp], country: str) -> tuple[Region, ...]:
+        if (column := self.columns.get(REGION)) is None:
+            return ()
+        summed = np.bincount(np.asarray(column.has, int)[rows], self.weights[rows], len(column.numbers))
+        weights: dict[str, float] = defaultdict(float)
+        names: dict[str, Mapping[str, str]] = {}
+        for cell, weight in zip(column.numbers, summed.tolist(), strict=True):
+            if weight and (place := codes.read_region(cell, country=country)):
+                code, names[place[0]] = place
+                weights[code] += weight
+        whole = sum(weights.values())
+        return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
     def matches(self) -> tuple[Match, ...]:
         """Labels that were matched loosely; one that stands for the same in several columns is one."""
@@ -363,17 +361,6 @@ def _source(path: Path, country: _Country) -> str:
     if country.even == country.people:
         weighted = "without weights, since the file has none"
     return f"World Values Survey wave 7, {country.name}, file {path.name}, {len(weights)} respondents {weighted}"
-
-
-def _regions(country: _Country) -> tuple[Region, ...]:
-    weights: dict[str, float] = defaultdict(float)
-    names: dict[str, Mapping[str, str]] = {}
-    for cell, weight in country.regions.items():
-        if place := codes.read_region(cell, country=country.population.code):
-            code, names[place[0]] = place
-            weights[code] += weight
-    whole = sum(weights.values())
-    return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
 
 def _notes(

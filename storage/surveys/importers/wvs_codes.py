@@ -63,8 +63,8 @@ def columns_of(question: Question) -> tuple[str, ...]:
 def read_cell(column: str, cell: str) -> Reading:
     """What a cell stands for.
 
-    A label is compared without a code that it begins or ends with, and where the column is a scale, by likeness if it
-    is none of the known ones. A label that is like both ends, or has another code than its words, cannot be read.
+    A label is compared without a code that it begins or ends with, and on a scale by likeness if it is not known. One
+    that is like both ends, or has another code than its words, cannot be read.
     """
     text = cell.strip()
     if number := _NUMBER.fullmatch(text):
@@ -107,10 +107,7 @@ def read_cell(column: str, cell: str) -> Reading:
 
 
 def _near(column: str, words: tuple[str, ...]) -> list[tuple[int, float]]:
-    """The ends of a scale from 1 to 10, each with its likeness, the nearest first; empty where none is near enough.
-
-    Only a label that is negated can be near a text that is, and the other way round.
-    """
+    """The ends of a scale from 1 to 10 by likeness; empty where none is near, or says no where the text says yes."""
     labels = _known_labels().get(column, ())
     codes = {code for code, _ in labels}
     if 10 not in codes or codes & set(range(2, 10)):
@@ -184,8 +181,7 @@ def _regions() -> Mapping[str, tuple[str, str, str]]:
 def read_region(cell: str, *, country: str) -> tuple[str, Mapping[str, str]] | None:
     """The ISO code of a region and its names by language, or None where it is missing.
 
-    A cell is ``840003``, ``US-AZ``, ``US-AZ Arizona`` or a name. A number that the codebook does not have makes a code
-    of its own within the country, which is its name as well.
+    A cell is ``840003``, ``US-AZ``, ``US-AZ Arizona`` or a name; a number that is not known makes a code and name.
     """
     text = " ".join(cell.split())
     if number := _NUMBER.fullmatch(text):

@@ -7,7 +7,7 @@ import pytest
 
 from defsurvey.storage.surveys.importers.cultures import DATA, read_populations
 from defsurvey.storage.surveys.importers.wvs_codes import MISSING, UNREADABLE, read_cell, read_region
-from defsurvey.storage.surveys.problem import SurveyError, UnknownName
+from defsurvey.storage.surveys.problem import SurveyError
 
 with (DATA / "wvs7_labels.csv").open(encoding="utf-8", newline="") as _file:
     LABELS = [
@@ -125,11 +125,6 @@ def test_languages_without_a_wording_are_replaced() -> None:
     assert (japan.culture(["zh"]).language, japan.culture(["ja", "en"]).language) == ("zh", "ja")
     assert japan.culture(["ja", "en"]).spoken == ""
     assert japan.culture(["ja"]).name == {"ja": "Japan"}
-
-
-def test_names_that_are_near_are_told() -> None:
-    with pytest.raises(UnknownName, match=r"country 'Untied States': .* \(did you mean 'United States'\?\)"):
-        read_populations().named("Untied States")
 
 
 @pytest.mark.parametrize(
