@@ -19,7 +19,6 @@ from defsurvey.jobs.study.study_file import parse_study, read_study
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, recovery, store
 from defsurvey.storage.runs.budget import budget_of, change_budget, halt_if_spent
-from defsurvey.storage.runs.recovery import free_expired
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.workers.engines.keys import missing_key
 from defsurvey.workers.engines.opening import check_card
@@ -35,12 +34,14 @@ def read(settings: Settings, path: Path, *, name: str | None = None, pilot: int 
     return study if pilot is None else study.pilot(pilot)
 
 
-def check_retired(settings: Settings, study: Study) -> None:
-    """Refuse models that nobody serves any more; whether keys and weights are here is asked when a run is enqueued."""
+def check_models(settings: Settings, study: Study, *, keys: bool = True, here: bool = True) -> None:
+    """Refuse models that cannot be asked; those that are not to be asked ``here`` only where they retired."""
     cards = read_cards(settings.models)
+    check_conditions(study.conditions, study.models, cards, study.protocol)
+    check_prices(study.budget, study.asked, cards)
     for card in (find_card(model, cards) for model in study.asked):
-        if card.retired:
-            check_card(card, cache=settings.cache)
+        if here or card.retired:
+            check_card(card, cache=settings.cache, key=keys)
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
@@ -48,21 +49,13 @@ def enqueue(settings: Settings, database: Database, study: Study, *, extend: boo
 
     A run that was cancelled goes on, unless it is extended. On a broker that is named keys have to be with the workers.
     """
-    _check_models(settings, study, keys=settings.broker_url is None)
+    check_models(settings, study, keys=settings.broker_url is None)
     app = app_if_up(settings)
     done = producer.enqueue(database, app, study, extend=extend)
     if extend or not store.load_run(database, done.run).cancelled:
         return done
     published = _reopen(database, app, done.run)
     return replace(done, published=published, waiting=outbox.waiting(database, done.run))
-
-
-def _check_models(settings: Settings, study: Study, *, keys: bool = True) -> None:
-    cards = read_cards(settings.models)
-    check_conditions(study.conditions, study.models, cards, study.protocol)
-    check_prices(study.budget, study.asked, cards)
-    for model in study.asked:
-        check_card(find_card(model, cards), cache=settings.cache, key=keys)
 
 
 def extended(
@@ -86,7 +79,7 @@ def extended(
 
 def run_here(settings: Settings, database: Database, study: Study, **options: Any) -> Snapshot:
     """Enqueue, work and report on this machine; ``options`` are those of ``jobs.local.work``."""
-    _check_models(settings, study)
+    check_models(settings, study)
 
     def prepare() -> None:
         producer.enqueue(database, None, study)
@@ -119,7 +112,7 @@ def resume(settings: Settings, database: Database, run_id: str) -> int:
 
 def _reopen(database: Database, app: Celery | None, run_id: str) -> int:
     store.cancel(database, run_id, cancelled=False)
-    free_expired(database)
+    recovery.free_expired(database)
     halt_if_spent(database, run_id)
     outbox.publish_again(database, run=run_id)
     return producer.publish(database, app, run=run_id) if app is not None else 0

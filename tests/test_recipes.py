@@ -100,15 +100,12 @@ def import_lines(path, *, id, cultures, country):
     )
     return Imported(survey=survey, left_out=())
 """
-COMMAND = '''@_importer("lines", _FILE, click.option("--country", type=text, required=True))
-def _lines():
-    """A question a line."""
-    from defsurvey.storage.surveys.importers.lines import import_lines
-
-    return import_lines
+COMMAND = """_importer(
+    "lines", "A question a line.", "lines:import_lines", _FILE, click.option("--country", type=text, required=True)
+)
 
 
-'''
+"""
 LINE = '    "last": Capabilities(opens="defsurvey.workers.engines.last:open_last_shown"),\n'
 CARD = '[last-shown]\nengine = "last"\nlanguages = ["en"]\n\n'
 COLUMN = "    letters: int | None = None  #: of the completion\n"
@@ -228,7 +225,7 @@ def test_a_metric_is_a_function_and_a_line(scratch: ScratchCopy) -> None:
 def test_a_verb_is_a_function_and_a_name(scratch: ScratchCopy) -> None:
     """It is in the help, prints lines or JSON, and of a run that is not there says so in one line."""
     verbs = "jobs/cli/runs.py"
-    scratch.insert(verbs, "    from defsurvey.jobs.progress import Snapshot\n", VERB)
+    scratch.insert(verbs, "    from defsurvey.storage.database import Database\n", VERB)
     scratch.insert(verbs, "VERBS = (", "count, ")
     scratch.answers("uniform", "none")
     assert "How many answers a run has." in scratch.run("--help")
@@ -256,7 +253,7 @@ def test_a_figure_is_a_file_and_a_name(scratch: ScratchCopy) -> None:
 def test_an_importer_is_a_file_and_a_command(scratch: ScratchCopy) -> None:
     """It writes a folder that is checked like any survey, and a study asks what it imported."""
     (scratch.folder / "storage" / "surveys" / "importers" / "lines.py").write_text(IMPORTER)
-    scratch.insert("jobs/cli/surveys.py", "    return import_globalopinions\n\n\n", COMMAND)
+    scratch.insert("jobs/cli/surveys.py", "    _COUNTRIES,\n    _RESPONDENTS,\n)\n", COMMAND)
     (scratch.folder / "lines.txt").write_text("Tea or coffee?|Tea|250|Coffee|750\nWhen?|Early|400|Late|600\n")
     told = scratch.run("survey", "import", "lines", "lines.txt", "--country", "ca", "-o", "drinks", "--id", "drinks")
     assert "drinks: 2 questions, 2 reference distributions" in told

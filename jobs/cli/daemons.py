@@ -28,9 +28,9 @@ _EVENTS = click.option("--events", is_flag=True, help="Send Celery's events, whi
 
 @click.command()
 @DEVICE
-@click.option("--models", type=options.names, default=(), metavar="A,B", help="Only these models; all where not given.")
+@options.listing("--models", metavar="A,B", help="Only these models; all where not given.")
 @CONCURRENCY
-@click.option("--threads", type=options.COUNT, help="CPU threads of a model; all where not given.")
+@options.counting("--threads", help="CPU threads of a model; all where not given.")
 @click.option("--profile", "profiled", is_flag=True, help="Log where a model's time went, when it is given up.")
 @click.option(
     "--metrics",

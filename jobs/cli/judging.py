@@ -7,20 +7,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, names, opened, print_result, share, text
+from defsurvey.jobs.cli.options import DEVICE, FILE, JSON, RUN, console, listing, opened, print_result, share, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, written_to
 from defsurvey.storage.files import open_already, path_under
 
 if TYPE_CHECKING:
     from defsurvey.jobs.judging.steps import Watch
+
+_TABLE = partial(click.option, type=FILE, metavar="FILE.csv")
 
 
 @click.command()
@@ -30,18 +32,8 @@ if TYPE_CHECKING:
 @click.option("--rubric", type=click.Choice(["own", "code"]), help="By which words; the study's, or our own.")
 @click.option("--batch", is_flag=True, help="In batches, at half the price; takes minutes to a day. Anthropic only.")
 @DEVICE
-@click.option(
-    "--template",
-    type=FILE,
-    metavar="FILE.csv",
-    help="Write judged answers to a table in which people judge them too, and ask nobody.",
-)
-@click.option(
-    "--audit",
-    type=FILE,
-    metavar="FILE.csv",
-    help="Read such a table, and ask nobody: the report says how far judge and people agree.",
-)
+@_TABLE("--template", help="Write judged answers to a table in which people judge them too, and ask nobody.")
+@_TABLE("--audit", help="Read such a table, and ask nobody: the report says how far judge and people agree.")
 @JSON
 @click.pass_obj
 def judge(
@@ -117,7 +109,7 @@ def review(settings: Settings, run_id: str, reader: str | None) -> None:
 
 @click.command()
 @RUN
-@click.option("--models", type=names, default=(), metavar="A,B", help="Only these of the run; all by default.")
+@listing("--models", metavar="A,B", help="Only these of the run; all by default.")
 @DEVICE
 @JSON
 @click.pass_obj

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,15 +99,17 @@ class Place(click.Path):
 PATH = Place(path_type=Path)
 FILE = Place(dir_okay=False, path_type=Path)
 FOLDER = Place(file_okay=False, path_type=Path)
-COUNT = click.IntRange(min=1)
+
+#: An option that takes a number of at least 1, and one that takes a list.
+counting = partial(click.option, type=click.IntRange(min=1), show_default=True)
+listing = partial(click.option, type=names, default=())
 
 STUDY = click.argument("study", type=PATH, metavar="STUDY")
 RUN = click.argument("run_id", type=looked_up, metavar="RUN")
 NAME = click.option("--name", type=text, help="Name of the run, in place of the study's.")
-WORKERS = click.option("--workers", type=COUNT, default=1, show_default=True, help="Worker processes.")
-CONCURRENCY = click.option(
+WORKERS = counting("--workers", default=1, help="Worker processes.")
+CONCURRENCY = counting(
     "--concurrency",
-    type=COUNT,
     help="Participants at once in each worker; where not given, as many as the model leaves memory for.",
 )
 DEVICE = click.option(

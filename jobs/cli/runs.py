@@ -45,7 +45,7 @@ def plan(settings: Settings, study: Path, name: str | None, as_json: bool) -> No
 
     settings = settings.for_study(study)
     wanted = runs.read(settings, study, name=name)
-    runs.check_retired(settings, wanted)
+    runs.check_models(settings, wanted, here=False)
     earlier = planning.read_earlier(settings, wanted)
     planned = planning.plan(wanted, cards=read_cards(settings.models), earlier=earlier)
     options.print_rendered(planning.to_json(planned), lambda: planning.render(planned), as_json=as_json)
@@ -74,7 +74,7 @@ def preview(settings: Settings, /, study: Path, as_json: bool, **chosen: Any) ->
 
 @click.command()
 @taking(STUDY, NAME)
-@click.option("--pilot", type=options.COUNT, metavar="N", help="Only the first N participants of each cell.")
+@options.counting("--pilot", metavar="N", help="Only the first N participants of each cell.")
 @taking(*CREW, JSON, SETTINGS)
 def run(
     settings: Settings, /, study: Path, name: str | None, pilot: int | None, as_json: bool, **crew: Any
@@ -109,8 +109,8 @@ def enqueue(settings: Settings, study: Path, name: str | None, as_json: bool) ->
 
 @click.command()
 @RUN
-@click.option("--participants", type=options.COUNT, metavar="N", help="Participants per cell, old ones counted.")
-@click.option("--models", type=options.names, default=(), metavar="A,B", help="Further models.")
+@options.counting("--participants", metavar="N", help="Participants per cell, old ones counted.")
+@options.listing("--models", metavar="A,B", help="Further models.")
 @taking(JSON, SETTINGS)
 def extend(settings: Settings, run_id: str, participants: int | None, models: tuple[str, ...], as_json: bool) -> None:
     """Add participants or models to a run under the same seed, then publish their messages."""

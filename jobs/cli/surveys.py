@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from defsurvey.jobs.cli import options
-from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, names, print_result, text
+from defsurvey.jobs.cli.options import DEVICE, JSON, PATH, console, counting, listing, print_result, text
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import INCOMPLETE, USAGE, written_to
 
@@ -98,34 +98,22 @@ _CULTURES = click.option(
     "--cultures", type=PATH, callback=_file, metavar="FILE", help="A table of further countries, see docs."
 )
 _ID = click.option("--id", "survey_id", type=text, metavar="ID", help="Id of the survey; the folder's name by default.")
-_COUNTRIES = click.option(
-    "--countries",
-    type=names,
-    default=(),
-    metavar="USA,CHN,...",
-    help="Only these, by ISO code or name; all by default.",
-)
-_RESPONDENTS = click.option(
-    "--respondents",
-    type=options.COUNT,
-    default=1000,
-    show_default=True,
-    help="People assumed behind each distribution where the source has shares alone.",
+_COUNTRIES = listing("--countries", metavar="USA,CHN,...", help="Only these, by ISO code or name; all by default.")
+_RESPONDENTS = counting(
+    "--respondents", default=1000, help="People assumed behind each distribution where the source has shares alone."
 )
 
 
-def _importer(name: str, *taken: options.Parameter) -> Callable[[Callable[[], Callable[..., Imported]]], None]:
-    """Make a verb ``survey import NAME`` of a function that returns an importer, which takes these options by name."""
+def _importer(name: str, reads: str, function: str, *taken: options.Parameter) -> None:
+    """Make a verb ``survey import NAME`` of an importer (module:function), which takes these options by name."""
 
-    def register(importer: Callable[[], Callable[..., Imported]]) -> None:
-        def verb(source: Path, output: Path, survey_id: str | None, as_json: bool, **given: Any) -> None:
-            name = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
-            _write(importer()(source, id=name, **given), output, as_json=as_json)
+    def verb(source: Path, output: Path, survey_id: str | None, as_json: bool, **given: Any) -> None:
+        named = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
+        importer = resolve_name(f"defsurvey.storage.surveys.importers.{function}")
+        _write(importer(source, id=named, **given), output, as_json=as_json)
 
-        verb.__doc__ = importer.__doc__
-        survey_import.command(name)(options.taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
-
-    return register
+    verb.__doc__ = reads
+    survey_import.command(name)(options.taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
 
 
 def _write(imported: Imported, output: Path, *, as_json: bool) -> None:
@@ -157,55 +145,33 @@ def _numbers(_ctx: click.Context, _parameter: click.Parameter, typed: tuple[str,
     return [int(number) for number in typed]
 
 
-@_importer("wvs", _FILE, _COUNTRIES)
-def _wvs() -> Callable[..., Imported]:
-    """An official CSV file of the World Values Survey, wave 7."""
-    from defsurvey.storage.surveys.importers.wvs import import_wvs
-
-    return import_wvs
-
-
-@_importer(
+_importer("wvs", "An official CSV file of the World Values Survey, wave 7.", "wvs:import_wvs", _FILE, _COUNTRIES)
+_importer(
     "def",
+    "The dataset of Liu et al. (2025) as its authors lay it out.",
+    "def_dataset:import_def",
     click.argument("source", type=PATH, metavar="DIR"),
     click.option("--part", type=text, metavar="NAME", help="Only this part, such as US_survey."),
-    click.option(
-        "--multiple",
-        type=names,
-        default=(),
-        callback=_numbers,
-        metavar="7,8,...",
-        help="Questions that allow several answers.",
-    ),
+    listing("--multiple", callback=_numbers, metavar="7,8,...", help="Questions that allow several answers."),
     _RESPONDENTS,
 )
-def _def() -> Callable[..., Imported]:
-    """The dataset of Liu et al. (2025) as its authors lay it out."""
-    from defsurvey.storage.surveys.importers.def_dataset import import_def
-
-    return import_def
-
-
-@_importer("globalopinions", _FILE, _COUNTRIES, _RESPONDENTS)
-def _globalopinions() -> Callable[..., Imported]:
-    """GlobalOpinionQA's CSV file."""
-    from defsurvey.storage.surveys.importers.globalopinions import import_globalopinions
-
-    return import_globalopinions
-
-
-@_importer(
+_importer(
+    "globalopinions",
+    "GlobalOpinionQA's CSV file.",
+    "globalopinions:import_globalopinions",
+    _FILE,
+    _COUNTRIES,
+    _RESPONDENTS,
+)
+_importer(
     "table",
+    "Any survey as a table with a row per option; `survey template` writes an example.",
+    "table:import_table",
     _FILE,
     click.option("--title", type=text, help="Of the survey, as reports print it."),
     click.option("--citation", type=text, help="Whom to cite."),
     click.option("--terms", type=text, help="On which the figures may be used."),
 )
-def _table() -> Callable[..., Imported]:
-    """Any survey as a table with a row per option; `survey template` writes an example."""
-    from defsurvey.storage.surveys.importers.table import import_table
-
-    return import_table
 
 
 @survey.command("template")
@@ -237,7 +203,7 @@ def survey_copy(name: str, output: Path) -> None:
 @_FOLDER
 @click.argument("questions", type=text, nargs=-1, metavar="[QUESTION]...")
 @click.option("--reason", type=text, help="Why; kept in the survey.")
-@click.option("--restore", type=names, default=(), metavar="Q1,Q2", help="Questions to take in again.")
+@listing("--restore", metavar="Q1,Q2", help="Questions to take in again.")
 @JSON
 def survey_exclude(
     folder: Path, questions: tuple[str, ...], reason: str | None, restore: tuple[str, ...], as_json: bool
@@ -267,11 +233,9 @@ def survey_exclude(
     help="Card of the model that writes them.",
 )
 @click.option("-n", "count", type=click.IntRange(1, 99), default=3, show_default=True, help="Paraphrases per question.")
-@click.option("--languages", type=names, default=(), metavar="en,zh", help="Only these; all with a prompt by default.")
-@click.option("--questions", type=names, default=(), metavar="Q1,Q2", help="Only these; all by default.")
-@click.option(
-    "--attempts", type=options.COUNT, default=3, show_default=True, help="Tries for each, earlier ones counted."
-)
+@listing("--languages", metavar="en,zh", help="Only these; all with a prompt by default.")
+@listing("--questions", metavar="Q1,Q2", help="Only these; all by default.")
+@counting("--attempts", default=3, help="Tries for each, earlier ones counted.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @DEVICE
 @JSON
