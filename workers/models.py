@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -140,8 +140,8 @@ def _amount(default: float | None, of: str) -> Any:
     return Field(default, ge=0, allow_inf_nan=False, description=f"a finite number of {of}, 0 or more")
 
 
-_Words = tuple[Annotated[str, Field(min_length=1)], ...]
-_TEXTS = 'a list of texts such as ["en", "zh"]'
+_TEXTS = Field(strict=False, description='a list of texts such as ["en", "zh"]')
+_Words = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], _TEXTS]
 _TAKES = f"a list of any of {', '.join(dict.fromkeys(name for can in ENGINES.values() for name in can.takes))}"
 _PRICE = "US dollars per million tokens"
 _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", regex_engine="python-re")
@@ -178,15 +178,13 @@ class ModelCard(BaseModel):
     quantisation: Literal["none", "nf4", "gptq"] = "none"
     chat_template: ChatTemplate = "tokenizer"
     template_options: dict[str, Any] = Field({}, description="a table of fields")  #: what else the template is given
-    ends: _Words = Field(
-        (), strict=False, description=_TEXTS
-    )  #: tokens that end a reply, besides those that were published as ending it
+    ends: _Words = ()  #: tokens that end a reply, besides those that were published as ending it
     #: whether the reply is begun for the model with ``Request.reply_start``
     answer_prefix: bool = Field(False, description="true or false")
     series: str = _field()
     stage: str = _field()  #: of training: base, instruct, chat, ...
     parameters: str = _field("", "a number such as 7B or 135M", r"^\d+(\.\d+)?[BM]$")  #: all experts counted
-    languages: _Words = Field((), strict=False, description=_TEXTS)  #: in which it was trained to be asked
+    languages: _Words = ()  #: in which it was trained to be asked
     licence: str = _field()
     respondent: Respondent | None = None
     latency_seconds: float = _amount(0.0, "seconds")  #: how long each reply of a respondent takes
@@ -214,13 +212,15 @@ class ModelCard(BaseModel):
     @model_validator(mode="after")
     def _fits_its_engine(self) -> Self:
         can = self.capabilities
-        self._has_none_of("template_options", GIVEN_TO_TEMPLATES)
+        reserved = {"template_options": GIVEN_TO_TEMPLATES, "body": (*SET_PER_REQUEST, *({"top_k"} & set(self.takes)))}
+        for field, names in reserved.items():
+            if taken := [name for name in getattr(self, field) if name in names]:
+                raise _wrong(field, f"none of {', '.join(names)}, which are set for each request", repr(taken[0]))
         if can.hosted:
             if not self.model:
                 raise _wrong("model", _MODEL, "nothing")
             if not set(self.takes) <= set(can.takes):
                 raise _wrong("takes", f"a list of any of {', '.join(can.takes)}", repr(list(self.takes)))
-            self._has_none_of("body", (*SET_PER_REQUEST, *({"top_k"} & set(self.takes))))
         if not can.reads_prompts and self.respondent is None:
             raise _wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
         if can.weights and not self.model_fields_set & set(_WEIGHTS):
@@ -232,11 +232,6 @@ class ModelCard(BaseModel):
                 what = called or f"the field {strange[0]}"
                 raise _wrong("engine", f"{engines}, since the card has {what}", self.engine)
         return self
-
-    def _has_none_of(self, field: str, reserved: Collection[str]) -> None:
-        for key in getattr(self, field):
-            if key in reserved:
-                raise _wrong(field, f"none of {', '.join(reserved)}, which are set for each request", repr(key))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -269,8 +264,7 @@ class ModelCard(BaseModel):
         """What that many tokens cost, in US dollars; None where the card has no prices."""
         if self.prices is None:
             return None
-        read, written = self.prices
-        return (prompt_tokens * read + completion_tokens * written) / 1e6
+        return (prompt_tokens * self.prices[0] + completion_tokens * self.prices[1]) / 1e6
 
     @property
     def facts(self) -> dict[str, str]:

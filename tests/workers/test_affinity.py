@@ -41,7 +41,6 @@ def backlog(model: str, claimable: int, workers: int = 0) -> Backlog:
     ids=["stays idle", "to the end", "largest", "fewest workers", "by name", "moves on"],
 )
 def test_which_model_is_drained_next(candidates: list[Backlog], current: str, chosen: str) -> None:
-    """The present one while it has work; then the fewest workers, then the largest backlog, then the name."""
     assert choose(candidates, current) == chosen
 
 
@@ -148,7 +147,6 @@ def test_only_the_models_that_were_named_are_drained(database: Database) -> None
 
 @pytest.mark.parametrize(("said", "expected"), [(None, FIRST), (3, 3), (0, 1), (10_000, MOST)])
 def test_the_engine_says_how_many(said: int | None, expected: int) -> None:
-    """Its own number within bounds; a usual one where it says nothing, and where there is no engine."""
     assert at_once(SimpleNamespace(at_once=said)) == expected
     assert at_once(None) == at_once(object()) == FIRST
 

@@ -77,7 +77,6 @@ def _read(text: str, question: str = "family", language: str = "en") -> Reading:
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{kind}: {c.text[:40]}" for kind, cases in KINDS.items() for c in cases])
 def test_a_reply_is_read_as_a_person_would(case: Case) -> None:
-    """State and choices of every reply of the table are as expected; only answers are remembered."""
     reading = case.read()
     expected = [case.expected] if isinstance(case.expected, int) else case.expected
     assert (list(reading.choices) or reading.state.value) == expected, reading
@@ -89,7 +88,6 @@ def test_a_reply_is_read_as_a_person_would(case: Case) -> None:
     "name", [name for name, asked in QUESTIONS.items() if "zh" in asked.text and "en" in asked.text]
 )
 def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str, separator: str) -> None:
-    """Whatever may be chosen, written as the prompt asks for it, is read as that choice."""
     question, table = QUESTIONS[name], words(language)
     for size in range(1, question.max_choices + 1):
         for choices in combinations(question.codes, size):
@@ -136,7 +134,6 @@ _PIECES += "|选|三|7.5|I would say |as an AI |."
 @given(st.lists(st.sampled_from(_PIECES.split("|")), max_size=14).map("".join), st.sampled_from(sorted(QUESTIONS)))
 @settings(max_examples=400, deadline=None)
 def test_a_remembered_answer_is_still_the_answer(text: str, name: str) -> None:
-    """What memory keeps of an answer in the asked format is read as the same choice again."""
     reading = _read(f"Answer: {text}", name)
     if reading.remembered is not None:
         assert _read(reading.remembered, name).choices == reading.choices
@@ -167,7 +164,6 @@ def test_reading_takes_time_in_proportion_to_the_length(piece: str, name: str) -
 
 
 def test_memory_keeps_the_first_sentence_of_the_explanation() -> None:
-    """The answer stays in the model's own words; of its explanation only the first sentence stays."""
     reading = _read(
         "**Answer:** 2: Rather important\n\nExplanation: I moved to the U.S. with my wife. We work 7.5 hours a day."
     )
@@ -179,7 +175,6 @@ def test_memory_keeps_the_first_sentence_of_the_explanation() -> None:
 
 
 def test_memory_of_an_endless_answer_is_bounded() -> None:
-    """An answer that never comes to an end is cut where memory keeps it."""
     endless = _read("Answer: 2: Rather important, " + "and so on " * 2000)
     assert endless.choices == (2,)
     assert endless.remembered is not None
@@ -187,7 +182,6 @@ def test_memory_of_an_endless_answer_is_bounded() -> None:
 
 
 def test_reasons_say_what_is_wrong() -> None:
-    """Each way to be no answer has its own words."""
     reasons = {
         "": "it is empty",
         "How important is family in your life?": "the completion only repeats the question",
@@ -261,7 +255,6 @@ def test_a_cut_reads_as_the_whole_but_for_an_answer_taken_back(reply: Reply) -> 
     ],
 )
 def test_where_a_reply_is_cut(text: str, answer: str, first_sentence: str) -> None:
-    """At the marker behind the answer, or behind the explanation's first sentence."""
     case = Case("family", text, 2)
     for reply, end in ((Reply.ANSWER, answer), (Reply.FIRST_SENTENCE, first_sentence)):
         found = _cut(case, text + " And so on, and on.", reply)
@@ -296,7 +289,6 @@ def test_a_choice_far_back_is_settled_without_a_marker() -> None:
 
 
 def test_only_the_answer_is_remembered_of_a_reply_that_ends_there() -> None:
-    """Whatever an engine that cannot stop has gone on to say."""
     text = f"Answer: 2: Rather important\n{words('en').explanation}My family. My friends."
     case = Case("family", text, 2)
     assert case.read(reply=Reply.ANSWER).remembered == "Answer: 2: Rather important"
@@ -322,7 +314,6 @@ REPLY = "Answer: 1\nExplanation: Family comes first. Always."
     ],
 )
 def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Reply) -> None:
-    """State, choice and memory are those of the reply; nothing of the thoughts is left."""
     case = Case("family", REPLY, 1)
     assert case.read(thought + REPLY, reply) == case.read(REPLY, reply)
     assert case.read(thought + "1", reply) == case.read("1", reply)

@@ -142,8 +142,6 @@ def test_slots_that_are_asked_again_pay_for_what_each_asked() -> None:
 
 @pytest.mark.parametrize("echo", [False, True])
 def test_options_repeated_before_a_list_are_nobodys_answers(echo: bool) -> None:
-    """Who has no line has none, with the options before the list or without."""
-
     def brief(_number: int, request: Request, said: Completion) -> Completion:
         asked = request.asked
         if asked is None or asked.task is not Task.LIST:
@@ -194,7 +192,6 @@ def test_thoughts_of_a_step_are_kept_and_not_passed_on(condition: Condition, end
     ],
 )
 def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, str]) -> None:
-    """The first line of each counts; numbers beyond the panel are nobody's."""
     assert list_entries(text, CcsvList.slots) == found
 
 
@@ -210,7 +207,6 @@ def test_lists_are_read_by_the_number_of_the_person(text: str, found: dict[int, 
     ],
 )
 def test_a_vote_names_a_draft(text: str, draft: int) -> None:
-    """The first number that a draft has; where there is none, the first draft stands."""
     assert voted(text, DECODES) == draft
 
 

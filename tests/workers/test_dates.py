@@ -50,7 +50,6 @@ def tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
     ("template", "opening"), [(LLAMA, "Today Date: 26 Jul 2024\n"), (GRANITE, "Today's Date: July 26, 2024.\n")]
 )
 def test_prompts_hold_the_same_date_on_every_day(tmp_path: Path, tomorrow: None, template: str, opening: str) -> None:
-    """Whatever the clock says; all else is as the template has it."""
     text = render_prompt(_tokenizer(tmp_path, template), "tokenizer", asked(FIRST), answer_prefix=False)
     assert text == opening + "[user] 你好\n[assistant] "
 

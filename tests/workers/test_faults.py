@@ -123,13 +123,11 @@ OUTAGES = [
 
 @pytest.mark.parametrize("error", OUTAGES, ids=lambda error: str(getattr(error, "orig", error)))
 def test_work_is_done_as_soon_as_the_outage_is_over(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Server stopping, connection closed, none left: it is tried until it is done."""
     monkeypatch.setattr(patience, "FIRST_PAUSE", 0.001)
     assert patiently(outage(3, error), stopping=threading.Event()) == "done"
 
 
 def test_pauses_grow_to_a_limit() -> None:
-    """A quarter of a second first, then twice as long each time, never longer than the last pause."""
     waits = Waits()
     patiently(outage(10, OUTAGES[0]), stopping=waits)  # type: ignore[arg-type]  # only ever waited on
     assert waits.seconds == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0]
@@ -160,7 +158,6 @@ MOMENT = 0.1
 
 
 def test_a_turn_alone_that_waits_is_not_starved() -> None:
-    """No new shared turn begins before it, however many want one."""
     turns, begun, let_go = Quarantine(), list[str](), threading.Event()
 
     def take(name: str) -> None:

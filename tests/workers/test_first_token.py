@@ -88,7 +88,6 @@ def test_probabilities_are_those_of_the_model(
     ("rule", "expected"),
     [
         ("human", [0.5, 0.3, 0.15, 0.05]),
-        ("mode", [1, 0, 0, 0]),
         ("first-shown", [0.5, 0, 0, 0.5]),
         ("uniform", [0.25] * 4),
     ],
@@ -105,7 +104,6 @@ def test_scripted_respondents_are_weighed_by_their_rule(rule: str, expected: lis
 
 
 def test_an_engine_without_probabilities_is_refused() -> None:
-    """One of the user's own may only turn out to be so when it is asked."""
     talker = Asked(then=lambda _number, _request, said: replace(said, probabilities=None))
     with pytest.raises(EngineUnavailable, match="replies and no probabilities"):
         next(interview(_asking(SURVEY, "family"), engine=talker, recall={}))

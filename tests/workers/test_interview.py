@@ -99,7 +99,6 @@ def _recall(steps: list[Step]) -> dict[int, str]:
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_every_question_is_asked_once_in_the_participants_order(name: str, language: str) -> None:
-    """One step per question, and every answer says how it was asked."""
     protocol, participant = PROTOCOLS[name], citizen(PROTOCOLS[name], 1, language=language)
     engine = Respondent()
     answers = _answers(participant, protocol, engine)
@@ -134,7 +133,6 @@ def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
 @pytest.mark.parametrize("cut", [1, 9, 23])
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_resumed_interview_goes_on_as_if_it_had_not_been_cut(name: str, cut: int) -> None:
-    """From the last commit on, every answer and every memory is the same as in one go."""
     protocol = PROTOCOLS[name]
     whole = _interview(citizen(protocol, 1), protocol)
     memory = whole[cut - 1].memory
@@ -168,7 +166,6 @@ def test_a_prompt_shows_the_memory_that_its_answer_names(name: str, language: st
 
 
 def test_memory_is_used_and_overflows() -> None:
-    """With a small capacity the memory fills up, stays full and changes; refused answers never enter it."""
     participant = replace(citizen(PAPER), draws=replace(citizen(PAPER).draws, memory_capacity=3))
     steps = _interview(participant, PAPER)
     refused = {step.answers[0].item for step in steps if step.answers[0].state is AnswerState.REFUSED}
@@ -183,7 +180,6 @@ def test_memory_is_used_and_overflows() -> None:
 
 
 def test_the_published_code_can_show_an_answer_twice() -> None:
-    """Its memory is drawn with replacement, so the same request and answer can stand twice in a prompt."""
     protocol = PROTOCOLS["code"]
     participant = replace(citizen(protocol), draws=replace(citizen(protocol).draws, memory_capacity=4))
     memories = [step.answers[0].memory for step in _interview(participant, protocol)]
@@ -193,7 +189,6 @@ def test_the_published_code_can_show_an_answer_twice() -> None:
 
 
 def test_draws_are_made_per_question_where_the_protocol_says_so() -> None:
-    """Each answer then has the draws of its own question, and the stored ones are not used."""
     protocol = PROTOCOLS["per-question"]
     answers = _answers(citizen(protocol, 4), protocol)
     assert [answer.draws for answer in answers] == [draw_axes(protocol, DEF, US, 4, a.question) for a in answers]
@@ -220,7 +215,6 @@ def _raising(error: Exception, late: bool) -> Asked:
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("condition", [DEF, Condition(name="ccsv-single", method="ccsv-single")])
 def test_an_engine_that_raises_ends_every_answer_and_is_not_asked_for_ever(condition: Condition, late: bool) -> None:
-    """A defect costs the answers that it touches, and they say what it was."""
     answers = _answers(citizen(PAPER, condition=condition), PAPER, _raising(ZeroDivisionError("by zero"), late))
     assert {(answer.state, answer.reason) for answer in answers} == {
         (AnswerState.FAILED, "the engine raised ZeroDivisionError: by zero")
@@ -281,7 +275,6 @@ def _citizen(index: int, protocol: Protocol, condition: Condition = PARAPHRASED)
 
 
 def test_wordings_are_drawn_evenly_and_leave_the_other_axes_as_they_are() -> None:
-    """Its own wording and each paraphrase come equally often; region, decoding and memory do not move."""
     protocol = Protocol(seed=5)
     drawn = [draw_axes(protocol, PARAPHRASED, US, index, paraphrases=2) for index in range(1500)]
     counts = Counter(draws.paraphrase for draws in drawn)
@@ -293,7 +286,6 @@ def test_wordings_are_drawn_evenly_and_leave_the_other_axes_as_they_are() -> Non
 
 @pytest.mark.parametrize("per", DrawsPer)
 def test_memory_keeps_the_wording_in_which_was_asked(per: DrawsPer) -> None:
-    """Each prompt has the wording drawn for it, and what is remembered the one in which it was asked."""
     protocol = Protocol(seed=5, draws=per)
     seen: set[int] = set()
     for index in range(8):
@@ -349,7 +341,6 @@ def test_above_capacity_all_selections_are_alike(with_replacement: bool, selecti
 def test_chronological_memory_is_the_drawn_one_sorted(
     memory: list[int], item: int | None, capacity: int, with_replacement: bool, seed: int
 ) -> None:
-    """The order of showing changes nothing about what is kept; no more than the capacity stays, and all below it."""
     drawn = _remember(tuple(memory), item, capacity, with_replacement=with_replacement, seed=seed)
     shown = _remember(tuple(memory), item, capacity, with_replacement=with_replacement, seed=seed, order=CHRONOLOGICAL)
     every = [*memory] if item is None else [*memory, item]

@@ -41,7 +41,6 @@ def claimed(database: Database, ttl: float = 90.0) -> tuple[Leases, Participant]
 
 
 def test_a_lease_is_renewed_while_it_is_held_and_not_afterwards(database: Database) -> None:
-    """The block's end ends the heartbeat, whatever became of the participant."""
     leases, held = claimed(database)
     change(database, "UPDATE participant SET lease_until = lease_until - 60")
     before = until(database, 1)
@@ -109,7 +108,6 @@ def test_a_beat_tells_the_model_and_how_fast_it_goes(database: Database) -> None
 
 
 def test_the_thread_beats_renews_and_leaves(database: Database) -> None:
-    """A process with a short lease renews it in time; when it stops, it is on no list any more."""
     leases, held = claimed(database, ttl=2.0)
     first = until(database, 1)
     with leases.hold(held):

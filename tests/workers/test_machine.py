@@ -119,6 +119,7 @@ def refuse(card: ModelCard, *, survey: Survey, device: str) -> Engine:
         ("auto", [H100], "0", 1, "2.8.0", f"auto: cuda:0, the driver lists {H100}"),
         ("auto", [H100, H100], "0,1", 3, "2.8.0", f"auto: cuda:0, cuda:1, the driver lists {H100}; {H100}"),
         ("auto", [H100], "", 1, "2.8.0", "auto: cpu, CUDA_VISIBLE_DEVICES hides every GPU"),
+        ("cuda:1", [], "0", 1, "2.8.0", "cuda:1"),
         ("auto", [H100], "0", 1, "2.8.0+cpu", f"auto: cpu, this torch is a build for CPUs and cannot use {H100}"),
     ],
 )
@@ -132,7 +133,6 @@ def test_what_auto_will_be_is_said_before(
 
 
 def test_the_driver_is_asked_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that stands for NVIDIA's, and one that fails."""
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     program.write_text("#!/bin/sh\necho 'NVIDIA A100, 40960 MiB, 550.1'\n")

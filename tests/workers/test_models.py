@@ -20,7 +20,6 @@ def _file(folder: Path, text: str) -> Path:
 
 
 def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
-    """A slip of the pen costs one look at the message."""
     with pytest.raises(
         UnknownModel, match=r"no model 'smolm2-135m-instruct' \(did you mean 'smollm2-135m-instruct'\?\)"
     ):
@@ -95,14 +94,12 @@ WHEEL = 'wheel = "w"\nversion = "1.0"\nfile = "../w.gguf"\n'
     ],
 )
 def test_a_card_that_is_not_well_formed_is_refused(tmp_path: Path, text: str, message: str) -> None:
-    """One message with the file, the model, the field, what was expected and what was got."""
     with pytest.raises(ModelError, match=message) as refused:
         read_cards(_file(tmp_path, f"[m]\n{text}\n"))
     assert "own.toml" in str(refused.value)
 
 
 def test_a_model_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    """A file that is missing, a folder, or no text at all."""
     with pytest.raises(ModelError, match=r"absent\.toml: there is no such model file"):
         read_cards(tmp_path / "absent.toml")
     with pytest.raises(ModelError, match="cannot be read as a model file"):
@@ -114,7 +111,6 @@ def test_a_model_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_cards_name_exactly_the_templates_that_are_written_out() -> None:
-    """A template that a card may name exists, and one that exists may be named."""
     assert set(CHAT_TEMPLATES) == {"tokenizer", "none", *TEMPLATES}
 
 

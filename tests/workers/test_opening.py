@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -106,7 +106,6 @@ OPENING = "def opened(card, *, survey, device):\n    "
 def test_whatever_keeps_an_engine_from_opening_makes_it_unavailable(
     own: Callable[[str], ModelCard], small_survey: Survey, tmp_path: Path, source: str, told: str
 ) -> None:
-    """A worker would try it again without end, and say nothing."""
     with pytest.raises(EngineUnavailable, match=f"^model m: {told}"):
         open_engine(own(source), survey=small_survey, cache=tmp_path)
 
@@ -153,17 +152,9 @@ class Mine:
         print("closed")
 
 
-def open_mine(card, *, survey, device):
+def opened(card, *, survey, device):
     return Mine()
 """
-
-
-@pytest.fixture
-def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The test's module of engines can be imported, and is forgotten behind it."""
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("my_engines", None)
 
 
 def test_the_documented_engine_of_ones_own_works(tmp_path: Path) -> None:
@@ -194,13 +185,12 @@ def test_the_documented_engine_of_ones_own_works(tmp_path: Path) -> None:
         ("future.set_result(REPLY)", "raise KeyError('weights')", "cannot be described: KeyError: 'weights'"),
     ],
 )
-@pytest.mark.usefixtures("found")
 def test_an_engine_that_raises_fails_the_check_in_one_line(
-    tmp_path: Path, submit: str, describe: str, told: str
+    own: Callable[[str], ModelCard], tmp_path: Path, submit: str, describe: str, told: str
 ) -> None:
     """Wherever it does; the card is named, the engine closed, and the exit code is that of wrong input."""
-    (tmp_path / "my_engines.py").write_text(RAISING.format(submit=submit, describe=describe))
-    (tmp_path / "cards.toml").write_text('[mine]\nengine = "my_engines:open_mine"\n')
+    card = own(RAISING.format(submit=submit, describe=describe))
+    (tmp_path / "cards.toml").write_text(f'[mine]\nengine = "{card.engine}"\n')
     places = {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_MODELS": str(tmp_path / "cards.toml")}
     shown = CliRunner().invoke(main, ("models", "check", "mine", "--weights"), env=places)
     assert (shown.exit_code, shown.stdout) == (2, "closed\n"), shown.exception

@@ -50,7 +50,6 @@ def test_draws_never_change() -> None:
 
 
 def test_streams_are_told_apart_by_every_name() -> None:
-    """No two sequences of names share a stream, not even where their texts run together."""
     names = [("a", "b"), ("ab",), ("a", "b", ""), ("b", "a"), (1,), ("1",), (1, 2), (12,), ("s1:a",), ("a",), ()]
     drawn = [int(substream(7, *name).integers(2**63)) for name in names]
     assert len(set(drawn)) == len(names)
@@ -61,7 +60,6 @@ def test_streams_are_told_apart_by_every_name() -> None:
 
 @pytest.mark.parametrize("protocol", [PAPER, CODE], ids=["paper", "code"])
 def test_culture_changes_the_region_alone(protocol: Protocol) -> None:
-    """The same index has the same decoding and capacity in every culture, and a region of its own culture."""
     for index in range(50):
         us, cn = draw_axes(protocol, DEF, US, index), draw_axes(protocol, DEF, CN, index)
         assert us.region in {"US-OH", "US-TX", "US-ME"}
@@ -71,7 +69,6 @@ def test_culture_changes_the_region_alone(protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("draws", list(DrawsPer))
 def test_an_ablation_leaves_the_other_axes_alone(draws: DrawsPer) -> None:
-    """Each axis is switched off after the draw, so that the others stay paired."""
     protocol = replace(PAPER, draws=draws)
     for index in range(30):
         full = draw_axes(protocol, DEF, US, index, "family")
@@ -126,7 +123,6 @@ def test_a_study_can_fix_whether_to_sample(protocol: Protocol, sampled: bool) ->
 
 
 def test_regions_follow_their_shares() -> None:
-    """A region is drawn as often as its share says, and one without share never."""
     culture = replace(US, regions=(replace(US.regions[0], code="US-AK", share=0.0), *US.regions))
     counts = Counter(draw_axes(PAPER, DEF, culture, index).region for index in INDICES)
     assert counts["US-AK"] == 0
@@ -157,7 +153,6 @@ def test_questions_come_in_survey_order_or_in_an_order_of_the_participants_own()
 
 
 def test_options_stay_in_the_surveys_order_in_the_paper() -> None:
-    """The paper does not reorder options, and a condition can say so for the published code too."""
     fixed = replace(DEF, option_order=False)
     for question in (FAMILY, AIM, DIVORCE, QUALITIES):
         assert {options_shown(PAPER, DEF, question, index) for index in range(20)} == {question.codes}

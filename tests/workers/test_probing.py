@@ -77,7 +77,6 @@ def test_what_the_engine_gives_up_is_no_probe() -> None:
     ],
 )
 def test_percentages_are_read_or_not(text: str, expected: dict[int, float] | None) -> None:
-    """Every option must have a line, and they must add up; nothing is made up for one that has none."""
     read = read_percentages(text, SURVEY.question("Q1"))
     assert read == (expected if expected is None else pytest.approx(expected, abs=1e-9))
 

@@ -30,7 +30,6 @@ def test_the_english_prompt_is_the_papers() -> None:
 
 
 def test_the_chinese_prompt() -> None:
-    """The same parts in Chinese, with the survey's Chinese wording and full-width punctuation."""
     assert prompt_text(FAMILY, FAMILY.codes, CN, "CN-SC", "zh") == (
         "我希望你扮演一位来自中国、居住在四川的公民。\n"
         "你需要从4个选项中选出一个答案。\n"
@@ -69,7 +68,6 @@ def test_a_scale_that_its_ends_do_not_tell_is_listed() -> None:
 
 
 def test_several_choices_are_asked_for_with_their_maximum() -> None:
-    """Up to so many, or any number where every option may be chosen."""
     assert "choosing up to 2 from 4 choices" in prompt_text(QUALITIES, QUALITIES.codes, US, None, "en")
     assert "最多选2项" in prompt_text(QUALITIES, QUALITIES.codes, US, None, "zh")
     every = replace(QUALITIES, max_choices=4)
@@ -78,7 +76,6 @@ def test_several_choices_are_asked_for_with_their_maximum() -> None:
 
 
 def test_remembered_answers_are_turns_of_the_conversation() -> None:
-    """Each is a bare request, without role and format, and the answer; the prompt is the last turn."""
     family, aim, divorce = (QUESTIONS.index(name) for name in ("family", "aim", "divorce"))
     said = {divorce: "Answer: 8", aim: "Answer: 1: Growth\nExplanation: Jobs."}
     protocol = Protocol(seed=1)
@@ -96,7 +93,6 @@ def test_remembered_answers_are_turns_of_the_conversation() -> None:
 
 
 def test_survey_text_is_inserted_literally() -> None:
-    """Braces, brackets and backslashes of a survey are text, even where they look like a marker of the template."""
     assert "Which aim comes first: {order} or [NUM]?" in prompt_text(AIM, AIM.codes, US, None, "en")
     odd = replace(
         US, name={"en": r"[REGION] {0} \1 %s [NUM]"}, regions=(replace(US.regions[0], name={"en": "[COUNTRY]"}),)
@@ -122,7 +118,6 @@ def test_what_is_not_there_is_named() -> None:
 
 
 def test_every_language_fills_every_marker() -> None:
-    """No prompt of any language leaves a marker behind or lacks what its variant has to say."""
     for language, table in languages().items():
         alone = prompt_text(FAMILY, FAMILY.codes, US, None, language)
         assert US.name[language] in alone

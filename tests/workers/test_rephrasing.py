@@ -91,7 +91,6 @@ def test_every_question_gets_its_number_in_every_language() -> None:
 
 
 def test_a_rejected_wording_is_tried_again_with_another_seed() -> None:
-    """As often as is allowed; every rejected one is kept with its reason."""
     engine = Paraphraser(question_in)
     tried = [one for batch in run(engine, order()) for one in batch.tried]
     assert len(tried) == 3 * 2 * 3
@@ -104,7 +103,6 @@ def test_a_rejected_wording_is_tried_again_with_another_seed() -> None:
 
 
 def test_work_goes_on_where_it_stopped() -> None:
-    """What a first call kept is not asked again, and the two calls together write what one would."""
     wanted = order(questions=tuple(question.id for question in SURVEY.questions[:20]))
     whole = [one for batch in run(Paraphraser(new_wording), wanted) for one in batch.tried]
     first = next(rephrase(wanted, (), Paraphraser(new_wording))).tried

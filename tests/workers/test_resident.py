@@ -18,7 +18,6 @@ ONE, OTHER = ("one", ""), ("other", "")
 
 
 def test_the_same_engine_serves_everybody_until_it_is_closed_at_rest() -> None:
-    """It is opened once, for those at once and for those after them; nobody closes it under its users."""
     resident, start = Resident(), threading.Barrier(4)
 
     def use(_: int) -> Any:

@@ -50,7 +50,6 @@ def _fits(draws: Sequence[tuple[int, ...]], shares: Mapping[int, float]) -> bool
 
 
 def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: Survey) -> None:
-    """Thousands of human answers fit the shares of their culture, and not those of the other."""
     shares = {"us": {1: 0.5, 2: 0.3, 3: 0.15, 4: 0.05}, "cn": {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}}
     for culture, other in (("us", "cn"), ("cn", "us")):
         chosen = _chosen(small_survey, "human", FAMILY, 4000, culture=culture)
@@ -59,7 +58,6 @@ def test_human_answers_are_drawn_from_the_reference_distribution(small_survey: S
 
 
 def test_human_choices_from_a_list_keep_every_share(small_survey: Survey) -> None:
-    """Of a list, each option is chosen with exactly its share, although never more than max_choices are chosen."""
     chosen = _chosen(small_survey, "human", QUALITIES, 4000)
     assert {len(codes) for codes in chosen} == {2, 3}  # the shares sum to 2.5
     assert all(len(set(codes)) == len(codes) for codes in chosen)
@@ -96,7 +94,6 @@ def test_options_of_a_list_whose_share_is_not_known_are_not_shares_of_zero() -> 
 
 
 def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:
-    """The most frequent option; of a list, what a majority chose."""
     assert set(_chosen(small_survey, "mode", FAMILY, 20)) == {(1,)}
     assert set(_chosen(small_survey, "mode", FAMILY, 20, culture="cn")) == {(4,)}
     assert set(_chosen(small_survey, "mode", DIVORCE, 20)) == {(2,)}
@@ -104,7 +101,6 @@ def test_mode_gives_what_most_people_answered(small_survey: Survey) -> None:
 
 
 def test_uniform_takes_any_option_alike(small_survey: Survey) -> None:
-    """Every option comes equally often, and from a list any number up to the most."""
     assert _fits(_chosen(small_survey, "uniform", FAMILY, 4000, culture="nowhere"), dict.fromkeys(range(1, 5), 0.25))
     lists = _chosen(small_survey, "uniform", QUALITIES, 3000)
     assert _fits(lists, dict.fromkeys(QUALITIES.codes, 0.4))
@@ -118,7 +114,6 @@ def test_first_shown_follows_the_order_shown(small_survey: Survey) -> None:
 
 
 def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> None:
-    """Code and label in both languages; a scale point without a label of its own is its number."""
     engine = ScriptedEngine(_card("mode"), small_survey)
     expected = [
         (FAMILY, "en", "Answer: 1: Very important\nExplanation: "),
@@ -157,7 +152,6 @@ def test_equal_requests_get_equal_replies_and_other_people_get_their_own(small_s
 
 
 def test_what_is_not_known_is_an_error_that_names_it(small_survey: Survey) -> None:
-    """A culture without reference; a request that does not say what is asked, since no prompt is read."""
     for respondent in ("human", "mode"):
         (reply,) = _replies(small_survey, respondent, QUALITIES, 1, culture="cn")
         assert (reply.finish, reply.text) == (FinishReason.ERROR, "")

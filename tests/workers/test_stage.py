@@ -59,7 +59,6 @@ def wait_until(condition: Callable[[], object]) -> None:
 def test_a_participant_is_asked_every_question(
     database: Database, stage: ParticipantRunner, finished: list[str]
 ) -> None:
-    """Each answer is committed, and the run is finished with its last participant only."""
     add_run(database)
     assert stage.simulate(1) is Outcome.FINISHED
     assert [answer.question for answer in answers_of(database, 1)] == list(QUESTIONS)
@@ -84,7 +83,6 @@ def test_a_message_that_comes_twice_does_nothing(database: Database, stage: Part
 
 
 def test_an_interview_goes_on_where_it_was_left(database: Database, stage: ParticipantRunner) -> None:
-    """Another worker had committed half: its answers are the same as if one had done it all."""
     add_run(database, "whole", participants=1)
     add_run(database, "half", participants=1)
     stage.simulate(1)

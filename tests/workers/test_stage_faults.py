@@ -218,7 +218,6 @@ def test_an_engine_that_dies_ends_the_process(database: Database, tmp_path: Path
 
 
 def test_a_cancelled_run_is_left_at_the_next_answer(database: Database, tmp_path: Path) -> None:
-    """The answer in hand is kept, and nothing more is asked."""
     (who,) = started(database)
     engine = Gated(tmp_path, "Q2")
     stage = stage_of(database, engine)
@@ -236,7 +235,6 @@ def test_a_cancelled_run_is_left_at_the_next_answer(database: Database, tmp_path
 
 
 def test_a_suspect_is_asked_while_nobody_else_is(database: Database, tmp_path: Path) -> None:
-    """Others wait for its first answer; after it, all go on side by side."""
     suspect, other = started(database, participants=2)
     died = Ledger(database, owner="host:9:died")
     assert died.claim(suspect) is not None

@@ -93,7 +93,6 @@ def test_a_late_writer_is_counted_as_fenced(database: Database, registry: Collec
 def test_an_answer_asked_again_is_counted_with_its_tokens(
     registry: CollectorRegistry, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tokens are those that the engine reported; an engine that reports none adds none."""
     ledger = CountedLedger(database, owner="here:1:x", registry=registry)
     monkeypatch.setattr(Ledger, "replace", lambda *_: None)
     held = cast(Any, SimpleNamespace(cell=SimpleNamespace(model="m")))
@@ -120,7 +119,6 @@ def test_without_the_database_everything_else_is_shown(
 
 
 def test_a_gpu_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As its driver and the tensors' allocator say; the CPU has none of its own."""
     cuda = SimpleNamespace(mem_get_info=lambda _: (30, 80), memory_allocated=lambda _: 40)
     monkeypatch.setitem(telemetry.sys.modules, "torch", cast(Any, SimpleNamespace(cuda=cuda)))
     (metric,) = telemetry._device_memory("cuda:1")
@@ -169,7 +167,6 @@ def test_every_metric_is_documented_and_nothing_else(
 
 
 def test_a_profile_names_rates_reuse_and_phases() -> None:
-    """For a worker's log; shares are of the time that was not idle."""
     counters = Counters(
         steps=10,
         rows=400,

