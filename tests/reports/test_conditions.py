@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import entropy
 
-from defsurvey.reports.analysis import Analysis, NotRun, analyse
+from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import ablation, languages
-from defsurvey.reports.figures.first_token import FirstTokenRow, first_token
-from defsurvey.reports.figures.frameworks import Frameworks, frameworks
+from defsurvey.reports.figures.first_token import first_token
+from defsurvey.reports.figures.frameworks import frameworks
 from defsurvey.reports.figures.projection import cultural_map
 from defsurvey.reports.figures.questions import distinguish
 from defsurvey.reports.html import render_html
@@ -26,7 +26,7 @@ from defsurvey.storage.runs.run import Cell, Condition
 from defsurvey.storage.surveys.survey import Question, Survey
 from tests.reports.planted import planted, wide_survey
 from tests.reports.reading import read
-from tests.reports.synthetic import answering, human, last, refusing, repeated, results, survey
+from tests.reports.synthetic import answering, human, refusing, repeated, results, survey
 
 DEF = (
     Condition(name="def"),
@@ -53,37 +53,24 @@ def tri_lingual() -> Survey:
 def everything() -> Results:
     """One model in two cultures: def in three languages, every other condition in the native one."""
     made = planted(tri_lingual(), models=("honest",), participants=20).results
-    of = made.answers
-    cells: list[Cell] = []
+    of, cells = made.answers, list[Cell]()
     columns: dict[str, list[np.ndarray]] = {name: [] for name in AnswerArrays.__dataclass_fields__}
     for source, culture in enumerate(("us", "cn")):
-        native = made.survey.culture(culture).language
+        native, here = made.survey.culture(culture).language, of.cell == source
         wanted = [(DEF[0], language) for language in ("en", "zh", "de")]
         wanted += [(condition, native) for condition in (*DEF[1:], *BASELINES, FIRST)]
         for condition, language in wanted:
-            here = of.cell == source
-            panel = condition.slots > 1
+            for name, parts in columns.items() if condition.slots else ():
+                parts.append(getattr(of, name)[here])
             if condition.slots:
-                for name, parts in columns.items():
-                    parts.append(getattr(of, name)[here])
                 columns["cell"][-1] = np.full(int(here.sum()), len(cells), dtype=np.int32)
-            if panel:
+            if condition.slots > 1:
                 columns["slot"][-1] = of.participant[here]
                 columns["participant"][-1] = np.zeros(int(here.sum()), dtype=np.int32)
-            whole = condition.slots != 1
-            cells.append(
-                Cell(
-                    id=len(cells) + 1,
-                    model="m",
-                    culture=culture,
-                    condition=condition,
-                    language=language,
-                    participants=1 if whole else 20,
-                )
-            )
+            where = {"model": "m", "culture": culture, "condition": condition, "language": language}
+            cells.append(Cell(id=len(cells) + 1, **where, participants=20 if condition.slots == 1 else 1))
     answers = AnswerArrays(**{name: np.concatenate(parts) for name, parts in columns.items()})
-    total = answers.cell.size
-    progress = replace(made.progress, planned=total, answered=total, refused=0)
+    progress = replace(made.progress, planned=answers.cell.size, answered=answers.cell.size, refused=0)
     return replace(made, run=replace(made.run, cells=tuple(cells)), answers=answers, progress=progress)
 
 
@@ -101,35 +88,16 @@ def sections(analysis: Analysis) -> dict[str, Section]:
     return {section.anchor: section for section in whole.sections}
 
 
-def test_frameworks_hold_every_condition_that_answers(found: Analysis) -> None:
-    """Table 1: def, its ablations, the baselines; not the one that reads probabilities."""
-    table = found.figure(frameworks)
-    assert [row.condition for row in table.rows] == [condition.name for condition in (*DEF, *BASELINES)]
-    assert {row.sound.cultures for row in table.rows} == {("us", "cn")}
-
-
-def test_an_ablation_switches_parts_off_and_is_no_other_framework(found: Analysis) -> None:
-    """Table 4: conditions of DEF against def; a baseline is not what is left of DEF without a part."""
-    table = found.figure(ablation)
-    assert [row.row.condition for row in table] == [condition.name for condition in DEF]
-    assert all(len(row.contrasts) == 2 for row in table[1:])
-
-
-def test_without_an_ablation_other_frameworks_are_none() -> None:
-    """A run of def and a baseline has Table 1 and says why it has no Table 4."""
-    made = results([("m", "us", "def", human), ("m", "us", "cao2023", human)])
-    cells = tuple(
-        replace(cell, condition=replace(cell.condition, method="cao2023" if place else "def"))
-        for place, cell in enumerate(made.run.cells)
-    )
-    parts = analyse(replace(made, run=replace(made.run, cells=cells)))
-    assert isinstance(parts.figure(frameworks), Frameworks)
-    with pytest.raises(NotRun, match="no condition has parts of def switched off: the others are other frameworks"):
-        parts.figure(ablation)
+def test_every_condition_that_answers_is_a_framework_and_of_those_parts_of_def_an_ablation(found: Analysis) -> None:
+    rows, parts = found.figure(frameworks).rows, found.figure(ablation)
+    assert [row.condition for row in rows] == [condition.name for condition in (*DEF, *BASELINES)]
+    assert {row.sound.cultures for row in rows} == {("us", "cn")}
+    assert [part.row.condition for part in parts] == [condition.name for condition in DEF]
+    assert all(len(part.contrasts) == 2 for part in parts[1:])
+    assert sections(found)["first-token"].not_run == "no condition read the probabilities of the options"
 
 
 def test_every_language_stands_against_the_native_one(found: Analysis) -> None:
-    """Figure 10: three languages per culture, and three subjects on the map, none of them two at once."""
     part = found.figure(languages)
     rows = [(row.cell.cell.culture, row.cell.cell.language, row.native, row.contrast is None) for row in part]
     assert sorted(rows) == sorted(
@@ -144,7 +112,6 @@ def test_every_language_stands_against_the_native_one(found: Analysis) -> None:
 
 
 def test_a_panel_is_one_sample(found: Analysis) -> None:
-    """Twenty answers to each question by one participant: counted as answers, no interval, no test, and said."""
     panels = [cell for cell in found.cells if cell.panel]
     assert [cell.cell.culture for cell in panels] == ["us", "cn"]
     for cell in panels:
@@ -163,27 +130,7 @@ def test_a_panel_is_one_sample(found: Analysis) -> None:
     assert "One participant shows no spread" not in cautions
 
 
-def test_simple_respondents_beside_a_panel_are_as_many_as_its_answers() -> None:
-    """A run of a panel alone is compared with twenty people, as its floor is, and not with one."""
-    made = results([("m", "us", "def", human)])
-    cell, of = replace(made.run.cells[0], condition=BASELINES[2], participants=1), made.answers
-    answers = replace(of, slot=of.participant.copy(), participant=np.zeros_like(of.participant))
-    alone = analyse(replace(made, run=replace(made.run, cells=(cell,)), answers=answers)).cultures[0]
-    people, random, *_ = alone.controls
-    assert (people.name, people.n) == ("20 people of the United States", 20)
-    assert people.mean == pytest.approx(alone.cells[0].sound_floor.headline)
-    assert random.mean == pytest.approx(alone.cells[0].sound_random.headline)
-
-
-def test_the_whole_page_can_be_read(found: Analysis) -> None:
-    """Every section in both forms; the baseline that was not read says so."""
-    there = sections(found)
-    assert there["table-1"].tables
-    assert there["first-token"].not_run == "no condition read the probabilities of the options"
-
-
 def test_a_condition_with_few_answers_takes_no_comparison_from_the_others() -> None:
-    """Table 4: it is compared with none itself, and the rest is as if it had not been run."""
     cells = [(model, "us", condition, human) for model in "ab" for condition in ("def", "none")]
     part = analyse(answering(results(cells), 3, 1)).figure(ablation)
     found = {(row.row.model, row.row.condition): row.contrasts for row in part}
@@ -211,7 +158,6 @@ def with_first_token() -> Results:
 
 
 def test_probabilities_are_a_baseline_of_their_own() -> None:
-    """KL of the mean over orders from people smoothed by their n, beside def's on the same questions."""
     found = analyse(with_first_token())
     part = found.figure(first_token)
     (row,) = part
@@ -231,32 +177,7 @@ def test_probabilities_are_a_baseline_of_their_own() -> None:
     assert [entry.text for entry in table.rows[0].entries][-2:] == ["2", "2"]
 
 
-def test_probabilities_stand_beside_the_interview_in_their_language() -> None:
-    """Each language of a culture has its own interview, and one without an interview has none beside it."""
-    made = results([("m", "us", "def", human), ("m", "us", "def", last)])
-    asked = tuple(replace(cell, language=language) for cell, language in zip(made.run.cells, ("en", "zh"), strict=True))
-    read_in = tuple(
-        replace(asked[0], id=3 + place, condition=FIRST, participants=1, language=language)
-        for place, language in enumerate(("en", "zh", "de"))
-    )
-    both = replace(
-        made,
-        run=replace(made.run, cells=(*asked, *read_in)),
-        probabilities=tuple(row for cell in (2, 3, 4) for row in probabilities(cell)),
-    )
-    found = analyse(both)
-    part = found.figure(first_token)
-    of = [list(found.items.question).index(place) for place in (0, 1)]
-    english, chinese, german = part
-    assert [row.language for row in part] == ["en", "zh", "de"]
-    for row, cell in zip((english, chinese), found.cells, strict=True):
-        assert row.interview == pytest.approx(cell.divergences.smoothed_kl[of].mean())
-    assert english.interview < chinese.interview
-    assert np.isnan(german.interview)
-
-
 def test_probabilities_alone_are_reported_too() -> None:
-    """A run of that condition only has no answers, and its table."""
     made = results(done=0, participants=1)
     cells = tuple(replace(cell, condition=FIRST) for cell in made.run.cells)
     alone = replace(made, run=replace(made.run, cells=cells), probabilities=probabilities(0))
@@ -267,7 +188,6 @@ def test_probabilities_alone_are_reported_too() -> None:
 
 
 def test_runs_merged_keep_whose_probabilities_they_are() -> None:
-    """Cells move on behind those of the runs before."""
     one = with_first_token()
     other = replace(one, run=replace(one.run, id="run-2"))
     both = merge([one, other])
@@ -290,9 +210,7 @@ def drawing(question: Question, culture: str, people: int, rng: np.random.Genera
 def with_probabilities(participants: int) -> Results:
     """An interview of that model, and a cell whose probabilities were read."""
     made = results([("m", "us", "def", drawing)], participants=participants, tiny=repeated(12), seed=3)
-    read = replace(
-        made.run.cells[0], id=2, condition=Condition(name="first-token", method="first-token", slots=0), participants=1
-    )
+    read = replace(made.run.cells[0], id=2, condition=FIRST, participants=1)
     rows = tuple(
         ProbabilityRow(cell=1, question=question.id, order=0, option=code, probability=share)
         for question in made.survey.questions
@@ -302,24 +220,7 @@ def with_probabilities(participants: int) -> Results:
     return replace(made, run=replace(made.run, cells=(*made.run.cells, read)), probabilities=rows)
 
 
-def row_of(made: Results) -> FirstTokenRow:
-    """The one row."""
-    part = analyse(made).figure(first_token)
-    (row,) = part
-    return row
-
-
-@pytest.mark.parametrize("participants", [5, 20, 100])
-def test_who_draws_from_its_probabilities_scores_what_they_do(participants: int) -> None:
-    """Drawn as many times they lie where the interview does; undrawn they lie far further over the floor."""
-    row = row_of(with_probabilities(participants))
-    assert row.drawn == pytest.approx(row.interview, rel=0.05)
-    undrawn = row.value / (row.interview - row.floor)
-    assert (undrawn > 1.25) == (participants < 100)
-
-
 def test_as_many_are_drawn_as_the_interview_answered() -> None:
-    """Question by question: by simulation of the valid answers to each."""
     made = with_probabilities(6)
     few = refusing(made, (made.answers.question < 20) & (made.answers.participant > 1))
     found = analyse(few)

@@ -6,30 +6,29 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from defsurvey.reports.analysis import Analysis, analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.ablation import ablation_section, language_section
-from defsurvey.reports.figures.dimensions import spread_section
+from defsurvey.reports.figures.dimensions import mean_section, spread_section
 from defsurvey.reports.figures.frameworks import closest_dimension, framework_section, model_section, model_table
-from defsurvey.reports.figures.series import series_section, training_section
+from defsurvey.reports.figures.series import training_section
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.merge import merge
-from defsurvey.reports.number_format import fixed, percent
+from defsurvey.reports.number_format import fixed
 from defsurvey.reports.page import Section, Table
 from defsurvey.storage.runs.results import Results
 from defsurvey.storage.runs.run import Condition
+from defsurvey.storage.surveys.survey import Survey
 from tests.reports.planted import planted, wide_survey
-from tests.reports.synthetic import human, last, one_question, rare, refusing, repeated, results, uniform
+from tests.reports.synthetic import human, last, one_question, rare, refusing, repeated, results, survey, uniform
 
 
 def sections(made: Results) -> dict[str, Section]:
     """Anchor -> section, Tables 1, 2 and 4."""
-    found = analyse(made)
-    return {
-        section.anchor: section
-        for section in (make(found) for make in (framework_section, model_section, ablation_section))
-    }
+    found, makers = analyse(made), (framework_section, model_section, ablation_section)
+    return {section.anchor: section for section in (make(found) for make in makers)}
 
 
 def joint() -> Results:
@@ -49,13 +48,6 @@ def keeping(made: Results, kept: Collection[int]) -> Results:
     return replace(made, run=replace(made.run, cells=cells), answers=answers)
 
 
-def framed(*asked: tuple[str, str]) -> Results:
-    """Models in cultures, each with one goal in def and always the last option in none; people of China are unknown."""
-    tiny, frames = repeated(4), (("def", rare), ("none", last))
-    only = replace(tiny, references=tuple(known for known in tiny.references if known.culture == "us"))
-    return results([(*each, *frame) for each in asked for frame in frames], tiny=only)
-
-
 def column(table: Table, name: str) -> dict[tuple[str, str], str]:
     """Group and head of each row -> what stands in that column."""
     at = [each.text for each in table.columns].index(name) - 1
@@ -63,24 +55,19 @@ def column(table: Table, name: str) -> dict[tuple[str, str], str]:
 
 
 def test_a_mean_of_fewer_cultures_is_compared_with_none() -> None:
-    """Both tables name the cultures of each row; the mean of one culture is marked, and a note says why."""
-    found = analyse(joint())
-    rows = found.figure(model_table)
-    assert [(row.model, row.sound.cultures, row.sound.lacks(each.sound for each in rows)) for row in rows] == [
-        ("a", ("us",), True),
-        ("b", ("us", "cn"), False),
+    rows = analyse(joint()).figure(model_table)
+    assert [(row.sound.cultures, row.sound.lacks(each.sound for each in rows)) for row in rows] == [
+        (("us",), True),
+        (("us", "cn"), False),
     ]
-    section = sections(joint())["table-2"]
-    for table in section.tables[:2]:
+    for table in sections(joint())["table-2"].tables[:2]:
         assert column(table, "Cultures") == {("", "a"): "United States", ("", "b"): "United States, China"}
-        mean = [each.text for each in table.columns].index("Mean") - 1
-        assert [bool(row.entries[mean].why) for row in table.rows] == [True, False]
+        assert [bool(said) for said in why(table, "Mean")] == [True, False]
         assert any("compared with none" in note for note in table.notes)
-    assert "nan" not in render_markdown(page(found))
+    assert "nan" not in render_markdown(page(analyse(joint())))
 
 
 def test_a_dimension_lost_in_one_culture_is_lost() -> None:
-    """A mean over cultures of which one has no figure in a dimension is no mean of both."""
     made = results([(m, c, "def", human) for m in "ab" for c in ("us", "cn")])
     of, gone = made.answers, (made.answers.cell == 1) & (made.answers.question == 1)
     rows = analyse(replace(made, answers=replace(of, state=np.where(gone, 1, of.state)))).figure(model_table)
@@ -88,32 +75,13 @@ def test_a_dimension_lost_in_one_culture_is_lost() -> None:
 
 
 def test_the_dimensions_named_are_of_rows_with_every_culture() -> None:
-    """Neither a model asked in one culture only nor other conditions move the title of the table."""
     cells = [("b", "us", "def", rare), ("b", "cn", "def", rare), ("a", "us", "def", last)]
     cells += [("b", "us", f"other-{n}", last) for n in range(4)]
     alone, both = (analyse(results(each, tiny=repeated(4))) for each in (cells[:2], cells))
     assert closest_dimension(both) == closest_dimension(alone) != ""
 
 
-def test_a_culture_whose_people_are_not_known_takes_no_title() -> None:
-    """Where no row has a figure there is nothing to lose by: the dimensions named are those of the other culture."""
-    made = framed(*((model, culture) for model in "ab" for culture in ("us", "cn")))
-    known = {place for place, cell in enumerate(made.run.cells) if cell.culture == "us"}
-    named = sections(keeping(made, known))["table-2"].title
-    section = sections(made)["table-2"]
-    assert section.title == named != "By value dimension"
-    for table in section.tables[:2]:
-        assert set(column(table, "Cultures").values()) == {"United States"}
-
-
-def test_a_culture_whose_people_are_not_known_takes_no_framework() -> None:
-    """Nobody is closest nor not closest where no row has a figure."""
-    found = sections(framed(*((model, culture) for model in "ab" for culture in ("us", "cn"))))
-    assert found["table-1"].title == "Framework def comes closest for 2 of 2 models"
-
-
 def test_a_framework_is_closest_in_the_cultures_of_its_own_model() -> None:
-    """Another model that was asked in one more culture takes no claim away."""
     frames = (("def", human), ("none", last))
     one = [("a", "us", *frame) for frame in frames]
     both = [("b", culture, *frame) for culture in ("us", "cn") for frame in frames]
@@ -124,7 +92,6 @@ def test_a_framework_is_closest_in_the_cultures_of_its_own_model() -> None:
 
 
 def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
-    """A framework that ran in one of two cultures is not closest in every culture."""
     made = planted(wide_survey(60), models=("beta-base", "honest")).results
     named = {"honest": "def", "beta-base": "none"}
     cells = tuple(
@@ -143,22 +110,6 @@ def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
     assert any("compared with none" in note for note in ablation.notes)
 
 
-DIFFERENCE = "Difference, United States"
-SECTIONS = {
-    "table-2": model_section,
-    "table-3": series_section,
-    "table-4": ablation_section,
-    "figure-6": spread_section,
-    "figure-10": language_section,
-    "appendix-i": training_section,
-}
-
-
-def section(analysis: Analysis, anchor: str) -> Section:
-    """One section of the report."""
-    return SECTIONS[anchor](analysis)
-
-
 def entries_of(table: Table, name: str) -> list[str]:
     """What stands in a column, row by row."""
     at = [each.text for each in table.columns].index(name) - 1
@@ -171,48 +122,32 @@ def why(table: Table, name: str) -> list[str]:
     return [row.entries[at].why for row in table.rows]
 
 
-def infinite() -> Results:
-    """Two models in two cultures, one of which always chose in China what nobody there did: it has no finite value."""
-    cells = [("a", "us", "def", human), ("a", "cn", "def", last), ("b", "us", "def", human), ("b", "cn", "def", human)]
-    return results(cells, tiny=one_question())
-
-
 def test_a_culture_lost_to_infinite_values_is_lost_in_the_papers_way_alone() -> None:
-    """The mean of the other culture looks closer: it is marked, and compared with none; the sound mean is of both."""
-    rows = analyse(infinite()).figure(model_table)
+    """One model always chose in China what nobody there did: it has no finite value."""
+    cells = [("a", "us", "def", human), ("a", "cn", "def", last), ("b", "us", "def", human), ("b", "cn", "def", human)]
+    rows = analyse(results(cells, tiny=one_question())).figure(model_table)
     assert [row.sound.cultures for row in rows] == [("us", "cn")] * 2
     assert [row.paper.cultures for row in rows] == [("us",), ("us", "cn")]
     assert [row.sound.lacks(each.sound for each in rows) for row in rows] == [False, False]
     assert [row.paper.lacks(each.paper for each in rows) for row in rows] == [True, False]
 
 
-def test_table_2_marks_what_the_papers_way_lost() -> None:
-    """The plug-in table names the cultures of each row and says what compares with none; the smoothed one does not."""
-    smoothed, plug_in = section(analyse(infinite()), "table-2").tables[:2]
-    assert entries_of(plug_in, "Cultures") == ["United States", "United States, China"]
-    assert [bool(said) for said in why(plug_in, "Mean")] == [True, False]
-    assert any("all of whose values are infinite" in note for note in plug_in.notes)
-    assert "Cultures" not in [each.text for each in smoothed.columns]
-    assert why(smoothed, "Mean") == ["", ""]
-
-
 def test_table_4_marks_what_the_papers_way_lost() -> None:
-    """The plug-in mean of a condition names its own cultures beside those of the smoothed one."""
     cells = [("a", c, name, how) for c in ("us", "cn") for name, how in (("def", human), ("none", last))]
-    (table,) = section(analyse(results(cells, tiny=one_question())), "table-4").tables
+    (table,) = ablation_section(analyse(results(cells, tiny=one_question()))).tables
     assert "Cultures" not in [each.text for each in table.columns]
     assert entries_of(table, "Cultures, plug-in") == ["United States, China", "United States"]
     assert [bool(said) for said in why(table, "Plug-in KL")] == [False, True]
     assert why(table, "Smoothed KL") == ["", ""]
     assert entries_of(table, "Infinite") == ["0%", "50.0%"]
-    first, second = entries_of(section(analyse(results(cells, tiny=repeated(3))), "table-4").tables[0], DIFFERENCE)
+    (table,) = ablation_section(analyse(results(cells, tiny=repeated(3)))).tables
+    first, second = entries_of(table, "Difference, United States")
     assert (first, second[0]) == ("–", "+")
 
 
 def test_differences_say_what_they_are_of() -> None:
-    """Table 4 and Figure 10 test fewer answers than their means are of: the note says how many, on which questions."""
     made = results([("a", "us", "def", human), ("a", "us", "none", uniform)], tiny=repeated(3), participants=40)
-    ablation = section(analyse(made), "table-4").tables[0]
+    ablation = ablation_section(analyse(made)).tables[0]
     said = (
         "Differences are by the corrected KL, of the questions behind the mean to which all that are compared have at "
         "least 10 valid answers, all brought down to 10, and need not be those of the means: 12 questions in the "
@@ -222,37 +157,9 @@ def test_differences_say_what_they_are_of() -> None:
     first, second = made.run.cells
     spoken = replace(made.run, cells=(first, replace(second, condition=first.condition, language="zh")))
     found = analyse(replace(made, run=spoken))
-    languages = section(found, "figure-10")
+    languages = language_section(found)
     assert said in languages.tables[0].notes
     assert entries_of(languages.folds[0].tables[0], "Mean") == [fixed(cell.paper.headline) for cell in found.cells]
-
-
-def test_series_give_the_share_of_infinite_items() -> None:
-    """Table 3: beside the mean that the paper's rule makes, how much of it the rule makes."""
-    made = results([(m, "us", "def", last if m in "cd" else human) for m in "abcd"], tiny=repeated(3))
-    shares = {"Q1": [0.9, 0.07, 0.03, 0.0]}
-    known = tuple(
-        replace(r, shares=dict(zip(r.shares, shares["Q1"], strict=True))) if r.question.startswith("Q1") else r
-        for r in made.survey.references
-    )
-    made = replace(made, survey=replace(made.survey, references=known))
-    facts = {model: {"series": "near" if model in "ab" else "far"} for model in "abcd"}
-    found = analyse(replace(made, model_facts=facts))
-    table = section(found, "table-3").tables[3]
-    expected = {"near": 0.0, "far": found.cells[2].paper_values.infinite_share}
-    assert expected["far"] > 0
-    assert entries_of(table, "Infinite") == [percent(expected[row.head.text]) for row in table.rows]
-
-
-def test_the_spread_is_given_the_papers_way_too() -> None:
-    """Figure 6: medians of the plug-in KL by the paper's rule, in a table of their own."""
-    found = analyse(results([("a", "us", "def", human)], tiny=repeated(4)))
-    smoothed, plug_in = section(found, "figure-6").folds[-1].tables
-    of_tdi = found.items.grouping.dimension == list(found.results.survey.dimensions).index("TDI")
-    (cell,) = found.cells
-    assert entries_of(smoothed, "TDI") == [fixed(float(np.median(cell.divergences.smoothed_kl[of_tdi])))]
-    assert entries_of(plug_in, "TDI") == [fixed(float(np.median(cell.paper_values.values[of_tdi])))]
-    assert [each.text for each in plug_in.columns][-1] == "Infinite"
 
 
 def staged() -> Analysis:
@@ -263,23 +170,60 @@ def staged() -> Analysis:
 
 
 def test_stages_count_models_that_have_a_figure() -> None:
-    """Appendix I: a model that answered nothing is no part of the mean, nor of the number of models it is of."""
-    table, contrasts, *_ = section(staged(), "appendix-i").tables
+    table, contrasts, *_ = training_section(staged()).tables
     assert (entries_of(contrasts, "Questions"), entries_of(contrasts, "n")) == (["12"], ["10"])
-    assert [(row.head.text, row.entries[0].text, row.entries[0].why) for row in table.rows] == [
-        ("base", "1", "c"),
-        ("chat", "1", "a"),
-    ]
+    rows = [(row.head.text, row.entries[0].text, row.entries[0].why) for row in table.rows]
+    assert rows == [("base", "1", "c"), ("chat", "1", "a")]
 
 
 def test_a_stage_of_a_model_without_a_finite_value_has_no_mean_the_papers_way() -> None:
-    """Appendix I: the mean of the others would look closer, beside a number of models that it is not of."""
     made = results([("a", "cn", "def", human), ("b", "cn", "def", last)], tiny=one_question())
     found = analyse(replace(made, model_facts={"a": {"stage": "chat"}, "b": {"stage": "chat"}}))
-    table = section(found, "appendix-i").tables[0]
-    assert (entries_of(table, "Models"), entries_of(table, "Plug-in KL"), entries_of(table, "Infinite")) == (
-        ["2"],
-        ["–"],
-        ["50.0%"],
-    )
+    table = training_section(found).tables[0]
+    assert [entries_of(table, name) for name in ("Models", "Plug-in KL", "Infinite")] == [["2"], ["–"], ["50.0%"]]
     assert why(table, "Plug-in KL") == ["all values of one of the models are infinite"]
+
+
+# A survey whose questions speak to no value dimension: what it has is on the page, what it lacks says so.
+
+
+def without_dimensions() -> Survey:
+    """The survey whose questions and options speak to no dimension."""
+    known = survey()
+    questions = tuple(
+        replace(each, value=None, options=tuple(replace(option, value=None) for option in each.options))
+        for each in known.questions
+    )
+    return replace(known, dimensions={}, questions=questions)
+
+
+@pytest.fixture(scope="module")
+def plain() -> Analysis:
+    """Two models in two cultures, asked that."""
+    cells = [(m, c, "def", how) for c, b in (("us", uniform), ("cn", last)) for m, how in (("a", human), ("b", b))]
+    return analyse(results(cells, tiny=without_dimensions()))
+
+
+def test_without_dimensions_means_of_each_model_and_culture_are_there(plain: Analysis) -> None:
+    section = mean_section(plain)
+    assert (section.not_run, section.charts) == ("", ())
+    assert section.paragraphs == ("By dimension it is not run: no question of this run speaks to a value dimension.",)
+    sound, plug_in = section.tables[0], section.folds[0].tables[0]
+    assert [column.text for column in sound.columns[1:]] == ["Mean", "95% interval", "Excess"]
+    assert [column.text for column in plug_in.columns[1:]] == ["Mean", "Infinite"]
+    for table, way in ((sound, "sound"), (plug_in, "paper")):
+        assert "by value dimension" not in table.caption
+        for cell, row in zip(plain.cells, table.rows, strict=True):
+            mean, floor = getattr(cell, way).question_mean, getattr(cell, f"{way}_floor").question_mean
+            assert (row.head.text, row.entries[0].text, row.entries[0].beneath) == (
+                cell.name,
+                fixed(mean),
+                fixed(floor),
+            )
+    assert "each culture by itself stands with Fig. 5" in model_section(plain).paragraphs[0]
+    assert spread_section(plain).not_run == "no question of this run speaks to a value dimension"
+
+
+def test_without_dimensions_no_answer_has_a_reason() -> None:
+    table = mean_section(analyse(results(states=(0, 1, 0, 0), tiny=without_dimensions()))).tables[0]
+    assert {(row.entries[0].text, row.entries[0].why) for row in table.rows} == {("–", "no item has a value")}

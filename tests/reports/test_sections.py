@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,10 @@ import pytest
 
 from defsurvey.reports.analysis import Analysis, NotRun, analyse
 from defsurvey.reports.contents import page
-from defsurvey.reports.figures.ablation import languages
-from defsurvey.reports.figures.frameworks import framework_section, frameworks
+from defsurvey.reports.figures.ablation import ablation
+from defsurvey.reports.figures.frameworks import framework_section, frameworks, model_table
 from defsurvey.reports.figures.projection import cultural_map, paper_map
+from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
 from defsurvey.reports.metrics.judges import FAIL, PASS, UNSURE, Audit, JudgeNotes, Verdicts, agreement, mcnemar
@@ -58,7 +59,6 @@ def full(made: Planted) -> dict[str, Section]:
 
 
 def test_planted_effects_are_said(full: dict[str, Section]) -> None:
-    """The headings name the human model, the one that takes the first option, the skewed one, the series."""
     assert "first" in full["position"].title
     assert "honest" not in full["position"].title
     assert full["figure-11"].title.startswith("Furthest from even: men, ")
@@ -70,24 +70,19 @@ def test_planted_effects_are_said(full: dict[str, Section]) -> None:
 
 
 def test_order_of_closeness_shares_places(full: dict[str, Section]) -> None:
-    """A place is a range where models are not told apart; the human model is closest, the skewed one furthest."""
     order = rows(full["closeness"].tables[0])
-    assert order[0][1] == "honest"
+    assert (order[0][1], order[-1][1:3], len(order)) == ("honest", ["men", "11"], 11)
     assert order[0][2] in ("1", "1–2")
-    assert order[-1][1:3] == ["men", "11"]
     assert any("–" in row[2] for row in order)
-    assert len(order) == 11
 
 
 def test_one_without_answers_is_named_and_not_ranked(made: Planted) -> None:
-    """A model that refused everything is left out of the order, by name."""
     found = sections(analyse(without(made, "random").results))["closeness"].tables[0]
     assert len(found.rows) == 10
     assert any("random is not ranked" in note for note in found.notes)
 
 
 def test_the_map_numbers_many_models(full: dict[str, Section]) -> None:
-    """Eleven names would cover each other: numbers stand on the map and in the table."""
     table = full["figure-7"].tables[0]
     assert [row[2] for row in rows(table)] == [str(n) for n in range(1, 12)]
     assert ">11</text>" in full["figure-7"].charts[0].svg
@@ -95,7 +90,6 @@ def test_the_map_numbers_many_models(full: dict[str, Section]) -> None:
 
 
 def test_the_papers_map_stands_alone_where_the_sound_one_is_not_run(made: Planted) -> None:
-    """Cultures that share no question have the paper's map, and the reason for the other."""
     found = analyse(made.results)
     figures = {cultural_map: NotRun("no question in common")}
     section = sections(replace(found, figures=figures))["figure-7"]
@@ -109,27 +103,29 @@ def test_the_papers_map_stands_alone_where_the_sound_one_is_not_run(made: Plante
     assert sections(replace(found, figures=neither))["figure-7"].not_run == "no question in common"
 
 
-def test_draws_add_up(full: dict[str, Section]) -> None:
-    """Levels of an axis are counted once for models that share their draws."""
-    counts: dict[tuple[str, str], int] = {}
-    for group, head, count, _ in rows(full["draws"].tables[0]):
-        key = (group, head.split(":")[0])
-        counts[key] = counts.get(key, 0) + int(count)
-    assert set(counts.values()) == {20}
-
-
 def conditions(made: Planted, **of: tuple[str, str]) -> Results:
     """The same answers, planted models as conditions of others: its name, dashes low -> model, condition."""
-    cells = tuple(
-        replace(cell, model=model, condition=Condition(name=condition))
-        for cell in made.results.run.cells
-        for model, condition in (of[cell.model.replace("-", "_")],)
-    )
-    return replace(made.results, run=replace(made.results.run, cells=cells))
+    cells = []
+    for cell in made.results.run.cells:
+        model, name = of[cell.model.replace("-", "_")]
+        cells.append(replace(cell, model=model, condition=Condition(name=name)))
+    return replace(made.results, run=replace(made.results.run, cells=tuple(cells)))
+
+
+def test_an_ablation_that_does_nothing_is_not_found_and_the_main_condition_alone_is_in_figures_of_models() -> None:
+    three = planted(wide_survey(90), models=("alpha-instruct", "beta-base", "gamma-instruct"))
+    made = conditions(three, alpha_instruct=("m", "def"), beta_base=("m", "none"), gamma_instruct=("m", "idle"))
+    analysis = analyse(made)
+    found = {part.row.condition: part.contrasts for part in analysis.figure(ablation)}
+    assert found["def"] == {}
+    for culture in ("us", "cn"):
+        assert found["none"][culture].difference > 0
+        assert found["none"][culture].p_holm < 0.05 < found["idle"][culture].p_holm
+    assert [row.model for row in analysis.figure(model_table)] == ["m"]
+    assert {row.name for row in analysis.figure(matching_figure)} == {"m · def"}
 
 
 def test_the_closest_framework_is_named_for_whom_it_is_told_from_the_others() -> None:
-    """Two models lie closer in def, in both cultures; the third answers alike in both conditions."""
     pair = planted(wide_survey(60), models=("alpha-base", "alpha-instruct", "beta-base", "gamma-base", "honest", "men"))
     made = conditions(
         pair, honest=("a", "def"), beta_base=("a", "none"), alpha_instruct=("b", "def"), men=("b", "none"),
@@ -141,7 +137,6 @@ def test_the_closest_framework_is_named_for_whom_it_is_told_from_the_others() ->
 
 
 def test_few_answers_name_no_framework() -> None:
-    """The rarest answer scores less the fewer give it: one valid answer to a question does not come closest by that."""
     analysis = analyse(answering(results([("a", "us", "def", last), ("a", "us", "none", last)]), 1, 1))
     part = analysis.figure(frameworks)
     assert part.rows[1].sound.mean < part.rows[0].sound.mean / 2
@@ -149,7 +144,6 @@ def test_few_answers_name_no_framework() -> None:
 
 
 def test_a_mean_of_fewer_dimensions_is_compared_with_none() -> None:
-    """A framework whose answers to a dimension cannot be read does not come closest by that."""
     three = planted(wide_survey(240), models=("alpha-instruct", "beta-base", "honest"))
     made = conditions(three, alpha_instruct=("a", "def"), honest=("a", "none"), beta_base=("a", "cao2023"))
     whole = analyse(made)
@@ -166,23 +160,6 @@ def test_a_mean_of_fewer_dimensions_is_compared_with_none() -> None:
     assert [condition for condition, why in mean.items() if why] == ["none"]
 
 
-def bilingual() -> Results:
-    """One model asked in both languages of one culture, people's answers in its own only."""
-    made = results([("a", "us", "def", human), ("a", "us", "def", last), ("a", "cn", "def", human)])
-    first, second, third = made.run.cells
-    return replace(made, run=replace(made.run, cells=(first, replace(second, language="zh"), third)))
-
-
-def test_languages_that_cannot_be_compared_are_not_counted() -> None:
-    """With too few answers in common the heading counts no comparisons, instead of none of none."""
-    found = analyse(bilingual())
-    part = found.figure(languages)
-    assert [row.contrast is not None and row.contrast.difference > 0 for row in part] == [False, True]
-    few = tuple(replace(row, contrast=None) for row in part)
-    section = sections(replace(found, figures={languages: few}))["figure-10"]
-    assert section.title == "Asked in another language"
-
-
 def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1", *, others: int = 0) -> Verdicts:
     """That judge's verdicts on the first answers of the first cell: question capture, and others pass role-play."""
     count = len(verdicts)
@@ -197,7 +174,6 @@ def judged(made: Results, verdicts: Sequence[int], judge: str = "strict 1", *, o
 
 
 def test_judges_stand_apart() -> None:
-    """Each has a table of its own and is named in provenance; what fails most is said."""
     made = results()
     said_nothing = judged(made, [], "silent 1")
     verdicts = [judged(made, [FAIL, PASS, PASS, UNSURE] * 10, others=30), judged(made, [PASS], EVIL), said_nothing]
@@ -219,18 +195,7 @@ def test_judges_stand_apart() -> None:
     assert "<script>" not in text
 
 
-def test_a_rate_says_of_how_many_answers_it_is() -> None:
-    """All judged answers are counted, and those judged clearly, of which the rates are."""
-    made = results()
-    section = sections(analyse(made, verdicts=[judged(made, [FAIL, PASS, PASS, UNSURE])]))["figure-9"]
-    table = section.tables[0]
-    assert [column.text for column in table.columns][-3:] == ["Any", "Judged", "Clear"]
-    assert rows(table)[0][-3:] == ["33.3%", "4", "3"]
-    assert "33.3% of 3 answers judged clearly" in section.charts[1].svg
-
-
 def test_no_name_is_given_twice() -> None:
-    """Every id of a page is its own, charts of judges and of dimensions included."""
     made = results()
     text = render_html(page(analyse(made, verdicts=[judged(made, [FAIL, PASS]), judged(made, [PASS], "mild 1")])))
     ids = re.findall(r'\sid="([^"]+)"', text)
@@ -238,17 +203,11 @@ def test_no_name_is_given_twice() -> None:
 
 
 def test_a_judge_stands_beside_people_and_itself() -> None:
-    """Agreement beyond chance and who is stricter, in a table of its own; none where nobody audited."""
-    made = results()
-    same, stricter = np.zeros(20, dtype=np.int64), np.arange(20) < 6
+    made, same, strict = results(), np.zeros(20, dtype=np.int64), np.arange(20) < 6
+    own, other = agreement(same, same, 3), agreement(strict.astype(int), same, 3)
     audits = (
-        Audit(other="", dimension="", agreement=agreement(same, same, 3), stricter=mcnemar(same == 1, same == 1)),
-        Audit(
-            other=EVIL,
-            dimension="qc",
-            agreement=agreement(stricter.astype(int), same, 3),
-            stricter=mcnemar(stricter, same == 1),
-        ),
+        Audit(other="", dimension="", agreement=own, stricter=mcnemar(same == 1, same == 1)),
+        Audit(other=EVIL, dimension="qc", agreement=other, stricter=mcnemar(strict, same == 1)),
     )
     verdicts = [judged(made, [FAIL, PASS])]
     assert len(sections(analyse(made, verdicts=verdicts))["figure-9"].tables) == 1
@@ -258,16 +217,6 @@ def test_a_judge_stands_beside_people_and_itself() -> None:
     assert rows(table)[1][1:4] == ["question capture", "20", "70.0%"]
     assert rows(table)[1][6:] == ["6 : 0", "0.031"]
     assert "<script>" not in shown(found)
-
-
-def test_few_items_make_no_headline(made: Planted) -> None:
-    """A share of a handful of items is drawn, and not called a finding."""
-    few = planted(wide_survey(6), models=("honest", "men"))
-    found = sections(analyse(few.results))
-    assert "too few" in found["figure-11"].title
-    assert "too few" in found["figure-12"].title
-    assert found["figure-11"].charts
-    assert found["figure-6"].title == "Spread of the divergence within a dimension"
 
 
 CASES = {
@@ -283,7 +232,6 @@ CASES = {
 
 @pytest.mark.parametrize("made", CASES.values(), ids=CASES.keys())
 def test_little_data_is_reported_honestly(made: Results) -> None:
-    """There is a page with every section, and no figure where there is none: never nan, inf or None in sight."""
     text = shown(analyse(made))
     assert text.count("\n## ") == 30
     printed = "| None | 0 | 2.2341 |"  # the paper's own name of a condition
@@ -291,7 +239,6 @@ def test_little_data_is_reported_honestly(made: Results) -> None:
 
 
 def test_nothing_valid_claims_nothing() -> None:
-    """Every heading of a figure is neutral, or the figure says that it is not run."""
     found = sections(analyse(results(states=(0, 1, 0, 0))))
     for anchor in ("figure-4", "figure-7", "figure-8", "figure-11", "figure-12", "appendix-f", "appendix-g"):
         assert found[anchor].not_run, anchor
@@ -300,17 +247,54 @@ def test_nothing_valid_claims_nothing() -> None:
     assert found["figure-5"].charts == ()
 
 
-def test_several_samples_of_a_state_are_folded() -> None:
-    """Ten are in the open, the rest of each state is closed beneath."""
-    made = results(samples=tuple(sample(f"Answer: {n}") for n in range(14)))
-    section = sections(analyse(made))["appendix-e"]
-    assert len(section.samples) == 10
-    assert [(fold.title, len(fold.samples)) for fold in section.folds] == [("Answered: 4 more", 4)]
+def test_several_samples_of_a_state_are_folded_and_very_many_stand_with_their_questions_only() -> None:
+    several, many = (sections(analyse(results(samples=(sample("2"),) * count))) for count in (14, 41))
+    assert len(several["appendix-e"].samples) == 10
+    assert [(fold.title, len(fold.samples)) for fold in several["appendix-e"].folds] == [("Answered: 4 more", 4)]
+    assert many["appendix-e"].folds == ()
+    assert len(many["questions"].questions[0].samples) == 41
 
 
-def test_very_many_samples_stand_with_their_questions_only() -> None:
-    """Beyond forty the cases section repeats none of them."""
-    made = results(samples=tuple(sample("2") for _ in range(41)))
-    found = sections(analyse(made))
-    assert found["appendix-e"].folds == ()
-    assert len(found["questions"].questions[0].samples) == 41
+# Where the finding is said stands in which language each culture was asked, and which weights answered.
+
+
+GGUF = {"weights": "/mine/model.gguf", "weights_format": "GGUF", "dtype": "float32", "quantisation": "none"}
+TYPED = GGUF | {"weights_type": "Q4_K_M"}
+SAFE = {"weights": "hub a/b", "weights_format": "safetensors", "dtype": "bfloat16", "quantisation": "none"}
+
+
+@pytest.mark.parametrize(
+    ("languages", "said"),
+    [
+        (("en", "en"), "The United States was asked in English; China was asked in English, not in its own language"),
+        (("en", "zh"), "The United States was asked in English; China was asked in Chinese."),
+        (("zh", "zh"), "The United States was asked in Chinese, not in its own language, English; China was asked in"),
+    ],
+)
+def test_the_language_of_each_culture_is_said(languages: tuple[str, str], said: str) -> None:
+    made = results([("m", culture, "def", human) for culture in ("us", "cn")])
+    cells = tuple(replace(cell, language=language) for cell, language in zip(made.run.cells, languages, strict=True))
+    whole = page(analyse(replace(made, run=replace(made.run, cells=cells))))
+    assert whole.sentences[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("described", "said", "provenance"),
+    [
+        (TYPED, "4-bit weights (GGUF, Q4_K_M), dequantised to float32", ""),
+        (TYPED | {"weights_type": "F16"}, "", "not quantised (GGUF), held in float32"),
+        (SAFE, "", "not quantised (safetensors), held in bfloat16"),
+        (SAFE | {"quantisation": "nf4"}, "weights made 4-bit (NF4) while loading, computed in bfloat16", ""),
+        (SAFE | {"published_in": "fp8"}, "weights published in fp8, computed in bfloat16", ""),
+        ({"engine": "openai", "model": "m"}, "", ""),
+    ],
+    ids=["typed", "full GGUF", "full", "nf4", "fp8", "server"],
+)
+def test_quantised_weights_are_said(described: Mapping[str, str], said: str, provenance: str) -> None:
+    whole = page(analyse(replace(results([("m", "us", "def", human)]), engines={"m": described})))
+    assert (f"m answered from {said}." in whole.sentences[0]) is bool(said)
+    assert ("answered from" in whole.sentences[0]) is bool(said)
+    (section,) = [section for section in whole.sections if section.anchor == "provenance"]
+    terms = {term.name: term.value for term in section.terms}
+    assert terms.get("Weights of m", "") == said or provenance == terms["Weights of m"]
+    assert "quantisation: none" not in terms["Model m"]
