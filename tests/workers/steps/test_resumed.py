@@ -136,17 +136,6 @@ def test_slots_of_a_panel_are_asked_again_by_one_chain(database: Database) -> No
     assert {(answer.item, answer.attempt) for answer in answers} == {(0, 0), (1, 1)}
 
 
-def test_a_rewound_panel_begins_anew(database: Database) -> None:
-    """From the failed item on, in sequence, with the next attempt's seeds."""
-    who = started(database, "ccsv-list")["ccsv-list"][0]
-    assert worker(database, Asked(gives_up_after=3), owner="hand:1:x").simulate(who) is Outcome.FINISHED
-    assert recovery.rewind(database, "r", [AnswerState.FAILED]) == 2 * CcsvList.slots
-    again = Asked()
-    assert worker(database, again, owner="hand:2:x").simulate(who) is Outcome.FINISHED
-    assert len(again.requests) == 2 * (VOTE + 1)
-    assert {(a.item, a.attempt) for a in answers_of(database, who)} == {(0, 1), (1, 0)}
-
-
 def test_a_panel_moves_in_a_bundle(database: Database, tmp_path: Path) -> None:
     """Half-way through: on the other machine no step is asked again, and the export is that of one machine."""
     who = started(database, "ccsv-list")["ccsv-list"][0]
