@@ -262,11 +262,7 @@ def cell_names(cells: tuple[Cell, ...]) -> tuple[str, ...]:
 
 
 def culture_analysis(
-    results: Results,
-    items: ItemTable,
-    culture: Culture,
-    references: Mapping[str, ReferenceTable],
-    names: tuple[str, ...],
+    results: Results, items: ItemTable, culture: Culture, references: Mapping[str, ReferenceTable], names: Sequence[str]
 ) -> CultureAnalysis:
     """Every cell of a culture, measured, and simple respondents."""
     reference = references[culture.code]

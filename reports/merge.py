@@ -1,8 +1,4 @@
-"""Several runs as one: models are run weeks apart, and a survey may ask each culture other questions.
-
-Two runs that belong into one report asked the same questions of one survey, or have neither a culture nor a question in
-common. Their arrays are put one after the other.
-"""
+"""Several runs as one: they asked the same questions of one survey, or have neither culture nor question in common."""
 
 from __future__ import annotations
 

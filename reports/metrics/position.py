@@ -54,7 +54,7 @@ def position_bias(question: ArrayLike, chosen: ArrayLike, shown: ArrayLike, opti
     a, b = (np.bincount(key, minlength=asked * options).reshape(shape).astype(np.float64) for key in keys)
     n = np.bincount(of, minlength=asked).astype(np.float64)
     met = np.bincount(of[picked == first], minlength=asked).astype(np.float64)
-    several = (n > 1) & (b.max(axis=1, initial=0.0) < n)
+    several = b.max(axis=1, initial=0.0) < n
     answers = int(n[several].sum())
     if answers == 0:
         return PositionBias(reason="every question was shown in one order only")

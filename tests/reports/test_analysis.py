@@ -13,7 +13,7 @@ from defsurvey.reports.cells import Compared, contrasts, item_table, reference_t
 from defsurvey.reports.figures.questions import distinguish, question_cards
 from defsurvey.reports.metrics.aggregate import Grouping
 from defsurvey.storage.surveys.survey import Survey
-from tests.reports.synthetic import SHARES, human, last, one_question, results, survey, uniform
+from tests.reports.synthetic import SHARES, human, last, results, survey, uniform
 
 ALL = ("Q1", "Q2", "Q3", "Q4")
 
@@ -59,25 +59,6 @@ def test_cells_are_named_by_what_tells_them_apart() -> None:
     assert cell_names(conditions) == ("m · def", "m · none")
     languages = (conditions[0], replace(conditions[0], language="zh"))
     assert cell_names(languages) == ("m · en", "m · zh")
-
-
-@pytest.mark.parametrize(
-    "made",
-    [
-        results(participants=1),
-        results(tiny=one_question()),
-        results(states=(0, 0.4, 0.3, 0.3)),
-        results([("human", "us", "def", human)], participants=1, tiny=one_question()),
-    ],
-    ids=["one participant", "one question", "none valid", "least"],
-)
-def test_little_is_analysed_without_inventing(made: object) -> None:
-    found = analyse(made)  # type: ignore[arg-type]
-    for cell in found.cells:
-        empty = cell.n_valid[found.items.question] == 0
-        assert np.isnan(cell.divergences.smoothed_kl[empty]).all()
-        assert np.isnan(cell.sound.headline) == (cell.sound.items == 0)
-        assert all(reason for reason, none in zip(cell.divergences.reasons, empty, strict=True) if none)
 
 
 def weighted(n: int, n_eff: float | None) -> Survey:

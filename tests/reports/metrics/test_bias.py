@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import hypergeom
+from scipy.stats import hypergeom, kstest
 
 from defsurvey.reports.metrics.bias import (
     Profile,
@@ -146,6 +146,12 @@ def test_part_of_the_answers_moved_is_found() -> None:
     chosen = np.where(rng.random(4000) < 1 / 3, shown, own)
     found = position_bias(question, chosen, shown, 4)
     assert found.moved == pytest.approx(1 / 3, abs=0.05)
+
+
+def test_p_is_uniform_where_order_does_not_matter() -> None:
+    rng, question = np.random.default_rng(3), np.repeat(np.arange(40), 20)
+    p = [position_bias(question, rng.integers(0, 4, 800), rng.integers(0, 4, 800), 4).p for _ in range(300)]
+    assert kstest(p, "uniform").pvalue > 0.01
 
 
 def test_one_order_cannot_tell() -> None:
