@@ -1,4 +1,4 @@
-"""Matching, uniform answers and profiles."""
+"""Matching, profiles, position bias and contamination."""
 
 from __future__ import annotations
 

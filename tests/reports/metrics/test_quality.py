@@ -1,4 +1,4 @@
-"""Means, diversity, rates."""
+"""Means, diversity, rates, judges."""
 
 from __future__ import annotations
 
