@@ -212,13 +212,9 @@ def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str
             if not any(row.uniform for row in places):
                 raise places[-1].fault("uniform", f"a region of {culture} that may be drawn", "no for all")
             shares = tables.to_shares({place: row.share for place, row in enumerate(places)})
+            called = [{language: getattr(row, f"name_{language}") for language in declared.languages} for row in places]
             found[culture] = tuple(
-                Region(
-                    code=row.code,
-                    name={language: getattr(row, f"name_{language}") for language in declared.languages},
-                    share=shares[place],
-                    uniform=row.uniform,
-                )
+                Region(code=row.code, name=called[place], share=shares[place], uniform=row.uniform)
                 for place, row in enumerate(places)
             )
     return found
@@ -321,16 +317,15 @@ def find_folder(name: str, *, beside: Path | None = None) -> Path:
     if name in bundled:
         return _BUNDLED / name
     folder, called = Path(name) if beside is None else beside / name, shown(name) if name else "''"
-    if "\0" not in name and beside is not None and Path(name) != Path():
-        try:
-            path_under(beside, name)
-        except OutsideFolder:
-            raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
     try:
-        found = folder.is_dir()
+        if "\0" not in name and beside is not None and Path(name) != Path():
+            path_under(beside, name)
+        found = bool(name.strip()) and folder.is_dir()
+    except OutsideFolder:
+        raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
     except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
         found = False
-    if not name.strip() or not found:
+    if not found:
         expected = f"expected a bundled survey ({', '.join(bundled)}) or a folder"
         raise UnknownName(f"survey {called}: {expected}, got neither{nearest(name, bundled)}")
     return folder

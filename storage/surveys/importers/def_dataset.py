@@ -95,9 +95,8 @@ def import_def(
         cultures=tuple(one.population.culture(languages, regions.get(one.population.code, ())) for one in readers),
         references=tuple(reference for reader in readers for reference in reader.references),
     )
-    return Imported(
-        survey=survey, left_out=tuple(f"{one.part.name}: {note}" for one in readers for note in one.notes())
-    )
+    notes = tuple(f"{one.part.name}: {note}" for one in readers for note in one.notes())
+    return Imported(survey=survey, left_out=notes)
 
 
 def _chosen(folder: Path, parts: Sequence[Part], name: str | None) -> Sequence[Part]:
@@ -424,8 +423,7 @@ def _number(header: files.Header, line: int, position: int, cell: str) -> float 
     except ValueError:
         number = math.inf
     if not math.isfinite(number):
-        name = header.names[position]
-        raise fault(header.path.name, "a number", repr(text), line=line, column=position + 1, field=name)
+        raise header.fault(line, header.names[position], "a number", text)
     return number
 
 

@@ -6,10 +6,11 @@ import ast
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from defsurvey.storage.surveys.importers.cultures import Population, Populations, read_populations
 from defsurvey.storage.surveys.importers.files import Row, read_dicts, read_header
@@ -27,6 +28,9 @@ CITATION = (
 TERMS = "GlobalOpinionQA is licensed CC BY-NC-SA 4.0; the surveys it is made from have terms of their own."
 _TOPICS = {"GAS": "Global Attitudes Survey", "WVS": "World Values Survey"}
 _DEFAULTDICT = re.compile(r"\s*defaultdict\(\s*<class '\w+'>\s*,(.*)\)\s*", re.DOTALL)
+_SHARES = TypeAdapter(dict[str, list[Annotated[float, Field(ge=0, le=1, strict=True)]]])
+_OPTIONS = TypeAdapter(list[str | float])
+T = TypeVar("T")
 #: What is no answer beside the words for missing ones that the World Values Survey has.
 _NO_ANSWER = re.compile(
     r"dk\b|don.?t know|do not know|refused|no answer|missing|not asked|not applicable|inap\b|no opinion\b",
@@ -50,7 +54,7 @@ def import_globalopinions(
     chosen = populations.chosen(countries)
     header = read_header(path)
     header.require(COLUMNS)
-    reader = _Reader(populations=populations, chosen=chosen, respondents=respondents)
+    reader = _Reader(populations, chosen, respondents)
     for row in read_dicts(header):
         reader.read(row)
     if not reader.questions:
@@ -72,26 +76,26 @@ def import_globalopinions(
     return Imported(survey=survey, left_out=tuple(reader.notes()))
 
 
-@dataclass(slots=True, kw_only=True)
 class _Reader:
-    populations: Populations
-    chosen: Sequence[Population]
-    respondents: int
-    number: int = 0
-    questions: list[Question] = field(default_factory=list)
-    references: list[ReferenceDistribution] = field(default_factory=list)
-    found: dict[str, Population] = field(default_factory=dict)
-    unknown: dict[str, None] = field(default_factory=dict)
-    left_out: defaultdict[str, list[str]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  #: why -> questions or distributions
+    def __init__(self, populations: Populations, chosen: Sequence[Population], respondents: int) -> None:
+        self.populations, self.chosen, self.respondents = populations, chosen, respondents
+        self.number = 0
+        self.questions: list[Question] = []
+        self.references: list[ReferenceDistribution] = []
+        self.found: dict[str, Population] = {}
+        self.unknown: dict[str, None] = {}
+        self.left_out: defaultdict[str, list[str]] = defaultdict(list)  #: why -> questions or distributions
 
     def read(self, row: Row) -> None:
         """Take a row in; raises Fault."""
         self.number += 1
         name, text = f"G{self.number}", " ".join(row.text("question").split())
-        shares = _selections(row)
-        labels = _options(row)
+        selections = row.get("selections")
+        wrapped = _DEFAULTDICT.fullmatch(selections)
+        expected = "a country: [share, ...] for each country"
+        shares = _literal(row, "selections", wrapped[1] if wrapped else selections, _SHARES, expected)
+        parts = _literal(row, "options", row.get("options"), _OPTIONS, "a list of options")
+        labels = [" ".join((f"{part:.15g}" if isinstance(part, float) else part).split()) for part in parts]
         answers = [place for place, label in enumerate(labels) if not (_NO_ANSWER.match(label) or is_missing(label))]
         offered = [labels[place] for place in answers]
         if not 2 <= len(offered) <= MOST_OPTIONS or len({label.casefold() for label in offered}) < len(offered):
@@ -138,48 +142,28 @@ class _Reader:
         self.found |= rows
         return [found[code] for code in rows]
 
-    def notes(self) -> list[str]:
+    def notes(self) -> Iterator[str]:
         """What there is to tell of the file."""
-        notes = [f"{len(self.questions)} questions; {self.respondents} respondents assumed behind each distribution"]
-        notes += [f"{len(names)} {why} left out: {listed(names)}" for why, names in self.left_out.items()]
+        yield f"{len(self.questions)} questions; {self.respondents} respondents assumed behind each distribution"
+        yield from (f"{len(names)} {why} left out: {listed(names)}" for why, names in self.left_out.items())
         if self.unknown and not self.chosen:
-            notes.append(f"countries that are not known (add them with --cultures FILE): {listed(self.unknown)}")
-        return notes
+            yield f"countries that are not known (add them with --cultures FILE): {listed(self.unknown)}"
 
 
-def _literal(row: Row, column: str, text: str) -> Any:
+def _literal(row: Row, column: str, text: str, form: TypeAdapter[T], expected: str) -> T:
     try:
-        return ast.literal_eval(text.strip())
+        value = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise row.fault(column, "a list or dict of plain values", text) from None
-
-
-def _selections(row: Row) -> dict[str, list[float]]:
-    text = row.get("selections")
-    wrapped = _DEFAULTDICT.fullmatch(text)
-    value = _literal(row, "selections", wrapped[1] if wrapped else text)
-    if not isinstance(value, dict) or not all(
-        isinstance(country, str) and isinstance(parts, (list, tuple)) and all(map(_is_share, parts))
-        for country, parts in value.items()
-    ):
-        raise row.fault("selections", "a country: [share, ...] for each country")
-    return {country: [float(part) for part in parts] for country, parts in value.items()}
-
-
-def _options(row: Row) -> list[str]:
-    value = _literal(row, "options", row.get("options"))
-    if not isinstance(value, (list, tuple)) or not all(isinstance(part, (str, int, float)) for part in value):
-        raise row.fault("options", "a list of options")
-    return [" ".join((f"{part:.15g}" if isinstance(part, float) else str(part)).split()) for part in value]
+    try:
+        return form.validate_python(value)
+    except ValidationError:
+        raise row.fault(column, expected) from None
 
 
 def _rank(country: str) -> int:
     """How far a sample stands behind the others of its country: a national one comes first."""
     return max((place for place, words in enumerate(_LESSER, start=1) if words in country.casefold()), default=0)
-
-
-def _is_share(part: object) -> bool:
-    return isinstance(part, (int, float)) and not isinstance(part, bool) and 0 <= part <= 1
 
 
 def _question(name: str, text: str, source: str, labels: Sequence[str]) -> Question:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.problem import listed
@@ -18,8 +19,7 @@ COUNTS_FILE = "import.csv"
 LOW_N = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Left(NamedTuple):
     """Answers to one question in one culture: how many were valid, and what was dropped."""
 
     question: str
@@ -61,7 +61,7 @@ class Imported:
 
     def write(self, folder: Path) -> Survey:
         """Write the survey as a folder by ``write_survey``, with ``import.csv`` beside it where there are counts."""
-        counts = table([field.name for field in fields(Left)], map(astuple, self.counts))
+        counts = table(Left._fields, self.counts)
         return write_survey(self.survey, folder, beside={COUNTS_FILE: counts} if self.counts else None)
 
 

@@ -175,7 +175,12 @@ class _File:
         first = {name: int(np.argmax(found)) for name, found in faulty.items() if found.any()}
         if first:
             name = min(first, key=lambda name: first[name])
-            raise self._fault(name, first[name])
+            text = list(self.columns[name].numbers)[self.columns[name].has[first[name]]]
+            labels = codes.labels_of(name)
+            expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
+            if name == WEIGHT:
+                raise self.header.fault(self._lines[first[name]], name, "a weight, 0 or more", text)
+            raise self.header.fault(self._lines[first[name]], name, expected, text, self.readings[name][text].doubt)
 
     def _rows(self) -> Iterator[list[str]]:
         names = self.header.names
@@ -208,14 +213,6 @@ class _File:
         text = cell.strip() if self.header.delimiter == "," else cell.strip().replace(",", ".")
         weight = 1.0 if _is_unweighted(cell) else to_number(text, _HEAVIEST)
         return math.nan if weight is None else weight
-
-    def _fault(self, column: str, respondent: int) -> Exception:
-        line, text = self._lines[respondent], list(self.columns[column].numbers)[self.columns[column].has[respondent]]
-        if column == WEIGHT:
-            return self.header.fault(line, WEIGHT, "a weight, 0 or more", text)
-        labels = codes.labels_of(column)
-        expected = f"a code or one of the labels {one_of(labels)}" if labels else "a number"
-        return self.header.fault(line, column, expected, text, self.readings[column][text].doubt)
 
     def country(self, population: Population) -> _Country:
         """The respondents of a country; raises SurveyError where there are none, or none with a weight."""
@@ -314,13 +311,7 @@ def _told(path: Path, question: Question, country: _Country) -> tuple[list[Refer
         return [], []
     missing = (found == codes.MISSING).sum(axis=0)
     other = len(found) - valid.sum(axis=0) - missing
-    left = Left(
-        question=question.id,
-        culture=country.population.code,
-        valid=references[0].n,
-        missing=int(missing.max()),
-        not_offered=int(other.max()),
-    )
+    left = Left(question.id, country.population.code, references[0].n, int(missing.max()), int(other.max()))
     return references, [left]
 
 
