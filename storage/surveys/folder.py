@@ -15,29 +15,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, Field, ValidationInfo, create_model, model_validator
 
 from defsurvey.storage.files import OutsideFolder, path_under
-from defsurvey.storage.surveys import tables
+from defsurvey.storage.surveys import problem, questions, tables
 from defsurvey.storage.surveys.as_json import fingerprint
-from defsurvey.storage.surveys.problem import (
-    InvalidSurvey,
-    Problem,
-    Problems,
-    SurveyError,
-    UnknownName,
-    fault,
-    nearest,
-    one_of,
-    shown,
-)
-from defsurvey.storage.surveys.questions import (
-    PARAPHRASES_FILE,
-    Declared,
-    Name,
-    Translated,
-    declared_as,
-    read_paraphrases,
-    read_questions,
-    used,
-)
 from defsurvey.storage.surveys.survey import Culture, Group, Question, ReferenceDistribution, Region, Survey
 from defsurvey.storage.surveys.yaml_models import Text, YamlFile, YamlModel, mistakes, must
 from defsurvey.storage.text import characters
@@ -46,8 +25,8 @@ from defsurvey.storage.text import characters
 FILES = ("survey.yaml", "questions.yaml", "references.csv", "regions.csv")
 #: Questions that experts left out, with their reasons: kept in the folder, no part of the survey read from it.
 EXCLUDED_FILE = "excluded.csv"
-OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, PARAPHRASES_FILE)
-_ALL_FILES = (*FILES, EXCLUDED_FILE, PARAPHRASES_FILE)
+OPTIONAL_FILES = ("regions.csv", EXCLUDED_FILE, questions.PARAPHRASES_FILE)
+_ALL_FILES = (*FILES, EXCLUDED_FILE, questions.PARAPHRASES_FILE)
 _BUNDLED = Path(__file__).parent
 T = TypeVar("T")
 
@@ -56,11 +35,11 @@ def read_survey(folder: Path) -> Survey:
     """The survey that a folder holds, checked, with its fingerprint; raises InvalidSurvey with all that is wrong."""
     survey, problems = _load(folder)
     if survey is None or problems:
-        raise InvalidSurvey(folder, tuple(problems))
+        raise problem.InvalidSurvey(folder, tuple(problems))
     return survey
 
 
-def check_survey(folder: Path) -> list[Problem]:
+def check_survey(folder: Path) -> list[problem.Problem]:
     """All that is wrong with a survey folder, in the order of files and lines; empty if it can be read."""
     return _load(folder)[1]
 
@@ -100,32 +79,34 @@ Language = Annotated[Text, must(_is_language, "a language code such as en, zh or
 
 
 class _CultureModel(YamlModel):
-    name: Translated
-    language: Annotated[Text, declared_as("languages")]
+    name: questions.Translated
+    language: Annotated[Text, questions.declared_as("languages")]
     in_sentence: Text = ""
     spoken: Language = ""
 
     @model_validator(mode="after")
-    def _is_not_worded(self, info: ValidationInfo[Declared]) -> _CultureModel:
+    def _is_not_worded(self, info: ValidationInfo[questions.Declared]) -> _CultureModel:
         if self.spoken in info.context.languages:
             raise mistakes((("spoken",), "a language in which the survey has no wording", None))
         return self
 
 
 class _SurveyModel(YamlModel):
-    id: Name
+    id: questions.Name
     title: Text
     version: Text
     citation: Text
     terms: Text
     languages: Annotated[list[Language], Field(min_length=1), AfterValidator(_languages)]
-    dimensions: dict[Annotated[str, must(is_dimension, DIMENSION_RULE)], Translated] = Field(default_factory=dict)
+    dimensions: dict[Annotated[str, must(is_dimension, DIMENSION_RULE)], questions.Translated] = Field(
+        default_factory=dict
+    )
     cultures: Annotated[dict[Annotated[str, must(is_culture, CULTURE_RULE)], _CultureModel], Field(min_length=1)]
     sources: dict[str, Text] = Field(default_factory=dict)
 
 
-_KnownQuestion = Annotated[str, declared_as("ids", "a question of the survey")]
-_KnownCulture = Annotated[str, declared_as("cultures", "a culture of the survey")]
+_KnownQuestion = Annotated[str, questions.declared_as("ids", "a question of the survey")]
+_KnownCulture = Annotated[str, questions.declared_as("cultures", "a culture of the survey")]
 
 
 class _ReferenceRow(tables.Row):
@@ -141,8 +122,8 @@ class _ReferenceRow(tables.Row):
     def distribution(self, question: Question, sources: Mapping[str, str]) -> ReferenceDistribution:
         parts = self._percentages(question)
         if self.source and self.source not in sources:
-            got = f"{self.source!r}{nearest(self.source, sources)}"
-            raise self.fault("source", f"a source of survey.yaml: one of {one_of(sources)}", got)
+            got = f"{self.source!r}{problem.nearest(self.source, sources)}"
+            raise self.fault("source", f"a source of survey.yaml: one of {problem.one_of(sources)}", got)
         effective = tables.to_number(self.n_eff, self.n) if self.n_eff else None
         if self.n_eff and not effective:
             raise self.fault("n_eff", f"a number above 0 and at most n ({self.n}), or nothing", repr(self.n_eff))
@@ -167,12 +148,12 @@ class _ReferenceRow(tables.Row):
             if not colon or code is None:
                 raise self.fault("percent", f"code:percent|code:percent|... {whose}", repr(pair))
             if code not in known:
-                expected = f"an option of question {question.id}: one of {one_of(map(str, known))}"
+                expected = f"an option of question {question.id}: one of {problem.one_of(map(str, known))}"
                 raise self.fault("percent", expected, f"option {code}")
             if code in found:
                 raise self.fault("percent", f"every option of question {question.id} once", f"option {code} again")
             if (part := tables.to_percent(written)) is None:
-                raise self.fault("percent", f"a percentage from 0 to 100 {whose}", shown(written))
+                raise self.fault("percent", f"a percentage from 0 to 100 {whose}", problem.shown(written))
             found[code] = part
         if question.max_choices == 1:
             if missing := [str(code) for code in known if code not in found]:
@@ -196,7 +177,7 @@ class _ExclusionRow(tables.Row):
     reason: tables.Words
 
 
-def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str, tuple[Region, ...]]:
+def _read_regions(text: str, declared: questions.Declared, problems: problem.Problems) -> dict[str, tuple[Region, ...]]:
     names: dict[str, Any] = {f"name_{language}": (tables.Words, ...) for language in declared.languages}
     model = create_model("_RegionRow", __base__=_RegionRow, **names)
     rows: dict[str, list[_RegionRow]] = {}
@@ -220,8 +201,8 @@ def _read_regions(text: str, declared: Declared, problems: Problems) -> dict[str
     return found
 
 
-def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
-    problems = Problems()
+def _load(folder: Path) -> tuple[Survey | None, list[problem.Problem]]:
+    problems = problem.Problems()
     texts: dict[str, str] = {}
     for file in _ALL_FILES:
         with problems.gathered():
@@ -231,13 +212,13 @@ def _load(folder: Path) -> tuple[Survey | None, list[Problem]]:
     if "survey.yaml" in texts:
         with problems.gathered():  # without it, what the other files must hold is not known
             survey = _read_texts(texts, problems)
-    return survey, sorted(problems.found, key=lambda problem: (_ALL_FILES.index(problem.file), problem.line or 0))
+    return survey, sorted(problems.found, key=lambda one: (_ALL_FILES.index(one.file), one.line or 0))
 
 
-def _read_texts(texts: Mapping[str, str], problems: Problems) -> Survey:
+def _read_texts(texts: Mapping[str, str], problems: problem.Problems) -> Survey:
     written = YamlFile("survey.yaml", texts["survey.yaml"])
     languages = written.body.get("languages") if isinstance(written.body, dict) else None
-    declared = Declared(languages=languages if isinstance(languages, list) else ())
+    declared = questions.Declared(languages=languages if isinstance(languages, list) else ())
     head = written.read(_SurveyModel, context=declared)
     declared.dimensions, declared.cultures, declared.sources = head.dimensions, head.cultures, head.sources
 
@@ -259,21 +240,22 @@ def _read_texts(texts: Mapping[str, str], problems: Problems) -> Survey:
                 if row.question in known:
                     yield row.distribution(known[row.question], declared.sources)
 
-    questions = read("questions.yaml", lambda text: read_questions("questions.yaml", text, declared, problems)) or ()
-    known = {question.id: question for question in questions}
+    file = "questions.yaml"
+    asked = read(file, lambda text: questions.read_questions(file, text, declared, problems)) or ()
+    known = {question.id: question for question in asked}
     regions = read("regions.csv", lambda text: _read_regions(text, declared, problems)) or {}
     references = read("references.csv", lambda text: tuple(read_references(text))) or ()
     excluded = read(EXCLUDED_FILE, read_exclusions) or {}
-    tried = read(PARAPHRASES_FILE, lambda text: read_paraphrases(text, declared, problems)) or ()
+    tried = read(questions.PARAPHRASES_FILE, lambda text: questions.read_paraphrases(text, declared, problems)) or ()
     cultures = [Culture(code=code, regions=regions.get(code, ()), **dict(one)) for code, one in head.cultures.items()]
     survey = Survey(
         **head.model_dump(include={"id", "title", "version", "citation", "terms", "dimensions"}),
         languages=tuple(head.languages),
-        questions=tuple(question for question in questions if question.id not in excluded),
+        questions=tuple(question for question in asked if question.id not in excluded),
         cultures=tuple(cultures),
         references=tuple(reference for reference in references if reference.question not in excluded),
         excluded=excluded,
-        paraphrases=used(tried, without=excluded),
+        paraphrases=questions.used(tried, without=excluded),
     )
     return replace(survey, fingerprint=fingerprint(survey))
 
@@ -285,16 +267,16 @@ def _read(folder: Path, file: str) -> str | None:
         if file in OPTIONAL_FILES and not path.is_symlink():
             return None
         got = "no such folder" if file == FILES[0] and not folder.is_dir() else "no such file"
-        got += nearest(file, (entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
-        raise fault(file, f"a file in {folder}", got)
+        got += problem.nearest(file, (entry.name for entry in folder.iterdir())) if folder.is_dir() else ""
+        raise problem.fault(file, f"a file in {folder}", got)
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise fault(file, "a file within the folder", f"a link to {path.resolve()}")
+        raise problem.fault(file, "a file within the folder", f"a link to {path.resolve()}")
     content = path.read_bytes()
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise fault(file, "text in UTF-8", f"byte 0x{content[error.start]:02x}", line=line) from None
+        raise problem.fault(file, "text in UTF-8", f"byte 0x{content[error.start]:02x}", line=line) from None
 
 
 def bundled_surveys() -> tuple[str, ...]:
@@ -311,21 +293,23 @@ def find_folder(name: str, *, beside: Path | None = None) -> Path:
     """The folder of the survey of that name: a bundled one's id, or a folder (``./wvs7`` is one).
 
     A folder must lie in ``beside``, so that a study taken from elsewhere reads nothing but what came with it; None: the
-    user typed it, and it may lie anywhere. Raises SurveyError.
+    user typed it, and it may lie anywhere. Raises problem.SurveyError.
     """
     bundled = bundled_surveys()
     if name in bundled:
         return _BUNDLED / name
-    folder, called = Path(name) if beside is None else beside / name, shown(name) if name else "''"
+    folder, called = Path(name) if beside is None else beside / name, problem.shown(name) if name else "''"
     try:
         if "\0" not in name and beside is not None and Path(name) != Path():
             path_under(beside, name)
         found = bool(name.strip()) and folder.is_dir()
     except OutsideFolder:
-        raise SurveyError(f"survey {called}: expected a folder within {beside}, got {folder.resolve()}") from None
+        raise problem.SurveyError(
+            f"survey {called}: expected a folder within {beside}, got {folder.resolve()}"
+        ) from None
     except (OSError, ValueError):  # too long, not to be looked into, or with a NUL in it
         found = False
     if not found:
         expected = f"expected a bundled survey ({', '.join(bundled)}) or a folder"
-        raise UnknownName(f"survey {called}: {expected}, got neither{nearest(name, bundled)}")
+        raise problem.UnknownName(f"survey {called}: {expected}, got neither{problem.nearest(name, bundled)}")
     return folder

@@ -11,23 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, RootModel, TypeAdapter, ValidationInfo, model_validator
 
 from defsurvey.storage.files import write_whole
+from defsurvey.storage.surveys import yaml_models
 from defsurvey.storage.surveys.problem import Fault, Problems, nearest, one_of
 from defsurvey.storage.surveys.survey import Option, Paraphrase, Question, QuestionType, Value
-from defsurvey.storage.surveys.yaml_models import (
-    Flag,
-    Place,
-    Text,
-    Whole,
-    YamlFile,
-    YamlModel,
-    check_text,
-    choose,
-    dump_yaml,
-    made_by,
-    mistake,
-    mistakes,
-    must,
-)
 
 #: Choices are kept as bits of a signed 64-bit number (``storage.runs.results``).
 MOST_OPTIONS = 63
@@ -51,44 +37,44 @@ class Declared:
 
 def declared_as(name: str, what: str = "") -> AfterValidator:
     """Takes the words that the survey declares under a field of ``Declared``."""
-    return AfterValidator(lambda word, info: choose(word, getattr(info.context, name), what))
+    return AfterValidator(lambda word, info: yaml_models.choose(word, getattr(info.context, name), what))
 
 
 def _in_every_language(texts: dict[str, str], info: ValidationInfo[Declared]) -> dict[str, str]:
     languages = info.context.languages
     if unknown := [language for language in texts if language not in languages]:
         expected = f"one of the keys {one_of(languages)}"
-        raise mistakes(*(((name,), expected, f"{name!r}{nearest(name, languages)}") for name in unknown))
+        raise yaml_models.mistakes(*(((name,), expected, f"{name!r}{nearest(name, languages)}") for name in unknown))
     if missing := [language for language in languages if language not in texts]:
-        raise mistake(f"a text in every language ({', '.join(languages)})", f"none in {missing[0]!r}")
+        raise yaml_models.mistake(f"a text in every language ({', '.join(languages)})", f"none in {missing[0]!r}")
     return {language: texts[language] for language in languages}
 
 
 _is_name = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*").fullmatch
-Name = Annotated[Text, must(_is_name, "a name of letters, digits, '_', '.' and '-'")]
-Translated = Annotated[dict[str, Text], AfterValidator(_in_every_language)]
-Code = Annotated[Whole, Field(ge=0, le=999_999_999)]
+Name = Annotated[yaml_models.Text, yaml_models.must(_is_name, "a name of letters, digits, '_', '.' and '-'")]
+Translated = Annotated[dict[str, yaml_models.Text], AfterValidator(_in_every_language)]
+Code = Annotated[yaml_models.Whole, Field(ge=0, le=999_999_999)]
 
 
-class _ValueModel(YamlModel):
-    dimension: Annotated[Text, declared_as("dimensions")]
-    direction: Annotated[Whole, must((1, -1).__contains__, "1 or -1")]
+class _ValueModel(yaml_models.YamlModel):
+    dimension: Annotated[yaml_models.Text, declared_as("dimensions")]
+    direction: Annotated[yaml_models.Whole, yaml_models.must((1, -1).__contains__, "1 or -1")]
     basis: Literal["A", "A2", "A3", "B"] = "B"  #: strongest first; see ``storage.surveys.survey.Value``
-    core: Flag = False
+    core: yaml_models.Flag = False
 
 
-class _OptionModel(YamlModel):
+class _OptionModel(yaml_models.YamlModel):
     code: Code
     label: Translated
-    residual: Flag = False
-    value: Annotated[Value | None, made_by(_ValueModel, Value)] = None
+    residual: yaml_models.Flag = False
+    value: Annotated[Value | None, yaml_models.made_by(_ValueModel, Value)] = None
 
 
-_Options = list[Annotated[Option, made_by(_OptionModel, Option)]]
+_Options = list[Annotated[Option, yaml_models.made_by(_OptionModel, Option)]]
 _OPTIONS: TypeAdapter[list[Option]] = TypeAdapter(_Options)
 
 
-class _ScaleModel(YamlModel):
+class _ScaleModel(yaml_models.YamlModel):
     """A scale written compactly: its ends with their labels, and residual options that stand apart from it."""
 
     first: Code = Field(alias="from")
@@ -101,7 +87,7 @@ class _ScaleModel(YamlModel):
     def _has_points(self) -> _ScaleModel:
         if not self.first < self.last < self.first + MOST_OPTIONS:
             expected = f"a scale of at most {MOST_OPTIONS} points from 0 or more upwards"
-            raise mistake(expected, f"{self.first} to {self.last}")
+            raise yaml_models.mistake(expected, f"{self.first} to {self.last}")
         return self
 
     def options(self) -> tuple[Option, ...]:
@@ -115,19 +101,19 @@ class _ScaleModel(YamlModel):
 def _options(written: object, info: ValidationInfo[Declared]) -> tuple[Option, ...] | None:
     """A list of options, a compact scale, or a shared one by its name; None where that one is at fault."""
     if isinstance(written, str):
-        return info.context.scales[choose(written, info.context.scales)]
+        return info.context.scales[yaml_models.choose(written, info.context.scales)]
     if not isinstance(written, list):
         return _ScaleModel.model_validate(written, context=info.context).options()
     options = _OPTIONS.validate_python(written, context=info.context)
     _check_distinct(options)
     if sum(not option.residual for option in options) < 2:
-        raise mistake("at least two options that are not residual", f"{len(options)} option(s) in all")
+        raise yaml_models.mistake("at least two options that are not residual", f"{len(options)} option(s) in all")
     return tuple(options)
 
 
-def _check_distinct(options: Sequence[Option], earlier: Sequence[Option] = (), at: Place = ()) -> None:
+def _check_distinct(options: Sequence[Option], earlier: Sequence[Option] = (), at: yaml_models.Place = ()) -> None:
     """Raises where an option has the code or a label of one before it, or where there are too many."""
-    found: list[tuple[Place, str, str | None]] = []
+    found: list[tuple[yaml_models.Place, str, str | None]] = []
     for place, option in enumerate(options):
         for other in (*earlier, *options[:place]):
             if option.code == other.code:
@@ -137,31 +123,31 @@ def _check_distinct(options: Sequence[Option], earlier: Sequence[Option] = (), a
                     got = f"{label!r}, the label of option {other.code} as well"
                     found.append(((*at, place, "label"), f"a label of its own in {language!r}", got))
     if found:
-        raise mistakes(*found)
+        raise yaml_models.mistakes(*found)
     if len(earlier) + len(options) > MOST_OPTIONS:
-        raise mistake(f"at most {MOST_OPTIONS} options", str(len(earlier) + len(options)))
+        raise yaml_models.mistake(f"at most {MOST_OPTIONS} options", str(len(earlier) + len(options)))
 
 
 class _AnswersModel(RootModel[Annotated[tuple[Option, ...] | None, BeforeValidator(_options)]]):
     """An answer scale that questions share."""
 
 
-class _QuestionModel(YamlModel):
+class _QuestionModel(yaml_models.YamlModel):
     id: Name
     type: QuestionType
-    topic: Text
+    topic: yaml_models.Text
     text: Translated
     options: Annotated[tuple[Option, ...] | None, BeforeValidator(_options)]
-    max_choices: Whole = 1
-    value: Annotated[Value | None, made_by(_ValueModel, Value)] = None
+    max_choices: yaml_models.Whole = 1
+    value: Annotated[Value | None, yaml_models.made_by(_ValueModel, Value)] = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> _QuestionModel:
         if self.options is not None and (found := list(self._mistakes(self.options))):
-            raise mistakes(*found)
+            raise yaml_models.mistakes(*found)
         return self
 
-    def _mistakes(self, options: Sequence[Option]) -> Iterator[tuple[Place, str, str | None]]:
+    def _mistakes(self, options: Sequence[Option]) -> Iterator[tuple[yaml_models.Place, str, str | None]]:
         multiple = self.type is QuestionType.MULTIPLE
         chosen = "max_choices" in self.model_fields_set
         if multiple and self.value:
@@ -182,14 +168,14 @@ class _QuestionModel(YamlModel):
             yield ("options",), expected, ", ".join(map(str, points))
 
 
-class _QuestionsModel(YamlModel):
+class _QuestionsModel(yaml_models.YamlModel):
     answers: dict[str, Any] = Field(default_factory=dict)
     questions: Annotated[list[Any], Field(min_length=1)]
 
 
 def read_questions(file: str, text: str, declared: Declared, problems: Problems) -> tuple[Question, ...]:
     """The well-formed questions of a file; the ids of all go into ``declared``, what is wrong to ``problems``."""
-    written = YamlFile(file, text)
+    written = yaml_models.YamlFile(file, text)
     top = written.read(_QuestionsModel)
     for name in top.answers:
         declared.scales[name] = None
@@ -221,31 +207,31 @@ class Tried:
 
 def _text(written: object, info: ValidationInfo) -> str:
     """A wording that was rejected may be anything."""
-    return str(written or "") if info.data.get("rejected") else check_text(written)
+    return str(written or "") if info.data.get("rejected") else yaml_models.check_text(written)
 
 
-class _ParaphraseModel(YamlModel):
-    number: Annotated[Whole, Field(ge=1, le=MOST_PARAPHRASES)]
-    language: Annotated[Text, declared_as("languages")]
-    rejected: Text = ""
+class _ParaphraseModel(yaml_models.YamlModel):
+    number: Annotated[yaml_models.Whole, Field(ge=1, le=MOST_PARAPHRASES)]
+    language: Annotated[yaml_models.Text, declared_as("languages")]
+    rejected: yaml_models.Text = ""
     text: Annotated[str, BeforeValidator(_text)]
-    model: Text
-    prompt: Annotated[Text, declared_as("prompts")] = ""
-    attempt: Annotated[Whole, Field(ge=0)] = 0
+    model: yaml_models.Text
+    prompt: Annotated[yaml_models.Text, declared_as("prompts")] = ""
+    attempt: Annotated[yaml_models.Whole, Field(ge=0)] = 0
 
 
 #: The keys of an entry in the order in which they are written; only the text is written where it is empty.
 _WRITTEN = ("number", "language", "text", "model", "prompt", "attempt", "rejected")
 
 
-class _ParaphrasesModel(YamlModel):
-    prompts: dict[str, Text] = Field(default_factory=dict)
+class _ParaphrasesModel(yaml_models.YamlModel):
+    prompts: dict[str, yaml_models.Text] = Field(default_factory=dict)
     paraphrases: dict[str, list[Any]]
 
 
 def read_paraphrases(text: str, declared: Declared, problems: Problems) -> tuple[Tried, ...]:
     """The well-formed entries in the order of the file; problems go to ``problems``, or raise Fault."""
-    written = YamlFile(PARAPHRASES_FILE, text)
+    written = yaml_models.YamlFile(PARAPHRASES_FILE, text)
     top = written.read(_ParaphrasesModel)
     declared.prompts = top.prompts
     found: list[Tried] = []
@@ -285,7 +271,7 @@ def paraphrases_text(tried: Sequence[Tried]) -> str:
         kept = {name: entry[name] for name in _WRITTEN if entry[name] or name == "text"}
         questions.setdefault(one.paraphrase.question, []).append(kept)
     named = {"prompts": {name: text for text, name in prompts.items()}} if prompts else {}
-    return dump_yaml({**named, "paraphrases": questions})
+    return yaml_models.dump_yaml({**named, "paraphrases": questions})
 
 
 def read_tried(folder: Path, *, ids: Collection[str], languages: Sequence[str]) -> tuple[Tried, ...]:
