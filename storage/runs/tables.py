@@ -20,7 +20,7 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from defsurvey.storage.runs import run as nouns
-from defsurvey.storage.runs.judgement import Finding, Judge, Judgement, JudgeName, Verdict
+from defsurvey.storage.runs.judgement import Judge, Judgement, JudgeName, Verdict
 from defsurvey.storage.runs.run import AnswerState, Condition, Draws, ParticipantStatus, Protocol
 
 
@@ -54,7 +54,6 @@ _Text = Annotated[str, Field(sa_type=sa.Text)]
 _Time = Annotated[float, Field(sa_type=_DOUBLE)]
 _Integers = Annotated[tuple[int, ...], Field(sa_type=Integers)]
 _Facts = Annotated[dict[str, str], Field(sa_type=sa.JSON)]
-_Findings = Annotated[Mapping[str, Finding], Field(sa_type=sa.JSON)]
 
 
 class Row(SQLModel):
@@ -137,13 +136,14 @@ def kind_of(hint: Any) -> tuple[Any, tuple[str, ...]]:
     return inner, ()
 
 
-def _row_of(noun: type, name: str, *, key: Collection[str] = (), **more: Any) -> type[Row]:
-    """The row of a noun: a column for each of its fields, and more."""
-    hints = get_type_hints(noun, include_extras=True)
-    columns: dict[str, Any] = {field: (hint, _column(hint, field in key)) for field, hint in hints.items()}
-    columns |= {"participant": (_ParticipantKey, ...)} if "participant" in columns else {}
-    columns |= more
-    return create_model(name, __base__=Row, __doc__=noun.__doc__, __cls_kwargs__={"table": True}, **columns)
+def _declare(row: str, noun: type | None = None, *, key: Collection[str] = (), **columns: Any) -> type[Row]:
+    """Declare the row of a table: a column for each field of a noun, and others by their types."""
+    hints = get_type_hints(noun, include_extras=True) if noun else {}
+    fields: dict[str, Any] = {field: (hint, _column(hint, field in key)) for field, hint in hints.items()}
+    if "participant" in fields:
+        fields["participant"] = (_ParticipantKey, ...)
+    fields |= {name: (kind, ...) for name, kind in columns.items()}
+    return create_model(row, __base__=Row, __doc__=noun and noun.__doc__, __cls_kwargs__={"table": True}, **fields)
 
 
 def _column(hint: Any, key: bool) -> Any:
@@ -158,42 +158,22 @@ def _column(hint: Any, key: bool) -> Any:
     return Field(primary_key=key) if own is None else Field(primary_key=key, sa_type=own)
 
 
-_BY: dict[str, Any] = {"worker": (str, ...), "committed_at": (float, Field(sa_type=_DOUBLE))}
+_BY: Any = {"worker": str, "committed_at": _Time}
 #: The primary key is what makes a second answer impossible.
-AnswerRow = _row_of(nouns.Answer, "AnswerRow", key=("item", "slot"), digest=(int, Field(sa_type=sa.BigInteger)), **_BY)
-StepRow = _row_of(nouns.CompletedStep, "StepRow", key=("item", "attempt", "number"), **_BY)
+AnswerRow = _declare("AnswerRow", nouns.Answer, key=("item", "slot"), digest=_Long, **_BY)
+StepRow = _declare("StepRow", nouns.CompletedStep, key=("item", "attempt", "number"), **_BY)
 
 
-JudgeRow = _row_of(JudgeName, "JudgeRow", id=(int, Field(primary_key=True)), identity=(str, Field(unique=True)))
+JudgeRow = _declare("JudgeRow", JudgeName, id=_Key, identity=Annotated[str, Field(unique=True)])
 #: Its items have a name and a hash of what was asked.
-CalibrationRow = _row_of(Judgement, "CalibrationRow", judge=(_JudgeKey, ...), item=(_NameKey, ...))
-
-
-class JudgementRow(Row, table=True):
-    """What a judge said of one answer, in one call; the primary key is what makes a second payment impossible."""
-
-    judge: _JudgeKey
-    participant: int = Field(primary_key=True, foreign_key="participant.id", index=True)
-    item: _LongKey
-    slot: _LongKey
-    attempt: _Key
-    digest: _LongKey
-    repeat: _Key  #: 0; 1: asked once more
-    findings: _Findings
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    batched: bool = False  #: at half price
-    input_price: float | None = None  #: US dollars per million tokens at that time; None: what its judge's row says
-    output_price: float | None = None
-    judged_at: _Time
-
-
-def _declare(row: str, /, **columns: Any) -> type[Row]:
-    """Declare the row of a table by the types of its columns."""
-    fields: dict[str, Any] = {name: (kind, ...) for name, kind in columns.items()}
-    return create_model(row, __base__=Row, __cls_kwargs__={"table": True}, **fields)
-
-
+CalibrationRow = _declare("CalibrationRow", Judgement, judge=_JudgeKey, item=_NameKey)
+#: What a judge said of one answer, in one call, and maybe again (``repeat``); the primary key is what makes a second
+#: payment impossible. Prices are US dollars per million tokens at that time, or what its judge's row says; a batch
+#: costs half of them.
+_CALL: Any = {"item": _LongKey, "slot": _LongKey, "attempt": _Key, "digest": _LongKey, "repeat": _Key}
+_CALL |= {"participant": Annotated[int, Field(primary_key=True, foreign_key="participant.id", index=True)]}
+_PAID: Any = {"batched": bool, "input_price": float | None, "output_price": float | None, "judged_at": _Time}
+JudgementRow = _declare("JudgementRow", Judgement, judge=_JudgeKey, **_CALL, **_PAID)
 _BODY = Annotated[dict[str, Any], Field(sa_type=sa.JSON)]
 _CALLS = Annotated[list[list[int]], Field(sa_type=sa.JSON)]
 _OfJudge: Any = Annotated[int, Field(foreign_key="judge.id")]
