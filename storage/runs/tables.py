@@ -143,7 +143,9 @@ def _declare(row: str, noun: type | None = None, *, key: Collection[str] = (), *
     if "participant" in fields:
         fields["participant"] = (_ParticipantKey, ...)
     fields |= {name: (kind, ...) for name, kind in columns.items()}
-    return create_model(row, __base__=Row, __doc__=noun and noun.__doc__, __cls_kwargs__={"table": True}, **fields)
+    return create_model(
+        row, __base__=Row, __doc__=noun.__doc__ if noun else None, __cls_kwargs__={"table": True}, **fields
+    )
 
 
 def _column(hint: Any, key: bool) -> Any:
