@@ -31,11 +31,7 @@ _LONGEST_NAME = 200  #: longest name of a folder that tells all the runs in it, 
 def current_report(
     settings: Settings, database: Database, run: str, output: Path | None, *, readings: bool = False
 ) -> BuiltReport:
-    """A run's report as of now: the one that is there, if it shows the ledger's revision, else a new one.
-
-    One in a folder of the user's (``output``), or in which answers that people have read count as they read them
-    (``readings``), is not the run's own.
-    """
+    """A run's report, built anew if the ledger moved on; one by ``output`` or ``readings`` is not the run's own."""
     store.design_of(database, run)
     if readings or output is not None:
         folder = output or path_under(settings.reports, run, "with-readings")
@@ -49,10 +45,7 @@ def current_report(
 def export(
     database: Database, run: str, kind: str, target: IO[bytes], *, of: str = "answers", telemetry: bool = False
 ) -> None:
-    """Write a run's ``answers``, ``metrics`` or ``probabilities``, a row each, as ``csv``, ``jsonl`` or ``parquet``.
-
-    ``telemetry`` adds to answers what depends on time, worker and attempt.
-    """
+    """Write a run's ``answers``, ``metrics`` or ``probabilities``, a row each, as ``csv``, ``jsonl`` or ``parquet``."""
     store.design_of(database, run)
     from defsurvey.reports.export import WRITERS
     from defsurvey.storage.runs.export import COLUMNS, PROBABILITIES, TELEMETRY, answer_rows, probability_rows

@@ -45,11 +45,8 @@ def check_models(settings: Settings, study: Study, *, keys: bool = True, here: b
 
 
 def enqueue(settings: Settings, database: Database, study: Study, *, extend: bool = False) -> producer.Enqueued:
-    """Write the run and publish what a broker that is up will take; the rest waits in the outbox.
-
-    A run that was cancelled goes on, unless it is extended. On a broker that is named keys have to be with the workers.
-    """
-    check_models(settings, study, keys=settings.broker_url is None)
+    """Write the run and publish what a broker that is up will take; one that was cancelled goes on, unless extended."""
+    check_models(settings, study, keys=settings.broker_url is None)  # else they are with the workers
     app = app_if_up(settings)
     done = producer.enqueue(database, app, study, extend=extend)
     if extend or not store.load_run(database, done.run).cancelled:

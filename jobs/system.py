@@ -16,7 +16,7 @@ from typing import IO
 from defsurvey.storage.errors import BadInput, Failure
 
 # Exit statuses: what verbs promise to scripts, and what daemons tell whoever starts them again. Which error ends with
-# which is in ``jobs.cli.exits``. A worker whose engine hangs ends with ``workers.runner.watchdog.EXIT_HUNG``.
+# which is in ``jobs.cli.main``. A worker whose engine hangs ends with ``workers.runner.watchdog.EXIT_HUNG``.
 DONE = 0  #: everything that was asked for is there
 ERROR = 1  #: something went wrong although the input was good
 USAGE = 2  #: bad input: to start again will not help

@@ -50,11 +50,7 @@ def worker(settings: Settings, /, stay: bool, **options: Any) -> NoReturn:
 
 
 def stay_idle(work: Callable[[], int]) -> int:
-    """Do a daemon's work; where it ends for a reason that lasts, wait to be told to end. Returns the exit status.
-
-    A container engine starts again whatever ends, also where that cannot mend anything: a model that cannot be loaded,
-    say. What starting again might mend is raised, and so is a defect.
-    """
+    """Do a daemon's work; where it ends for a reason that starting again cannot mend, wait to be told to end."""
     from defsurvey.jobs.daemons.startup import when_told_to_end
     from defsurvey.storage.errors import BadInput
     from defsurvey.storage.schema import OtherSchema

@@ -13,7 +13,32 @@ import click
 
 from defsurvey.jobs.cli import daemons, judging, models, results, runs, surveys
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.system import INTERRUPTED
+from defsurvey.jobs.system import DISK, ERROR, INTERRUPTED, USAGE
+from defsurvey.storage.errors import BadInput, Failure
+from defsurvey.storage.text import visible
+
+
+def told(error: BaseException, settings: Settings | None) -> tuple[int, str] | None:
+    """The exit code and the line of an expected error; None for a defect. ``settings`` may not be known yet."""
+    import redis
+    from sqlalchemy.exc import DatabaseError
+
+    from defsurvey.jobs.daemons.startup import unavailable
+    from defsurvey.storage.address import shown
+    from defsurvey.storage.runs.store import UnknownRun
+    from defsurvey.workers.runner.faults import OUTAGE
+
+    if isinstance(error, redis.RedisError):
+        return ERROR, f"broker: {error}"
+    # Of the database's errors those that are not about what it was given: it, or its disk, is at fault.
+    if settings and (isinstance(error, OUTAGE) or type(error) is DatabaseError):
+        return ERROR, str(unavailable(settings, error))
+    where = f" (in {shown(settings.database_url)})" if settings and isinstance(error, UnknownRun) else ""
+    line = visible(str(error)) + where
+    if isinstance(error, BadInput):
+        return USAGE, line
+    of_file = isinstance(error, OSError) and (error.filename is not None or error.errno in DISK)
+    return (ERROR, line) if of_file or isinstance(error, Failure) else None
 
 
 class Verbs(click.Group):
@@ -38,8 +63,6 @@ class Verbs(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
-            from defsurvey.jobs.cli.exits import told
-
             expected = told(error, ctx.obj)
             if expected is None:
                 raise

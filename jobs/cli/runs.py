@@ -222,10 +222,8 @@ def status(settings: Settings, run_id: str | None, watch: bool, as_json: bool) -
 
     with opened(settings) as database:
         chosen = progress.named_or_newest(database, run_id)
-        if watch:
-            now = progress.watch_run(database, chosen, console(stderr=as_json))
-        else:
-            now = progress.snapshot(database, chosen)
+        shown = console(stderr=as_json)
+        now = progress.watch_run(database, chosen, shown) if watch else progress.snapshot(database, chosen)
         before = progress.waits_behind(settings, database, now)
     dead = progress.dead_letters(settings)
     if as_json:

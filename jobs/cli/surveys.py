@@ -108,34 +108,31 @@ def _importer(name: str, reads: str, function: str, *taken: options.Parameter) -
     """Make a verb ``survey import NAME`` of an importer (module:function), which takes these options by name."""
 
     def verb(source: Path, output: Path, survey_id: str | None, as_json: bool, **given: Any) -> None:
+        from defsurvey.jobs.study.catalogue import survey_notes
+
         named = survey_id or re.sub(r"[^A-Za-z0-9_.-]+", "-", output.absolute().name).lstrip("_.-") or "survey"
         importer = resolve_name(f"defsurvey.storage.surveys.importers.{function}")
-        _write(importer(source, id=named, **given), output, as_json=as_json)
+        imported: Imported = importer(source, id=named, **given)
+        with written_to("--output", output):
+            made = imported.write(output)
+        notes = [*imported.notes, *survey_notes(made)]
+        cultures = [culture.code for culture in made.cultures]
+        body = {
+            "folder": str(output),
+            "id": made.id,
+            "fingerprint": made.fingerprint,
+            "questions": len(made.questions),
+            "cultures": cultures,
+            "references": len(made.references),
+            "notes": notes,
+            "matched": [asdict(match) for match in imported.matches],
+        }
+        counts = f"{len(made.questions)} questions, {len(made.references)} reference distributions"
+        lines = [f"{output}: {counts}", f"cultures: {', '.join(cultures)}", *(f"- {note}" for note in notes)]
+        print_result(body, lines, as_json=as_json)
 
     verb.__doc__ = reads
     survey_import.command(name)(options.taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
-
-
-def _write(imported: Imported, output: Path, *, as_json: bool) -> None:
-    from defsurvey.jobs.study.catalogue import survey_notes
-
-    with written_to("--output", output):
-        made = imported.write(output)
-    notes = [*imported.notes, *survey_notes(made)]
-    cultures = [culture.code for culture in made.cultures]
-    body = {
-        "folder": str(output),
-        "id": made.id,
-        "fingerprint": made.fingerprint,
-        "questions": len(made.questions),
-        "cultures": cultures,
-        "references": len(made.references),
-        "notes": notes,
-        "matched": [asdict(match) for match in imported.matches],
-    }
-    counts = f"{len(made.questions)} questions, {len(made.references)} reference distributions"
-    lines = [f"{output}: {counts}", f"cultures: {', '.join(cultures)}", *(f"- {note}" for note in notes)]
-    print_result(body, lines, as_json=as_json)
 
 
 def _numbers(_ctx: click.Context, _parameter: click.Parameter, typed: tuple[str, ...]) -> list[int]:

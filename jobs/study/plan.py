@@ -212,10 +212,7 @@ def _seconds(study: Study, paces: Mapping[str, float]) -> Spread | None:
 def _judging(
     study: Study, cards: Mapping[str, ModelCard], seen: tuple[float, float] | None
 ) -> tuple[Spread | None, Spread | None]:
-    """Calls of the study's judge and their cost; ``seen``: tokens of a call in an earlier run, read and written.
-
-    How answers will end is not known: at the least all end alike, at the most every state has its 30.
-    """
+    """Calls of the judge and their cost: at the least all answers end alike, at the most every state has its 30."""
     if study.judge is None:
         return None, None
     judged = len(study.models) * len(study.cultures)  # one condition and language of each

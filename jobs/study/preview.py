@@ -44,10 +44,7 @@ def preview(
     participant: int = 0,
     question: str | None = None,
 ) -> list[Prompt]:
-    """The same participant's request in every culture, condition and language of one model.
-
-    Without a name the model is the study's first, and the question the first in the participant's own order.
-    """
+    """The same participant's request in every cell of one model; by default of the first, about its first question."""
     model = study.models[0] if model is None else model
     if not 0 <= participant < study.participants:
         raise StudyError(f"participant: expected 0 to {study.participants - 1}, got {participant}")

@@ -58,10 +58,7 @@ def new_run(study: Study) -> store.NewRun:
 
 
 def enqueue(database: Database, app: Celery | None, study: Study, *, extend: bool = False) -> Enqueued:
-    """Write the run of a study and publish its messages; without an app the reconciler publishes them.
-
-    A run that is extended may get further models, and keeps its judge and its budget, whatever the study says.
-    """
+    """Write the run of a study and publish its messages; one that is extended keeps its judge and its budget."""
     planned = new_run(study)
     if not extend:
         _refuse_new_models(database, planned)
@@ -118,10 +115,7 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
 def notice_lost_broker(
     database: Database, broker: redis.Redis, *, before: object = None, run: str | None = None
 ) -> object:
-    """Put messages, of one run or of all, back into the outbox if the broker has lost its memory. Returns its sentinel.
-
-    It lost it where there is no sentinel, or another than the caller saw ``before``: another process noticed first.
-    """
+    """Put messages back into the outbox if the broker lost its memory: its sentinel is new, or not the one ``before``."""
     new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
     now: object = broker.get(SENTINEL)
     if new or before not in (None, now):

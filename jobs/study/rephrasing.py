@@ -48,10 +48,7 @@ def rephrase_folder(
     console: Console,
     **tries: int,
 ) -> Rephrased:
-    """Have paraphrases written; those made before are counted. ``tries``: count, attempts and seed, as in ``Order``.
-
-    Without names all questions are rephrased, in all languages in which there is a prompt.
-    """
+    """Have paraphrases written, those made before counted; ``tries``: count, attempts and seed, as in ``Order``."""
     wait_shortly()
     card = find_card(model, read_cards(settings.models))
     if not card.capabilities.reads_prompts:

@@ -71,10 +71,6 @@ class Study:
         judge = () if self.judge is None else (self.judge.model,)
         return tuple(dict.fromkeys((*self.models, *judge)))
 
-    def languages_of(self, culture: str) -> tuple[str, ...]:
-        """Language codes in which a culture's participants are asked, each once."""
-        return languages_of(self.survey, culture, self.languages)
-
     def cells(self) -> tuple[Cell, ...]:
         """The cells of a run of the study, which have no ids yet: by model, then culture, condition and language."""
         people = {one: 1 if METHODS[one.method].whole_cell else self.participants for one in self.conditions}
@@ -83,7 +79,7 @@ class Study:
             for model in self.models
             for culture in self.cultures
             for one in self.conditions
-            for language in self.languages_of(culture)
+            for language in languages_of(self.survey, culture, self.languages)
         )
 
     def answers(self, *cells: Cell) -> int:
@@ -103,7 +99,7 @@ class Study:
         return {
             "survey": {"id": self.survey.id, "fingerprint": self.survey.fingerprint},
             "questions": list(self.questions),
-            "languages": {culture: sorted(self.languages_of(culture)) for culture in sorted(self.cultures)},
+            "languages": {c: sorted(languages_of(self.survey, c, self.languages)) for c in sorted(self.cultures)},
             "conditions": {one.name: _said(one) for one in sorted(self.conditions, key=attrgetter("name"))},
             "protocol": _said(self.protocol),
         }

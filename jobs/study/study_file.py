@@ -10,16 +10,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 
-from defsurvey.jobs.study.study import (
-    BUILT_IN_CONDITIONS,
-    DEFAULT_SAMPLE,
-    NATIVE,
-    Study,
-    StudyError,
-    check_conditions,
-    languages_of,
-    unpriced_of,
-)
+from defsurvey.jobs.study import study as designs
+from defsurvey.jobs.study.study import BUILT_IN_CONDITIONS, NATIVE, Study, StudyError, languages_of
 from defsurvey.storage.runs import run
 from defsurvey.storage.runs.judgement import Judge, Rubric
 from defsurvey.storage.runs.run import MOST_PARTICIPANTS, NAME, NAME_RULE, Condition, Preset, Protocol
@@ -87,7 +79,7 @@ class JudgeOfStudy(YamlModel):
     """Which model judges answers, which share of them, and by which rubric."""
 
     model: Text
-    sample: Annotated[Share, _OR_ALL] = DEFAULT_SAMPLE
+    sample: Annotated[Share, _OR_ALL] = designs.DEFAULT_SAMPLE
     rubric: Rubric = Rubric.OWN
 
 
@@ -149,10 +141,7 @@ def read_study(path: Path, *, cards: Mapping[str, ModelCard], name: str | None =
 def parse_study(
     text: str, *, path: Path, cards: Mapping[str, ModelCard], survey: Survey | None = None, name: str | None = None
 ) -> Study:
-    """Validate the text of a study file; a survey's folder is looked up beside its path.
-
-    A run has the survey as it was enqueued, and a name that takes the place of the text's, which needs none then.
-    """
+    """Validate the text of a study file; a run has its own survey, and a name, which the text needs no more."""
     try:
         yaml = YamlFile(str(path), text)
         written = yaml.read(StudyFile if name is None else NamedElsewhere)
@@ -163,7 +152,7 @@ def parse_study(
         study = _Resolver(yaml=yaml, written=written, survey=survey, cards=cards).study(text)
     except Fault as fault:
         raise StudyError(str(fault)) from None
-    check_conditions(study.conditions, study.models, cards, study.protocol)
+    designs.check_conditions(study.conditions, study.models, cards, study.protocol)
     return study if name is None else replace(study, name=name)
 
 
@@ -202,7 +191,7 @@ class _Resolver:
             protocol=Protocol(**as_written, **{**written.decoding.model_dump(), "top_k": top_k}),
             text=text,
         )
-        if written.budget is not None and (unpriced := unpriced_of(study.asked, self.cards)):
+        if written.budget is not None and (unpriced := designs.unpriced_of(study.asked, self.cards)):
             raise self.yaml.fault(("budget",), f"models with prices on their cards: {unpriced} has none")
         return study
 

@@ -19,8 +19,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.cli.exits import told as expected_of
 from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.cli.main import told as expected_of
 from defsurvey.jobs.local import RunFailed
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.producer import enqueue

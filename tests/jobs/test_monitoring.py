@@ -19,7 +19,7 @@ import yaml
 from celery import Celery
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from defsurvey.jobs.cli.exits import told
+from defsurvey.jobs.cli.main import told
 from defsurvey.jobs.daemons import serving
 from defsurvey.jobs.settings import Settings
 

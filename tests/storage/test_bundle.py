@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, select
 
-from defsurvey.jobs.cli.exits import told
+from defsurvey.jobs.cli.main import told
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import archive, judgements, outbox, store, tables
 from defsurvey.storage.runs.archive import BadBundle, export_bundle, import_bundle
