@@ -115,7 +115,7 @@ def publish(database: Database, app: Celery, *, run: str | None = None) -> int:
 def notice_lost_broker(
     database: Database, broker: redis.Redis, *, before: object = None, run: str | None = None
 ) -> object:
-    """Put messages back into the outbox if the broker lost its memory: its sentinel is new, or not the one ``before``."""
+    """Put messages back into the outbox if the broker lost its memory; returns the sentinel by which that is seen."""
     new = broker.set(SENTINEL, uuid.uuid4().hex, nx=True)
     now: object = broker.get(SENTINEL)
     if new or before not in (None, now):
