@@ -12,7 +12,7 @@ from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
 from defsurvey.workers.models import ModelCard
-from tests.workers.engine.test_generate import _generate, _request
+from tests.workers.engine.test_engine import _generate, _question
 from tests.workers.families.tiny_families import Family, write_tokenizer
 
 
@@ -39,7 +39,7 @@ def test_a_thought_that_the_prompt_began_is_part_of_the_reply(
     template = tiny_loaded.tokenizer.chat_template + "{{ '<think>\\n' }}"
     monkeypatch.setattr(tiny_loaded.tokenizer, "chat_template", template)
     engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": prefix}), tiny_loaded)
-    request = _request(start="Answer: ")
+    request = _question(start="Answer: ")
     seen: list[str] = []
     reply = engine.submit(replace(request, enough=lambda text: bool(seen.append(text)))).result()
     engine.close()

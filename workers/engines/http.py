@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -84,14 +85,11 @@ class Client(httpx2.Client):
         if stream:
             return response
         body = bytearray()
-        try:
+        with closing(response):
             for part in response.iter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
                     raise TooLong(f"the server's reply is longer than {MOST_BYTES >> 20} MiB")
-        except BaseException:
-            response.close()
-            raise
         response._content = bytes(body)  # as its own ``read`` does, which knows no limit
         return response
 

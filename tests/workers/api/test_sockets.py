@@ -9,11 +9,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-import httpx2
 import pytest
 
 from defsurvey.workers.engines.base import FinishReason
-from defsurvey.workers.engines.http import MOST_BYTES, Client
+from defsurvey.workers.engines.http import MOST_BYTES
 from tests.workers.api.conftest import OPENAI, Protocol, ask
 from tests.workers.api.server import chat
 
@@ -92,15 +91,6 @@ def test_a_reply_that_never_ends_is_given_up_after_all_attempts(
 def test_a_reply_that_comes_slowly_is_read_to_its_end(protocol: Protocol) -> None:
     with trickling(CHUNKED % 200, BLANK_LINE, times=4) as (url, _), protocol.engine_at(url, attempts=1) as engine:
         assert engine.submit(ask()).result(PATIENCE).error.startswith("the server's reply is no ")
-
-
-def test_a_reply_that_was_not_there_in_time_leaves_no_connection_behind() -> None:
-    with trickling(b"", b"HTTP/1.1 102 Processing\r\n\r\n", times=12) as (url, called):
-        with Client(seconds=0.4, limits=httpx2.Limits(max_connections=1)) as client:
-            for _ in range(2):
-                with pytest.raises(httpx2.ReadTimeout):
-                    client.post(url)
-        assert len(called) == 2
 
 
 PACKED = gzip.compress(gzip.compress(b" " * (MOST_BYTES + 1)))

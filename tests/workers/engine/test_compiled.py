@@ -20,7 +20,7 @@ from torch import Tensor
 
 from defsurvey.workers.engines.transformers import drawing, keeping, linear, loops, rowwise, tiles
 from defsurvey.workers.engines.transformers.compiled import FORMATS, compiled, integers, narrow, take, widen
-from defsurvey.workers.engines.transformers.keeping import kept
+from defsurvey.workers.engines.transformers.keeping import kept, sources
 from defsurvey.workers.engines.transformers.team import Sequel, run
 
 #: What the loops here are told; a task is a number.
@@ -76,6 +76,14 @@ def test_what_was_compiled_is_found_until_a_module_changes_that_loops_are_made_o
     assert found == [0, 1, 0, 1]
     assert {file.name for file in tmp_path.rglob("*.nb?")} == files
     assert len(files) == 2
+
+
+def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> None:
+    before = sources.__wrapped__(tmp_path)
+    (tmp_path / "other.py").write_text("import torch")
+    assert sources.__wrapped__(tmp_path) == before
+    (tmp_path / "making.py").write_text("from llvmlite import ir")
+    assert sources.__wrapped__(tmp_path) != before
 
 
 #: Opens loops of several kinds, as a worker does at its start.

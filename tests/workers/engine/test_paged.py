@@ -9,24 +9,37 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.workloads import random_prompts
 from defsurvey.workers.engines.transformers import paged
+from defsurvey.workers.engines.transformers.attention import forward
 from defsurvey.workers.engines.transformers.batch import Piece, build
+from defsurvey.workers.engines.transformers.beams import start
 from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.exchanging import exchange
 from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
 from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.loading import attend_without_plans
 from defsurvey.workers.engines.transformers.paged import attend_paged, paging, usable
 from defsurvey.workers.engines.transformers.pool import Pool
+from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.scheduler import Limits
-from defsurvey.workers.engines.transformers.support import adopt
+from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.engines.transformers.selector import Draws
+from defsurvey.workers.engines.transformers.support import adopt, packed_logits
 from tests.workers.engine.scripted_logits import generated
-from tests.workers.engine.tiny_models import ARCHITECTURES, decode, mixed_requests, tiny_model
+from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, decode, mixed_requests, tiny_model
 
 CPU = torch.device("cpu")
 SHAPE = LayerShape(heads=2, width=24)
@@ -98,12 +111,6 @@ def by_the_book(
 def test_tiles_say_who_sees_what(per_group: int, beams: int, window: int | None) -> None:
     expected = attended(by_gathering, per_group, window, beams)
     torch.testing.assert_close(attended(by_the_book, per_group, window, beams), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_it_is_not_used_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(paged, "_deviation", lambda *_: 0.0)
-    assert not usable(CPU, torch.bfloat16, LayerShape(heads=3, width=5), 1)
 
 
 @pytest.mark.parametrize(
@@ -225,3 +232,131 @@ def test_it_compiles_for_cards(
     code, shared = map(int, done.stdout.split())
     assert code > 10_000
     assert shared <= most << 10
+
+
+# Arrays on their way to a device: what arrives, and how many copies it takes.
+
+
+#: A device without memory: shapes and devices are checked, nothing is computed.
+ELSEWHERE = torch.device("meta")
+
+
+class Copies(TorchDispatchMode):
+    """Counts tensors that go from the host to the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = [one for one in args if isinstance(one, torch.Tensor)]
+        if isinstance(made, torch.Tensor) and made.device == ELSEWHERE:
+            self.count += any(one.device.type == "cpu" for one in given)
+        return made
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_forward_and_its_choices_take_few_copies_however_many_are_asked(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    model = tiny_model(architecture)
+    layout = adopt(model)
+    model.to(ELSEWHERE)
+    store = Pool(replace(layout, device=ELSEWHERE), 4096)
+    counts = []
+    for requests in (5, 20):
+        kvs = [store.open(64) for _ in range(requests)]
+        beams = [1 + number % 5 for number in range(requests)]
+        searches = [
+            start(
+                ResolvedRequest(
+                    prompt=(1, 2), num_beams=width, sampling=Sampling(top_k=5, top_p=0.9) if number % 2 else None
+                ),
+                Draws.HASHED,
+            )
+            for number, width in enumerate(beams)
+        ]
+        pieces = []
+        for kv, width in zip(kvs, beams, strict=True):
+            kv.extend(10)
+            pieces.append(Piece(kv, [3] * width, kv.branch([0] * width), 10, tree=True, logits=True))
+        with Copies() as copies, torch.inference_mode():
+            logits = forward(model, build(pieces, device=ELSEWHERE))
+            assert (logits.device, logits.shape) == (ELSEWHERE, (sum(beams), VOCABULARY))
+            with pytest.raises(RuntimeError, match="meta"):  # there is nothing to be copied back
+                select(searches, logits, beams)
+        counts.append(copies.count)
+    # what is packed; places and one mask for the one bucket, for each sliding window; who chooses, by what, from what
+    assert counts == [6, 6]
+
+
+# The batch on a GPU: the pool, grouped candidates and hashed draws, on the device that they are for.
+
+
+LIMITS = Limits(kv_bytes=1 << 25, kept_bytes=1 << 23)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_replies_on_a_gpu_are_those_of_generate_and_of_nobody_else(architecture: str) -> None:
+    requests = mixed_requests(40, seed=3)
+    expected = [None if one.sampling else generated(tiny_model(architecture), one) for one in requests]
+    model = tiny_model(architecture).to("cuda")
+    layout = adopt(model)
+    found = []
+    for order in range(2):
+        decoder = Decoder(model, layout, LIMITS)
+        caught = decode(decoder, requests, random.Random(order))
+        found.append([one.tokens for one in caught])
+        decoder.close()
+        assert decoder.counters().kv_bytes == 0
+    assert found[0] == found[1]
+    assert [tokens for tokens, wanted in zip(found[0], expected, strict=True) if wanted is not None] == [
+        wanted for wanted in expected if wanted is not None
+    ]
+    assert torch.cuda.max_memory_allocated() > LIMITS.kv_bytes  # the pool was there
+
+
+@pytest.mark.gpu
+def test_short_number_formats_are_served_without_plans_for_shapes() -> None:
+    device = torch.device("cuda")
+    attend_without_plans(device)
+    torch.manual_seed(0)
+    config = LlamaConfig(hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4)
+    model = LlamaForCausalLM(config).to(device, torch.bfloat16).eval()
+    layout = adopt(model)  # packed logits are near those of whole sequences, or it raises
+    decoder = Decoder(model, layout, LIMITS)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        caught = decode(decoder, random_prompts(config.vocab_size, requests=20, prompt=300, new_tokens=10))
+    decoder.close()
+    assert [len(one.tokens or ()) for one in caught] == [10] * 20
+    kernels = {event.name.lower() for event in profiled.events()}
+    assert kernels
+    assert not [name for name in kernels if "cudnn" in name]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "width", "per_group"), [(32, 128, 1), (8, 128, 4), (3, 64, 3), (4, 80, 1)])
+def test_a_card_attends_as_over_gathered_keys(dtype: torch.dtype, heads: int, width: int, per_group: int) -> None:
+    device = torch.device("cuda:0")
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        assert not paged.usable(device, dtype, LayerShape(heads, width), per_group)
+        return
+    assert paged._deviation(device, dtype, LayerShape(heads, width), per_group) < 1e-2
+    assert paged.usable(device, dtype, LayerShape(heads, width), per_group)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_norms_are_one_kernel_and_the_model_is_the_same(dtype: torch.dtype) -> None:
+    model = tiny_model("llama").to("cuda", dtype)
+    layout = adopt(model)
+    before = packed_logits(model, layout)
+    assert exchange(model, layout) == 5
+    after = packed_logits(model, layout)
+    assert float((after - before).norm() / before.norm()) < (1e-5 if dtype is torch.float32 else 3e-2)

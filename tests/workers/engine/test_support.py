@@ -14,6 +14,14 @@ from defsurvey.workers.engines.transformers.support import UnsupportedModel, ado
 from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 
+def spread(model: Any, std: float = 0.1) -> Any:
+    """The model with weights that are all random: some of them the library leaves as they come."""
+    numbers = torch.Generator().manual_seed(0)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=std, generator=numbers)
+    return model
+
+
 def alone(model: Any, length: int) -> torch.Tensor:
     """Logits behind a prompt of so many tokens, as the first token's are asked for; shape (vocabulary,)."""
     ids = torch.randint(50, (1, length), generator=torch.Generator().manual_seed(length))
@@ -77,6 +85,53 @@ def test_other_models_are_refused_with_a_reason_and_left_as_they_were(
     with pytest.raises(UnsupportedModel, match=reason):
         adopt(model)
     assert model.config._attn_implementation == before
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "name"),
+    [
+        ("Doge", {}, "sliding_window"),
+        ("Llama4", {"head_dim": 4, "intermediate_size_mlp": 24, "num_local_experts": 2}, "attention_chunk_size"),
+    ],
+)
+def test_a_window_that_no_layer_asks_for_is_refused(
+    one_thread: None, architecture: str, settings: dict[str, Any], name: str
+) -> None:
+    model = spread(built(architecture, **HEADS, **settings, **{"max_position_embeddings": 512, name: 511}))
+    with pytest.raises(UnsupportedModel, match=f"its {name} of 511 tokens is only in its mask"):
+        adopt(model)
+    setattr(model.config, name, 512)
+    assert adopt(model).layers == (LayerShape(2, 4),) * 2
+
+
+#: Sizes of models whose layers choose which tokens each token sees, 30 of them here.
+CHOOSING: dict[str, Any] = {
+    **HEADS,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 12,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 16,
+    "index_head_dim": 8,
+    "index_n_heads": 2,
+    "index_topk": 30,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 8,
+    "first_k_dense_replace": 1,
+}
+
+
+def test_attention_that_is_told_which_tokens_to_see_is_refused_and_chooses_again(one_thread: None) -> None:
+    model = spread(built("DeepseekV32", **CHOOSING), std=0.3)
+    long, replies = alone(model, 60), replied(model)
+    with pytest.raises(UnsupportedModel, match="its attention asks for indices"):
+        adopt(model)
+    assert torch.equal(alone(model, 60), long)
+    assert replied(model) == replies
 
 
 @pytest.mark.parametrize("window", [None, 12])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gguf import GGUFWriter, LlamaFileType
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM
 
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
 from defsurvey.workers.engines.opening import open_engine
@@ -66,21 +66,6 @@ def test_bits_go_with_how_weights_were_published(
         check_quantisation(card(kind), tmp_path, "cuda")
 
 
-def test_weights_published_in_four_bits_are_told_as_such(one_thread: None, tmp_path: Path) -> None:
-    folder, four_bits = write_family(tmp_path, FAMILIES["llama-3-8b-instruct"], width=64), tmp_path / "four-bits"
-    settings: Any = BitsAndBytesConfig
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, quantization_config=settings(load_in_4bit=True, bnb_4bit_quant_type="nf4"), device_map={"": "cpu"}
-    )
-    model.save_pretrained(four_bits)
-    AutoTokenizer.from_pretrained(folder).save_pretrained(four_bits)
-    for place, expected in ((folder, None), (four_bits, "bitsandbytes")):
-        bare = ModelCard(name="bare", path=place)
-        loaded = load_model(bare, Weights(folder=place, gguf=None, origin={}), device="cpu")
-        assert loaded.description.get("published_in") == expected
-        assert loaded.description["quantisation"] == "none"
-
-
 def test_models_of_ten_billion_parameters_and_more_are_held_in_four_bits() -> None:
     loaded = [card for card in read_cards().values() if card.engine == "transformers" and card.parameters[-1] == "B"]
     assert len(loaded) == 12
@@ -104,7 +89,6 @@ def matrices(model: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("name", "count"), [("wizardlm-13b-v1-2", 14), ("mixtral-8x7b-instruct-v0-1", 12)])
 def test_layers_and_experts_are_held_in_four_bits(name: str, count: int, one_thread: None, tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
 
     folder = write_family(tmp_path, FAMILIES[name], width=64)  # a block of 64 weights has one scale
     whole: Any = AutoModelForCausalLM
