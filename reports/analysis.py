@@ -11,13 +11,12 @@ import numpy as np
 from defsurvey.reports import cells as of_cells
 from defsurvey.reports.cells import ItemTable, Ranking, ReferenceTable, Sample
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.metrics.aggregate import Floats, Ints, Means, headline_mean, mean_known, means, ratio
+from defsurvey.reports.metrics.aggregate import Floats, Ints, Means, headline_mean, mean_known, means, ratio, shares_of
 from defsurvey.reports.metrics.divergence import (
     Divergences,
     PaperValues,
     divergences,
     paper_values,
-    shares_of,
     smoothed_kl,
     wasserstein,
     without_one,
@@ -31,6 +30,8 @@ from defsurvey.storage.runs.run import AnswerState, Cell, Reply
 from defsurvey.storage.surveys.survey import Culture
 
 T = TypeVar("T")
+#: The condition that figures of models are about, where a run has it.
+DEF = "def"
 
 
 class NotRun(Exception):
@@ -380,6 +381,12 @@ class Analysis:
         """Codes of the value dimensions that the run's items speak to, in the survey's order."""
         spoken = set(self.items.grouping.dimension.tolist())
         return tuple(code for place, code in enumerate(self.results.survey.dimensions) if place in spoken)
+
+    @property
+    def main_condition(self) -> str:
+        """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
+        names = [cell.condition.name for cell in self.results.run.cells if cell.condition.slots]
+        return DEF if DEF in names else (names or [self.results.run.cells[0].condition.name])[0]
 
     @property
     def cells(self) -> tuple[CellAnalysis, ...]:

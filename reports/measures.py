@@ -12,8 +12,7 @@ from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis
 from defsurvey.reports.figures.questions import distinguish, placement
 from defsurvey.reports.figures.shared import matching_figure
 from defsurvey.reports.merge import run_of_cells
-from defsurvey.reports.metrics.aggregate import Floats
-from defsurvey.reports.metrics.divergence import shares_of
+from defsurvey.reports.metrics.aggregate import Floats, shares_of
 from defsurvey.reports.metrics.intervals import Interval
 from defsurvey.reports.metrics.quality import Rate
 from defsurvey.storage.runs.results import STATES, Results

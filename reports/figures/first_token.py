@@ -14,7 +14,6 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, NotRun
 from defsurvey.reports.cells import Bools, Floats, ItemTable, ReferenceTable
-from defsurvey.reports.figures.shared import main_condition
 from defsurvey.reports.figures.words import culture_table, section
 from defsurvey.reports.metrics.aggregate import means
 from defsurvey.reports.metrics.divergence import plug_in_kl, smoothed_reference
@@ -41,7 +40,7 @@ class FirstTokenRow:
 
 def first_token(analysis: Analysis) -> tuple[FirstTokenRow, ...]:
     """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
-    condition = main_condition(analysis.results.run.cells)
+    condition = analysis.main_condition
     interviews = {
         (cell.cell.model, cell.culture, cell.cell.language): cell
         for cell in analysis.cells
@@ -114,7 +113,7 @@ def _over(items: ItemTable, known: Bools, values: Floats) -> float:
 @section("first-token", "First token", "What the next token alone says of the options")
 def first_token_section(analysis: Analysis, section: Section) -> Section:
     """First-token probabilities beside the main condition."""
-    rows, condition = analysis.figure(first_token), main_condition(analysis.results.run.cells)
+    rows, condition = analysis.figure(first_token), analysis.main_condition
 
     def interview(row: FirstTokenRow) -> Entry:
         return Entry(fixed(row.interview), fixed(row.floor))

@@ -13,7 +13,6 @@ import numpy as np
 
 from defsurvey.reports.analysis import Analysis, CellAnalysis, CultureAnalysis, NotRun
 from defsurvey.reports.cells import Bools, Floats, ItemTable
-from defsurvey.reports.figures.shared import main_condition
 from defsurvey.reports.metrics.aggregate import grouped_mean
 from defsurvey.reports.metrics.cultural_map import (
     Arrow,
@@ -317,7 +316,7 @@ def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
 
 def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
     """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
-    condition = main_condition(analysis.results.run.cells)
+    condition = analysis.main_condition
     cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
     languages = Counter((cell.cell.model, cell.culture) for cell in cells)
     subjects = []

@@ -16,10 +16,7 @@ from defsurvey.reports.metrics.bias import Matching, matching
 from defsurvey.reports.metrics.judges import Verdicts, judgeable
 from defsurvey.reports.number_format import NONE, fixed
 from defsurvey.reports.page import Entry, Field
-from defsurvey.storage.runs.run import Cell
 
-#: The condition that figures of models are about, where a run has it.
-DEF = "def"
 #: Fewest items of which a headline speaks, and fewest of a value dimension that it names.
 ENOUGH, OF_DIMENSION = 10, 4
 #: A difference with a p below this is called one.
@@ -48,13 +45,6 @@ class OfCell:
         return self.cell.culture
 
 
-def main_condition(cells: Iterable[Cell]) -> str:
-    """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
-    known = list(cells)
-    names = [cell.condition.name for cell in known if cell.condition.slots] or [known[0].condition.name]
-    return DEF if DEF in names else names[0]
-
-
 def conditions(analysis: Analysis) -> list[str]:
     """The conditions whose answers were measured, in the run's order."""
     return list(dict.fromkeys(cell.cell.condition.name for cell in sorted(analysis.cells, key=lambda c: c.place)))
@@ -74,7 +64,7 @@ def spoken(analysis: Analysis) -> tuple[CellAnalysis, ...]:
 
 def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
     """One cell per model and culture: the main condition, one language per culture."""
-    condition = main_condition(analysis.results.run.cells)
+    condition = analysis.main_condition
     return tuple(cell for cell in spoken(analysis) if cell.cell.condition.name == condition)
 
 

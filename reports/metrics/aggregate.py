@@ -51,6 +51,12 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Floats:
     return np.asarray(np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0), dtype=np.float64)
 
 
+def shares_of(weights: ArrayLike) -> Floats:
+    """Counts or shares made to sum to 1 over the last axis; nan where they sum to 0."""
+    array = np.asarray(weights, dtype=np.float64)
+    return ratio(array, array.sum(axis=-1, keepdims=True))
+
+
 def grouped_sum(values: ArrayLike, group: ArrayLike, groups: int) -> Floats:
     """Sum of values (..., I) by the group of each (I,), -1 for none: shape (..., groups), 0 for an empty one."""
     array, of = np.asarray(values, dtype=np.float64), np.asarray(group)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr, gammaln, rel_entr, xlog1py, xlogy
 
-from defsurvey.reports.metrics.aggregate import Bools, Floats, ratio
+from defsurvey.reports.metrics.aggregate import Bools, Floats, shares_of
 
 #: Added to every category by Jeffreys' prior.
 PRIOR = 0.5
@@ -41,12 +41,6 @@ class PaperValues:
     values: Floats  #: shape (I,); nan where the input is nan, or where ``reason`` says why
     infinite_share: float  #: of the items behind the mean that have a value, share that was infinite, in [0, 1]
     reason: str = ""
-
-
-def shares_of(weights: ArrayLike) -> Floats:
-    """Counts or shares made to sum to 1 over the last axis; nan where they sum to 0."""
-    array = np.asarray(weights, dtype=np.float64)
-    return ratio(array, array.sum(axis=-1, keepdims=True))
 
 
 def _relative_entropy(p: Floats, q: Floats) -> Floats:

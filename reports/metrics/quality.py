@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr, ndtri, stdtrit
 
-from defsurvey.reports.metrics.aggregate import Floats
-from defsurvey.reports.metrics.divergence import shares_of
+from defsurvey.reports.metrics.aggregate import Floats, shares_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
