@@ -30,8 +30,6 @@ from defsurvey.storage.runs.run import AnswerState, Cell, Reply
 from defsurvey.storage.surveys.survey import Culture
 
 T = TypeVar("T")
-#: The condition that figures of models are about, where a run has it.
-DEF = "def"
 
 
 class NotRun(Exception):
@@ -381,12 +379,6 @@ class Analysis:
         """Codes of the value dimensions that the run's items speak to, in the survey's order."""
         spoken = set(self.items.grouping.dimension.tolist())
         return tuple(code for place, code in enumerate(self.results.survey.dimensions) if place in spoken)
-
-    @property
-    def main_condition(self) -> str:
-        """The condition that figures of models are about: ``def``, or else the run's first that gives answers."""
-        names = [cell.condition.name for cell in self.results.run.cells if cell.condition.slots]
-        return DEF if DEF in names else (names or [self.results.run.cells[0].condition.name])[0]
 
     @property
     def cells(self) -> tuple[CellAnalysis, ...]:

@@ -14,7 +14,6 @@ from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
-from defsurvey.reports.figures.shared import main_condition
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store
 from defsurvey.storage.runs.judgement import AnswerKey, Judge, Rubric
@@ -158,7 +157,7 @@ def _judge(work: steps.Work, engine: Engine, identity: str, sample: Sequence[Ans
 
 def judged_cells(run: Run, survey: Survey) -> list[int]:
     """Ids of the cells that Figure 9 shows: the main condition, each culture in its own language where there is one."""
-    condition = main_condition(run.cells)
+    condition = run.main_condition
     chosen = []
     for culture in dict.fromkeys(cell.culture for cell in run.cells):
         cells = [cell for cell in run.cells if (cell.culture, cell.condition.name) == (culture, condition)]

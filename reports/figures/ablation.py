@@ -35,7 +35,7 @@ class LanguageRow(OfCell):
 
 def ablation(analysis: Analysis) -> tuple[AblationRow, ...]:
     """Table 4: every model that was run in the main condition and in others of its framework."""
-    main, names = analysis.main_condition, shared.conditions(analysis)
+    main, names = analysis.results.run.main_condition, shared.conditions(analysis)
     if len(names) < 2:
         raise NotRun(f"one condition, {names[0]}: nothing was switched off")
     method = {cell.cell.condition.name: cell.cell.condition.method for cell in analysis.cells}
@@ -57,7 +57,7 @@ def ablation(analysis: Analysis) -> tuple[AblationRow, ...]:
 
 def languages(analysis: Analysis) -> tuple[LanguageRow, ...]:
     """Figure 10: models of the main condition that were asked in more than one language."""
-    main, rows = analysis.main_condition, []
+    main, rows = analysis.results.run.main_condition, []
     for culture in analysis.cultures:
         native = shared.language_of(analysis, culture.culture.code)
         cells = {(c.cell.model, c.cell.language): c for c in culture.cells if c.cell.condition.name == main}
@@ -74,7 +74,7 @@ def languages(analysis: Analysis) -> tuple[LanguageRow, ...]:
 @words.section("table-4", "Table 4 · Ablation", "Ablation", "Table 4", printed="table4")
 def ablation_section(analysis: Analysis, section: Section) -> Section:
     """Table 4."""
-    rows, main = analysis.figure(ablation), analysis.main_condition
+    rows, main = analysis.figure(ablation), analysis.results.run.main_condition
     note = (
         "A difference above 0 is further from people, by the corrected KL. Each is tested over questions and over "
         "participants (the larger p, Holm over a culture's comparisons)."

@@ -40,7 +40,7 @@ class FirstTokenRow:
 
 def first_token(analysis: Analysis) -> tuple[FirstTokenRow, ...]:
     """Every model whose option probabilities were read, beside the main condition in the same culture and language."""
-    condition = analysis.main_condition
+    condition = analysis.results.run.main_condition
     interviews = {
         (cell.cell.model, cell.culture, cell.cell.language): cell
         for cell in analysis.cells
@@ -113,7 +113,7 @@ def _over(items: ItemTable, known: Bools, values: Floats) -> float:
 @section("first-token", "First token", "What the next token alone says of the options")
 def first_token_section(analysis: Analysis, section: Section) -> Section:
     """First-token probabilities beside the main condition."""
-    rows, condition = analysis.figure(first_token), analysis.main_condition
+    rows, condition = analysis.figure(first_token), analysis.results.run.main_condition
 
     def interview(row: FirstTokenRow) -> Entry:
         return Entry(fixed(row.interview), fixed(row.floor))

@@ -58,7 +58,7 @@ def _winners(analysis: Analysis, rows: Sequence[MeanRow]) -> Iterator[tuple[str,
 
 def model_table(analysis: Analysis) -> tuple[MeanRow, ...]:
     """Table 2: every model in the main condition."""
-    return shared.mean_rows(analysis, [analysis.main_condition])
+    return shared.mean_rows(analysis, [analysis.results.run.main_condition])
 
 
 _NAMED = (
@@ -99,7 +99,7 @@ def _best_framework(part: Frameworks) -> str:
 @words.section("table-2", "Table 2 · Models", "By value dimension", "Table 2", printed="table2")
 def model_section(analysis: Analysis, section: Section) -> Section:
     """Table 2."""
-    rows, condition = analysis.figure(model_table), analysis.main_condition
+    rows, condition = analysis.figure(model_table), analysis.results.run.main_condition
     several = ", mean of the cultures; each culture by itself stands with Fig. 5" if len(analysis.cultures) > 1 else ""
     return replace(
         section,

@@ -316,7 +316,7 @@ def _in_order(analysis: Analysis) -> list[CultureAnalysis]:
 
 def _subjects(analysis: Analysis) -> list[tuple[str, CellAnalysis]]:
     """A model asked in several languages is several subjects: its native one, and the other or each of the others."""
-    condition = analysis.main_condition
+    condition = analysis.results.run.main_condition
     cells = [cell for cell in analysis.cells if cell.cell.condition.name == condition]
     languages = Counter((cell.cell.model, cell.culture) for cell in cells)
     subjects = []

@@ -64,7 +64,7 @@ def spoken(analysis: Analysis) -> tuple[CellAnalysis, ...]:
 
 def main_cells(analysis: Analysis) -> tuple[CellAnalysis, ...]:
     """One cell per model and culture: the main condition, one language per culture."""
-    condition = analysis.main_condition
+    condition = analysis.results.run.main_condition
     return tuple(cell for cell in spoken(analysis) if cell.cell.condition.name == condition)
 
 

@@ -183,6 +183,12 @@ class Run:
     study: str  #: the study file's text as it was enqueued
     cancelled: bool = False
 
+    @property
+    def main_condition(self) -> str:
+        """The condition that figures of models are about: ``def``, or else the first that gives answers."""
+        names = [cell.condition.name for cell in self.cells if cell.condition.slots] or [self.cells[0].condition.name]
+        return DEF if DEF in names else names[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Participant:
