@@ -114,9 +114,9 @@ def test_a_connection_that_comes_back_takes_the_queue_up_again(database: Databas
 
 def test_only_the_work_of_the_one_run_is_seen(database: Database) -> None:
     """A worker of ``defsurvey run`` does not stay with a model for the sake of another run."""
-    add_run(database, "other", models=("b",), participants=1)
+    add_run(database, "other", models=("c",), participants=1)
     with listening(make_stage(database, {}, []), run="other") as consumer:
-        assert consumer.heard == ["+b"]
+        assert consumer.heard == ["+c"]
 
 
 @pytest.mark.parametrize("run_of_worker", ["other", None])
