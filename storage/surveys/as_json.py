@@ -17,13 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from defsurvey.storage.surveys.problem import SurveyError
 from defsurvey.storage.surveys.survey import Survey
 
-#: Version of the form; another form gets another number.
-FORM = 1
+FORM = 1  #: version of the form; another form gets another number
 _SURVEY = TypeAdapter(Survey)
 #: Written only where they are not this, since most surveys do not have them: so their fingerprints stay.
 _RARE = {"excluded": {}, "paraphrases": (), "uniform": True, "spoken": "", "in_sentence": "", "n_eff": None}
-#: Mappings whose keys have an order.
-_PAIRS = ("excluded", "shares")
+_PAIRS = ("excluded", "shares")  #: mappings whose keys have an order
 
 
 def survey_to_json(survey: Survey) -> dict[str, Any]:

@@ -181,10 +181,10 @@ def _read_regions(text: str, declared: questions.Declared, problems: problem.Pro
     names: dict[str, Any] = {f"name_{language}": (tables.Words, ...) for language in declared.languages}
     model = create_model("_RegionRow", __base__=_RegionRow, **names)
     rows: dict[str, list[_RegionRow]] = {}
-    before = len(problems.found)
+    before = len(problems)
     for row in tables.read_table("regions.csv", text, model, problems, context=declared, unique=("culture", "code")):
         rows.setdefault(row.culture, []).append(row)
-    if len(problems.found) > before:
+    if len(problems) > before:
         return {}  # what rows at fault leave out would be missing in the sums, too
     found: dict[str, tuple[Region, ...]] = {}
     for culture, places in rows.items():
@@ -212,7 +212,7 @@ def _load(folder: Path) -> tuple[Survey | None, list[problem.Problem]]:
     if "survey.yaml" in texts:
         with problems.gathered():  # without it, what the other files must hold is not known
             survey = _read_texts(texts, problems)
-    return survey, sorted(problems.found, key=lambda one: (_ALL_FILES.index(one.file), one.line or 0))
+    return survey, sorted(problems, key=lambda one: (_ALL_FILES.index(one.file), one.line or 0))
 
 
 def _read_texts(texts: Mapping[str, str], problems: problem.Problems) -> Survey:

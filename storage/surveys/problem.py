@@ -11,8 +11,7 @@ from pathlib import Path
 from defsurvey.storage.errors import BadInput
 from defsurvey.storage.text import in_one_line
 
-#: An error has at most so many characters.
-_LONGEST = 4_000
+_LONGEST = 4_000  #: an error has at most so many characters
 
 
 class SurveyError(BadInput, ValueError):
@@ -71,11 +70,8 @@ def _first_of(problems: Sequence[Problem]) -> str:
     return f"{problems[0]}" + (f" (and {others} more problem{'s' if others > 1 else ''})" if others else "")
 
 
-class Problems:
+class Problems(list[Problem]):
     """Gathers problems, so that one reading finds them all."""
-
-    def __init__(self) -> None:
-        self.found: list[Problem] = []
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
@@ -83,7 +79,7 @@ class Problems:
         try:
             yield
         except Fault as error:
-            self.found.extend(error.problems)
+            self.extend(error.problems)
 
 
 def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:

@@ -15,8 +15,7 @@ from defsurvey.storage.surveys import yaml_models
 from defsurvey.storage.surveys.problem import Fault, Problems, nearest, one_of
 from defsurvey.storage.surveys.survey import Option, Paraphrase, Question, QuestionType, Value
 
-#: Choices are kept as bits of a signed 64-bit number (``storage.runs.results``).
-MOST_OPTIONS = 63
+MOST_OPTIONS = 63  #: choices are kept as bits of a signed 64-bit number (``storage.runs.results``)
 #: Paraphrases of the questions, beside the questions: a survey has those that were not rejected.
 PARAPHRASES_FILE = "paraphrases.yaml"
 MOST_PARAPHRASES = 99
@@ -281,8 +280,8 @@ def read_tried(folder: Path, *, ids: Collection[str], languages: Sequence[str]) 
         return ()
     declared = Declared(ids=dict.fromkeys(ids, 0), languages=languages)
     tried = read_paraphrases(path.read_text(encoding="utf-8"), declared, problems)
-    if problems.found:
-        raise Fault(*problems.found)
+    if problems:
+        raise Fault(*problems)
     return tried
 
 

@@ -9,8 +9,7 @@ from functools import cached_property
 
 from defsurvey.storage.surveys.problem import UnknownName
 
-#: Language code (``en``, ``zh``) -> wording in that language.
-Wording = Mapping[str, str]
+Wording = Mapping[str, str]  #: language code (``en``, ``zh``) -> wording in that language
 
 
 class QuestionType(StrEnum):
@@ -89,9 +88,8 @@ class Question:
 
     def option(self, code: int) -> Option:
         """The option with that code; raises UnknownName."""
-        for option in self.options:
-            if option.code == code:
-                return option
+        if code in self.codes:
+            return self.options[self.codes.index(code)]
         raise UnknownName(f"question {self.id}: option {code} is not one of {', '.join(map(str, self.codes))}")
 
 

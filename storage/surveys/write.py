@@ -22,12 +22,8 @@ from defsurvey.storage.text import control
 def write_survey(survey: Survey, folder: Path, *, beside: Mapping[str, str] | None = None) -> Survey:
     """Write a survey as a folder, all of it or nothing, and read it back: its shares are rounded then.
 
-    The files are written into a hidden folder beside ``folder``, checked there by ``read_survey``, and only then get
-    its name. Files of ``beside``, name -> text, are put into the folder as well, and are no part of the survey.
-
-    Raises:
-        SurveyError: the survey is not well formed (InvalidSurvey) or lacks questions that were excluded from it; the
-            folder is there already, or its parent is not. Nothing is left behind.
+    The files are checked in a hidden folder before that gets its name. Files of ``beside``, name -> text, are put into
+    it as well, and are no part of the survey. Raises SurveyError, and leaves nothing behind then.
     """
     texts = {**survey_files(survey), **(beside or {})}
     return _made(folder, {file: text.encode() for file, text in texts.items()})
@@ -63,8 +59,7 @@ def _made(folder: Path, files: Mapping[str, bytes]) -> Survey:
 
 def survey_files(survey: Survey) -> dict[str, str]:
     """File name -> text, for every file that the survey needs; raises SurveyError where excluded questions are gone."""
-    gone = [name for name in survey.excluded if name not in {question.id for question in survey.questions}]
-    if gone:
+    if gone := [name for name in survey.excluded if name not in {question.id for question in survey.questions}]:
         got = f"got none of {one_of(gone)}; copy its folder instead"
         raise SurveyError(f"survey {survey.id}: expected its excluded questions, {got}")
     texts = dict.fromkeys(reference.source for reference in survey.references if reference.source)
@@ -143,8 +138,7 @@ def _regions(survey: Survey) -> str:
 def exclude_questions(folder: Path, reasons: Mapping[str, str], *, restore: Sequence[str] = ()) -> Survey:
     """Leave questions of a survey folder out, each for its reason, or take some in again (``restore``).
 
-    They stay in the folder's files, and their reasons in ``excluded.csv``: only what is read from the folder
-    is without them. Raises SurveyError.
+    They stay in the folder's files, and only what is read from it is without them. Raises SurveyError.
     """
     survey = read_survey(folder)
     known = [*(question.id for question in survey.questions), *survey.excluded]

@@ -96,8 +96,7 @@ class YamlModel(BaseModel):
         if not isinstance(body, dict):
             raise mistake("a mapping")
         known = [field.alias or name for name, field in cls.model_fields.items()]
-        unknown = [key for key in body if key not in known]
-        if unknown:
+        if unknown := [key for key in body if key not in known]:
             expected = f"one of the keys {one_of(known)}"
             raise mistakes(*(((key,), expected, f"{key!r}{nearest(key, known)}") for key in unknown))
         return body

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from defsurvey.storage.surveys.importers.files import DATA, read_dicts, read_header
@@ -92,12 +91,7 @@ def _key(name: str) -> str:
 def read_populations(extra: Path | None = None) -> Populations:
     """The known populations, and those of a user's own file (docs/importing.md), whose names win; raises Fault."""
     own = {row.code: row for row in _read(extra)} if extra else {}
-    return Populations((*(row for row in _bundled() if row.code not in own), *own.values()))
-
-
-@cache
-def _bundled() -> tuple[Population, ...]:
-    return tuple(_read(DATA / "cultures.csv"))
+    return Populations((*(row for row in _read(DATA / "cultures.csv") if row.code not in own), *own.values()))
 
 
 def _read(path: Path) -> list[Population]:

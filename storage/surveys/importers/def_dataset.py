@@ -50,8 +50,7 @@ _UP_TO = re.compile(
     r"(?:up to|at most|no more than|最多|不超过|至多)\D{0,12}?([0-9]+|[a-z]+|[两二三四五六七八])", re.IGNORECASE
 )
 _ANY = re.compile(r"all that apply|more than one|multiple choice|several of|多选|可选多项|选出所有", re.IGNORECASE)
-#: Column of the scores that counts failures, which are no answers.
-FAILED = 12
+FAILED = 12  #: column of the scores that counts failures, which are no answers
 #: Scores are shares if most of their rows sum to 1 or 100; a few may have codes that are no options.
 _ROUNDING, _MOST = 0.02, 0.9
 _VARIABLE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,2}))?")
@@ -167,8 +166,8 @@ class _PartReader:
                 raise fault(lines[-1].file, expected, f"{len(lines)}", line=lines[-1].line)
             for line, other in zip(lines, first, strict=True):
                 if (line.most, set(line.options)) != (other.most, set(other.options)):
-                    expected = f"the options of line {other.line} of {other.file}: {_shape(other)}"
-                    raise fault(line.file, expected, _shape(line), line=line.line)
+                    expected = f"the options of line {other.line} of {other.file}: {other}"
+                    raise fault(line.file, expected, str(line), line=line.line)
         return found
 
     def _question(self, number: int, lines: Mapping[str, Line], dimension: str | None) -> Question:
@@ -238,10 +237,6 @@ class _PartReader:
 
 #: A group, what it answered by code, its respondents, what all of them are among the amounts, and the file.
 _Amounts = tuple[Group, Mapping[int, float], int, float, str]
-
-
-def _shape(line: Line) -> str:
-    return f"[{line.most}] {listed(map(str, line.options)) or 'a scale'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,6 +313,9 @@ class Line:
     most: int  #: the number in brackets: the largest code
     text: str
     options: dict[int, str]  #: code -> label; empty for a scale, whose text tells it
+
+    def __str__(self) -> str:
+        return f"[{self.most}] {listed(map(str, self.options)) or 'a scale'}"
 
     @property
     def said_multiple(self) -> bool:

@@ -15,9 +15,7 @@ from defsurvey.storage.surveys.problem import Fault, fault, nearest, one_of, sho
 
 DATA = Path(__file__).parent / "data"
 DELIMITERS = (",", ";", "\t", "|")
-_NAMES = {"\t": "tab"}
-#: A workbook with a table of a survey's questions is far smaller, unpacked.
-LARGEST_UNPACKED = 64 * 2**20
+LARGEST_UNPACKED = 64 * 2**20  #: a workbook with a table of a survey's questions is far smaller, unpacked
 #: What is raised of workbooks that are none; the parser's errors are a SyntaxError.
 _BROKEN = (zipfile.BadZipFile, LookupError, SyntaxError, ValueError, TypeError, RuntimeError, EOFError)
 
@@ -66,7 +64,7 @@ def read_header(path: Path) -> Header:
         raise fault(path.name, "a header", "an empty line" if first else "nothing", line=1)
     delimiter = max(DELIMITERS, key=first.count)
     if not first.count(delimiter):
-        marks = ", ".join(_NAMES.get(mark, mark) for mark in DELIMITERS)
+        marks = ", ".join(DELIMITERS).replace("\t", "tab")
         raise fault(path.name, f"columns separated by one of {marks}", shown(first.strip()), line=1)
     _, names = next(_rows(path, delimiter))
     return Header(path=path, delimiter=delimiter, names=tuple(" ".join(name.split()) for name in names)).once()
@@ -127,7 +125,8 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             begins = rows.line_num + 1
             yield rows.line_num, cells
     except csv.Error as error:
-        expected = f"cells separated by {_NAMES.get(delimiter, delimiter)!r}, their quotes closed"
+        mark = "tab" if delimiter == "\t" else delimiter
+        expected = f"cells separated by {mark!r}, their quotes closed"
         raise fault(path.name, expected, str(error), line=begins) from None
 
 

@@ -38,8 +38,7 @@ _NO_ANSWER = re.compile(
 )
 #: How a file names a sample that is not the country's best, from better to worse.
 _LESSER = ("old national", "non-national")
-#: How far shares of a distribution may be from 1 in sum.
-_ROUNDING = 0.05
+_ROUNDING = 0.05  #: how far shares of a distribution may be from 1 in sum
 
 
 def import_globalopinions(

@@ -15,8 +15,7 @@ from defsurvey.storage.surveys.write import write_survey
 
 #: File laid beside an imported survey: how many answers each distribution rests on and how many it leaves out.
 COUNTS_FILE = "import.csv"
-#: Fewer respondents than this are good for a demonstration only.
-LOW_N = 100
+LOW_N = 100  #: fewer respondents than this are good for a demonstration only
 
 
 class Left(NamedTuple):
@@ -73,7 +72,6 @@ def dimensions_of(questions: Sequence[Question], languages: Sequence[str]) -> di
 
 
 def _language_notes(cultures: Sequence[Culture]) -> list[str]:
-    """One note for the cultures whose own language the survey is not worded in."""
     without = [f"{culture.name.get('en', culture.code)} ({culture.spoken})" for culture in cultures if culture.spoken]
     stand_ins = sorted({culture.language for culture in cultures if culture.spoken})
     asked = f"they are asked in {', '.join(stand_ins)}"

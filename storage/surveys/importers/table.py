@@ -27,8 +27,7 @@ TEMPLATE = DATA / "table_template.csv"
 _TRUTH = {"": False, "no": False, "false": False, "yes": True, "true": True}
 #: A whole number; one with ``.0`` behind it is what a program writes where a column has empty cells.
 _WHOLE = re.compile(r"([0-9]{1,9})(?:\.0)?")
-#: More people than there are in any survey.
-_MOST = 999_999_999
+_MOST = 999_999_999  #: more people than there are in any survey
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -41,10 +40,7 @@ def import_table(
     terms: str | None = None,
     cultures: Path | None = None,
 ) -> Imported:
-    """The survey that a table in long form holds, as docs/importing.md has it; raises Fault where a row is not so.
-
-    ``title`` and ``citation`` are the file's name by default; ``cultures`` is the user's own table of cultures.
-    """
+    """The survey that a table in long form holds (docs/importing.md); ``cultures`` is the user's own. Raises Fault."""
     header, known = _header(path), read_populations(cultures)
     languages = tuple(name[5:] for name in header.names if name.startswith("text_"))
     rows: dict[str, list[Row]] = {}

@@ -47,8 +47,8 @@ def wvs_questions() -> tuple[Question, ...]:
     path, bundled, problems = DATA / _QUESTIONS, find_survey("wvs7"), Problems()
     declared = Declared(languages=bundled.languages, dimensions=bundled.dimensions)
     further = read_questions(_QUESTIONS, path.read_text(encoding="utf-8"), declared, problems)
-    if problems.found:
-        raise InvalidSurvey(DATA, tuple(problems.found))
+    if problems:
+        raise InvalidSurvey(DATA, tuple(problems))
     return tuple(sorted((*bundled.questions, *further), key=lambda question: int(question.id[1:])))
 
 
@@ -81,7 +81,7 @@ def import_wvs(path: Path, *, id: str, countries: Sequence[str] = (), cultures: 
         raise SurveyError(f"{path.name}: expected a question that every country was asked, got none")
     survey = Survey(
         id=id,
-        title=f"World Values Survey, wave 7 (2017-2022): {', '.join(country.name for country in found)}",
+        title=f"World Values Survey, wave 7 (2017-2022): {', '.join(one.population.names['en'] for one in found)}",
         version="1",
         citation=bundled.citation.partition(" Weighted figures")[0],
         terms=bundled.terms,
@@ -137,10 +137,6 @@ class _Country:
     people: int  #: with those whose weight is 0
     even: int  #: of these, with no weighting
 
-    @property
-    def name(self) -> str:
-        return self.population.names["en"]
-
 
 class _File:
     """What stands in a file about the respondents who are counted."""
@@ -172,8 +168,7 @@ class _File:
             self.readings[name] = readings
             self.codes[name] = self.columns[name].read(read.__getitem__).astype(np.int32)
         faulty = {WEIGHT: np.isnan(self.weights)} | {n: found == codes.UNREADABLE for n, found in self.codes.items()}
-        first = {name: int(np.argmax(found)) for name, found in faulty.items() if found.any()}
-        if first:
+        if first := {name: int(np.argmax(found)) for name, found in faulty.items() if found.any()}:
             name = min(first, key=lambda name: first[name])
             text = list(self.columns[name].numbers)[self.columns[name].has[first[name]]]
             labels = codes.labels_of(name)
@@ -351,7 +346,8 @@ def _source(path: Path, country: _Country) -> str:
     weighted = f"weighted by {WEIGHT} (design effect {effect:.2f})"
     if country.even == country.people:
         weighted = "without weights, since the file has none"
-    return f"World Values Survey wave 7, {country.name}, file {path.name}, {len(weights)} respondents {weighted}"
+    name = country.population.names["en"]
+    return f"World Values Survey wave 7, {name}, file {path.name}, {len(weights)} respondents {weighted}"
 
 
 def _notes(

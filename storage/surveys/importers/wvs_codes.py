@@ -1,8 +1,7 @@
 """What the cells of an official World Values Survey file stand for: codes, labels and regions.
 
-Labels are those of the codebook and the questionnaire (``data/wvs7_labels.csv``); one that ends in ``...`` is matched
-by how it begins. Files have others: with their code (``Competition is good{1}``), and the ends of a scale in other
-words. These are matched loosely, and each such match is told.
+Labels are those of the codebook (``data/wvs7_labels.csv``); one that ends in ``...`` is matched by how it begins. Files
+have others, with a code or in other words: these are matched loosely, and each such match is told.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ from defsurvey.storage.surveys.survey import Question, QuestionType
 
 #: What a cell can be other than a code of 0 or more.
 MISSING, UNREADABLE = -1, -2
-#: Largest code that is counted; larger ones are no answer to any question here.
-LARGEST = 13
+LARGEST = 13  #: largest code that is counted; larger ones are no answer to any question here
 #: Question -> where it is stored, best first: the column, and its codes as the question's.
 STORED: Mapping[str, tuple[tuple[str, Mapping[int, int]], ...]] = {
     name: ((name, {1: 1, 2: 1, 3: 2, 4: 3, 5: 3}), (f"{name}_3", {1: 1, 2: 3, 3: 2})) for name in ("Q33", "Q34", "Q35")
 }
-#: In the two lists each option is a column of its own, in which this code says that it was chosen.
-CHOSEN = 1
+CHOSEN = 1  #: in the two lists each option is a column of its own, in which this code says that it was chosen
 _NUMBER = re.compile(r"([+-]?[0-9]{1,9})(?:[.,]0+)?")
 _BLANK = frozenset({"", ".", "na", "nan", "n/a"})
 _MISSING = re.compile(

@@ -35,7 +35,6 @@ def test_missing_answers(cell: str) -> None:
         ("Q112", "10 There is abundant corruption in my country", 10),
         ("Q110", "Hard work does not generally bring success", 10),
         ("Q1", "2. Rather important", 2),
-        ("Q1", "Unknown{-5}", MISSING),
         ("X003R2", "50 years and over", 3),
     ],
 )
@@ -111,12 +110,6 @@ def test_every_country_of_wave_7_is_known() -> None:
         assert found.language
         for name in (found.code, found.alpha3, found.alpha3.lower(), found.names["en"].upper(), found.names["zh"]):
             assert populations.named(name) is found
-
-
-def test_no_name_means_two_countries() -> None:
-    lines = (DATA / "cultures.csv").read_text(encoding="utf-8").splitlines()[1:]
-    names = [name for line in lines for name in line.split(",")[:5]]
-    assert len(names) == len(set(names))
 
 
 def test_languages_without_a_wording_are_replaced() -> None:
