@@ -247,6 +247,19 @@ def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
         list(read_sheet(path))
 
 
+def test_entities_do_not_unfold(tmp_path: Path) -> None:
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
+    path = tmp_path / "laughs.xlsx"
+    with zipfile.ZipFile(book(tmp_path / "b.xlsx", [[1]])) as whole, zipfile.ZipFile(path, "w") as archive:
+        for part in whole.namelist():
+            text = whole.read(part)
+            if part == "xl/worksheets/sheet1.xml":
+                text = f'<!DOCTYPE a [<!ENTITY e0 "{"ha" * 50}">{entities}]>'.encode() + text
+            archive.writestr(part, text.replace(b"<v>", b"<v>&e11;", 1))
+    with pytest.raises(SurveyError, match=r"expected an Excel workbook \(\.xlsx\), got ParseError: limit on"):
+        list(read_sheet(path))
+
+
 def test_what_is_no_workbook(tmp_path: Path) -> None:
     path = tmp_path / "b.xlsx"
     path.write_text("id,value type\n", encoding="utf-8")
