@@ -175,6 +175,15 @@ def test_release_frees_at_once_and_publishes_again(database: Database, ledger: L
     assert claimed(Ledger(database, owner="host:3:other"), first).next_item == 1
 
 
+def test_a_stale_release_changes_nothing(database: Database, ledger: Ledger) -> None:
+    first, _ = started(database)
+    stale = claimed(dead(database), first)
+    claimed(ledger, first)
+    dead(database).release(stale)
+    assert row_of(database, first)[4] == "host:1:here"
+    assert Ledger(database, owner="host:3:other").claim(first) is None
+
+
 def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
     first, second, third = started(database, new_cell(participants=3))
     gone, other = Ledger(database, owner="h_st:7:gone"), Ledger(database, owner="hast:7:alive")
@@ -182,11 +191,12 @@ def test_free_owned_frees_what_the_dead_held(database: Database) -> None:
         ledger.beat("model-a", {})
     finish(gone, first)
     claimed(gone, second)
-    claimed(other, third)
+    held = claimed(other, third)
     assert owners(database) == {"h_st:7:gone", "hast:7:alive"}
     assert free_owned(database, "h_st:7:").participants == 1  # "_" is a letter here, not a pattern
-    assert owners(database) == {"hast:7:alive"}
     assert (row_of(database, first)[2], row_of(database, third)[4]) == ("finished", "hast:7:alive")
+    other.release(held)
+    assert owners(database) == {"hast:7:alive"}
 
 
 def test_backlogs_are_ordered_and_counted(database: Database, ledger: Ledger) -> None:
@@ -305,6 +315,7 @@ def test_a_panel_finishes_when_every_question_has_all_its_slots(database: Databa
     assert (progress.planned, progress.answered, progress.refused, progress.remaining) == (60, 30, 30, 0)
     assert outbox.unfinished(database, "first") == 0
     assert outbox.revision(database, "first") == 60
+    assert read_results(database, "first").answers.slot.tolist() == 3 * list(range(20))
     assert [(a.item, a.slot) for a in answers_of(database, who)] == [(i, s) for i in range(3) for s in range(20)]
 
 

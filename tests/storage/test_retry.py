@@ -145,6 +145,7 @@ def test_an_order_that_was_overtaken_after_all_is_found(database: Database, ledg
     first, second = started(database)
     (failed, *_) = answered_as(ledger, first, FAILED, AnswerState.ANSWERED, AnswerState.ANSWERED)
     finish(ledger, second)
+    mark_published(database, [first, second])
     assert recovery.reopen_asked_again(database) == 0
     row = {"participant": first, "item": 0, "slot": 0, "attempt": 1}
     database.change(tables.again.insert().values(row))
