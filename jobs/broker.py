@@ -1,10 +1,7 @@
 """The broker: the Celery app that talks to it, and a Valkey server of our own under ``DEFSURVEY_HOME``.
 
-Messages are hints and SQL is the truth (docs/architecture.md), so there is no result backend. What does not work on the
-thread pool (time limits, revocation by termination, autoscaling, soft shutdown) is left off.
-
-The server keeps an append-only file, listens on a Unix socket only, and outlives a killed ``defsurvey run``: whoever
-comes next attaches to it.
+Messages are hints and SQL is the truth, so there is no result backend. What does not work on threads (time limits,
+revocation, autoscaling, soft shutdown) is left off. Our server outlives a killed run: the next attaches to it.
 """
 
 from __future__ import annotations
@@ -34,8 +31,7 @@ from defsurvey.storage.errors import Failure
 
 #: Seconds that the server may take until it answers; reading a long append-only file takes a while.
 START_SECONDS = 30.0
-#: Longest path of a Unix socket that every platform accepts, in bytes.
-_SOCKET_PATH_MAX = 100
+_SOCKET_PATH_MAX = 100  #: longest path of a Unix socket that every platform accepts, in bytes
 _SERVER_OPTIONS = (
     *("--port", "0", "--unixsocketperm", "700", "--daemonize", "no"),
     *("--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--maxmemory-policy", "noeviction"),
@@ -180,12 +176,10 @@ def server_program() -> str:
 
 #: Task names, by which producers send without importing the tasks.
 SIMULATE, REPORT, JUDGE = "defsurvey.simulate_participant", "defsurvey.build_report", "defsurvey.judge_answers"
-#: Queues of report and judging tasks.
-REPORTS_QUEUE, JUDGE_QUEUE = "reports", "judge"
+REPORTS_QUEUE, JUDGE_QUEUE = "reports", "judge"  #: queues of report and judging tasks
 #: Seconds for which a daemon asks the broker at a time: neither the end of a process nor a further queue interrupts it.
 POLLING_SECONDS = 0.1
-#: A queue that nothing is ever sent to: what a worker listens on until it knows its model.
-IDLE_QUEUE = "idle"
+IDLE_QUEUE = "idle"  #: A queue that nothing is ever sent to: what a worker listens on until it knows its model
 
 
 def simulate_queue(model: str) -> str:
@@ -199,11 +193,7 @@ def report_failure_key(run: str) -> str:
 
 
 def make_app(broker_url: str, *, visibility_timeout: float = 3600.0) -> Celery:
-    """A Celery app on a broker, ``redis://...`` or ``redis+socket://...``.
-
-    After ``visibility_timeout`` seconds an unacknowledged message is delivered again, and the claim in SQL makes the
-    second delivery do nothing.
-    """
+    """A Celery app on a broker, which delivers a message again that is unacknowledged for ``visibility_timeout`` s."""
     app = Celery("defsurvey", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",

@@ -29,14 +29,11 @@ from defsurvey.workers.engines.keys import find_key, key_name
 from defsurvey.workers.engines.machine import nvidia_gpus
 from defsurvey.workers.models import ModelCard, ModelError, read_cards
 
-#: How a finding can be: as it should be, worth knowing, or in the way of every run.
-OK, NOTE, BAD = "ok", "note", "bad"
+OK, NOTE, BAD = "ok", "note", "bad"  #: how a finding can be: as it should be, worth knowing, or in the way of every run
 #: Free bytes below which a disk is too full to work at all, and below which that is worth a word.
 FULL_BYTES, SCANT_BYTES = 200 * 10**6, 5 * 10**9
-#: Seconds by which another machine's clock may be off before it is worth a word.
-CLOCK_SECONDS = 5.0
-#: Models asked for at the hub at once.
-_HUB_QUESTIONS = 8
+CLOCK_SECONDS = 5.0  #: seconds by which another machine's clock may be off before it is worth a word
+_HUB_QUESTIONS = 8  #: models asked for at the hub at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """One machine, nothing installed: broker, workers, reporter and reconciler around one run.
 
-Starts the processes, watches them and shows progress. Whatever ends it, what was committed stays: the same command goes
-on from there.
+Whatever ends it, what was committed stays: the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -47,18 +46,13 @@ log = logging.getLogger(__name__)
 #: Deaths of worker processes in a row, without any progress between them, after which a run is given up: more
 #: than it takes to find out which participant causes them and to set it aside, which is progress.
 DEATHS_WITHOUT_PROGRESS = QUARANTINE_AFTER + 2
-#: Seconds that a process may take to end after SIGTERM.
-GRACE_SECONDS = 20.0
-#: Seconds between two looks at how long the logs have grown.
-LOGS_SECONDS = 10.0
-#: Seconds between two words on a report that takes long.
-WORD_SECONDS = 300.0
+GRACE_SECONDS = 20.0  #: seconds that a process may take to end after SIGTERM
+LOGS_SECONDS = 10.0  #: seconds between two looks at how long the logs have grown
+WORD_SECONDS = 300.0  #: seconds between two words on a report that takes long
 #: Seconds of work after which an unfinished run gets its first report; each further one after three times as long.
 FIRST_REPORT_SECONDS = 60.0
-#: Seconds between two looks at whether there is room on the disk.
-DISK_SECONDS = 10.0
-#: Seconds to wait for the workers of a killed ``defsurvey run`` to clear up after it.
-PATIENCE_SECONDS = 3.0
+DISK_SECONDS = 10.0  #: seconds between two looks at whether there is room on the disk
+PATIENCE_SECONDS = 3.0  #: seconds to wait for the workers of a killed ``defsurvey run`` to clear up after it
 
 
 class RunFailed(Failure, RuntimeError):

@@ -24,19 +24,12 @@ INCOMPLETE = 3  #: it has ended, and not everything that was asked for is there
 INTERRUPTED = 130  #: a person or a signal ended it (128 and the number of SIGINT, as shells count)
 UNAVAILABLE = 69  #: a worker cannot serve at all (sysexits' EX_UNAVAILABLE): to start it again will not help
 
-#: Log lines: time, level, logger, message.
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Bytes above which a log is begun anew.
-MOST_LOG_BYTES = 10_000_000
-#: Bytes at the end of a log that are read: more than any error has lines for.
-_END_BYTES = 65_536
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  #: log lines: time, level, logger, message
+MOST_LOG_BYTES = 10_000_000  #: bytes above which a log is begun anew
 
 #: What is wrong with a disk; the system names no file where one that is open cannot be written.
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
-#: What file systems say that have no locks.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
-#: Bytes for which there has to be room: less than a report, more than a line of a log.
-_ROOM = 1 << 20
+_ROOM = 1 << 20  #: bytes for which there has to be room: less than a report, more than a line of a log
 
 
 class HomeInUse(Failure, RuntimeError):
@@ -77,7 +70,7 @@ def locked(lock: IO[str], *, needed: bool) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        if needed or error.errno not in _NO_LOCKS:
+        if needed or error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):  # a file system without locks
             raise OSError(error.errno, error.strerror, lock.name) from None
     return True
 
@@ -95,21 +88,18 @@ def keep_short(path: Path) -> None:
 
 def last_line(path: Path) -> str:
     """The last line of a log, as it stands on a terminal."""
-    lines = (line.removeprefix("defsurvey: ") for line in reversed(_end(path)) if line.strip())
+    lines = (line.removeprefix("defsurvey: ") for line in _backwards(path) if line.strip())
     return next(lines, f"see {path}")
 
 
 def last_error(path: Path) -> str:
     """The message of the last error in a log."""
-    errors = (line.split(" ERROR ", 1)[1].partition(": ")[2] for line in reversed(_end(path)) if " ERROR " in line)
+    errors = (line.split(" ERROR ", 1)[1].partition(": ")[2] for line in _backwards(path) if " ERROR " in line)
     return next(errors, f"a worker cannot serve; see {path}")
 
 
-def _end(path: Path) -> list[str]:
-    """The last lines of a log; the first of them may lack its beginning."""
-    with path.open("rb") as log:
-        log.seek(max(0, os.fstat(log.fileno()).st_size - _END_BYTES))
-        return log.read().decode(errors="replace").splitlines()
+def _backwards(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[::-1]
 
 
 @contextmanager

@@ -21,8 +21,7 @@ ENVIRONMENT = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
 }
-#: With one of these a processor computes what AVX2 does not.
-NEWER = ("avx512f", "avxneconvert")
+NEWER = ("avx512f", "avxneconvert")  #: with one of these a processor computes what AVX2 does not
 
 
 def _is_newer() -> bool:

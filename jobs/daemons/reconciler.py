@@ -1,7 +1,6 @@
 """SQL is the truth: publishes again what the broker lost, and asks for reports that are due.
 
-Everything it does may be done twice, or by two reconcilers at once, without harm: claims decide who works, and a report
-is keyed by its revision.
+Everything it does may be done twice, or by two at once: claims decide who works, and a report is keyed by its revision.
 """
 
 from __future__ import annotations
@@ -29,15 +28,12 @@ from defsurvey.storage.runs.recovery import QUARANTINE_AFTER, Freed, free_expire
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two passes.
-PASS_SECONDS = 2.0
-#: Seconds for which a queue has to be empty until messages that nobody claimed are sent again.
-LOST_SECONDS = 15.0
+PASS_SECONDS = 2.0  #: seconds between two passes
+LOST_SECONDS = 15.0  #: seconds for which a queue has to be empty until messages that nobody claimed are sent again
 #: After so many seconds between two passes leases are given time to be renewed before they count as run out: the
 #: database was away, or the machine asleep, for the workers as well. Nobody knows what was before the first pass.
 LATE_SECONDS, RENEWAL_SECONDS = 10.0, 7.0
-#: Seconds between two requests for the same report.
-REPORT_AGAIN_SECONDS = 60.0
+REPORT_AGAIN_SECONDS = 60.0  #: seconds between two requests for the same report
 
 
 @dataclass(kw_only=True)

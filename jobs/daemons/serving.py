@@ -14,14 +14,7 @@ from celery import Celery
 
 from defsurvey.jobs import broker
 from defsurvey.jobs.broker import EmbeddedBroker, client_of
-from defsurvey.jobs.daemons.startup import (
-    Pulse,
-    beating_step,
-    broker_url,
-    log_to_stderr,
-    open_database,
-    when_told_to_end,
-)
+from defsurvey.jobs.daemons import startup
 from defsurvey.jobs.settings import Settings
 from defsurvey.jobs.system import HomeInUse, exclusive, wait_shortly
 from defsurvey.storage.errors import Failure
@@ -34,14 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Connections of a worker that has as many threads as its engine has room for: each is used for a moment only.
 CONNECTIONS = 48
-#: The queues of a reporter's tasks.
-_QUEUES = {
-    "reports": [broker.REPORTS_QUEUE],
-    "judging": [broker.JUDGE_QUEUE],
-    None: [broker.REPORTS_QUEUE, broker.JUDGE_QUEUE],
-}
-#: Seconds after which Flower forgets a worker that has gone: each start of one has a name, and series, of its own.
-FORGOTTEN_AFTER = 3600
 
 
 class FlowerMissing(Failure, RuntimeError):
@@ -49,7 +34,7 @@ class FlowerMissing(Failure, RuntimeError):
 
 
 def _app(settings: Settings) -> Celery:
-    return broker.make_app(broker_url(settings), visibility_timeout=settings.visibility_timeout)
+    return broker.make_app(startup.broker_url(settings), visibility_timeout=settings.visibility_timeout)
 
 
 def _stop_orphaned_broker(settings: Settings) -> None:
@@ -72,10 +57,9 @@ def worker(
     only: str | None,
     parent: int | None,
 ) -> int:
-    """Simulate participants until told to stop. Returns the exit status.
+    """Simulate participants until told to stop, of every model that has a card where none is named.
 
-    Without names it serves every model that has a card now. ``only`` is the one run to work on, and ``parent`` the
-    process of ``defsurvey run`` without which it is to end.
+    Returns the exit status. ``only`` is the one run to work on, ``parent`` the process without which it is to end.
     """
     wait_shortly()
     from defsurvey.jobs.daemons.reconciler import ask_for_report
@@ -88,7 +72,7 @@ def worker(
     from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, new_registry, profile, show
     from defsurvey.workers.runner.watchdog import STOP_SECONDS, end_after
 
-    log_to_stderr()
+    startup.log_to_stderr()
     registry = new_registry()
 
     def log_profile(model: str, engine: Engine) -> None:
@@ -99,9 +83,9 @@ def worker(
     cards = read_cards(settings.models)
     for model in models:
         find_card(model, cards)
-    database = open_database(settings, threads=concurrency or CONNECTIONS)
+    database = startup.open_database(settings, threads=concurrency or CONNECTIONS)
     app = _app(settings)
-    pulse = Pulse(settings, "worker")
+    pulse = startup.Pulse(settings, "worker")
     stage = ParticipantRunner(
         database=database,
         ledger=CountedLedger(database, owner=lease_owner(), ttl=settings.lease_seconds, registry=registry),
@@ -165,16 +149,15 @@ def reporter(
 ) -> int:
     """Build reports, and judge what studies want judged, until told to stop. Returns the exit status.
 
-    ``tasks`` is ``reports`` or ``judging`` where it is to do that alone, ``only`` the one run to judge, and ``parent``
-    the process of ``defsurvey run`` without which it is to end.
+    ``tasks`` is ``reports`` or ``judging`` where it is to do that alone; the others are as for a worker.
     """
     from defsurvey.jobs.daemons.reports import warm
     from defsurvey.jobs.daemons.tasks import register_judging, register_reports
     from defsurvey.workers.runner.daemon import end_with_parent, serve
     from defsurvey.workers.runner.watchdog import STOP_SECONDS, end_after
 
-    log_to_stderr()
-    database, app = open_database(settings), _app(settings)
+    startup.log_to_stderr()
+    database, app = startup.open_database(settings), _app(settings)
     register_reports(app, database, settings.reports, client_of(app.conf.broker_url))
     leaving = threading.Event()
     register_judging(app, settings, database, only=only, device=device, leaving=leaving.is_set)
@@ -188,14 +171,15 @@ def reporter(
         # A run's own reporter will have a report to build, and nothing to do until then.
         threading.Thread(target=warm, name="warm", daemon=True).start()
     role = "judge" if tasks == "judging" else "reporter"
+    queues = {"reports": [broker.REPORTS_QUEUE], "judging": [broker.JUDGE_QUEUE]}
     try:
         return serve(
             app,
-            queues=_QUEUES[tasks],
+            queues=queues[tasks] if tasks else [*queues["reports"], *queues["judging"]],
             concurrency=2,  # one run at a time is judged, so that a report never waits for a judge
             name=f"{role}-{lease_owner().replace(':', '-')}",
             on_stop=stop,
-            steps=[beating_step(Pulse(settings, role))],
+            steps=[startup.beating_step(startup.Pulse(settings, role))],
             events=events,
         )
     finally:
@@ -206,12 +190,12 @@ def reconciler(settings: Settings) -> int:
     """Reconcile until told to stop. Returns the exit status."""
     from defsurvey.jobs.daemons.reconciler import Reconciler
 
-    log_to_stderr()
+    startup.log_to_stderr()
     stop = threading.Event()
-    with open_database(settings) as database:
+    with startup.open_database(settings) as database:
         app = _app(settings)
-        when_told_to_end(lambda *_: stop.set())
-        beat = Pulse(settings, "reconciler").beat
+        startup.when_told_to_end(lambda *_: stop.set())
+        beat = startup.Pulse(settings, "reconciler").beat
         reconciling = Reconciler(database=database, app=app, broker=client_of(app.conf.broker_url), on_pass=beat)
         if settings.broker_url is None:
             reconciling.revive = EmbeddedBroker(settings.home).ensure
@@ -223,8 +207,8 @@ def flower(settings: Settings, *, address: tuple[str, int]) -> None:
     """Show the queue in a browser, at a host and port, until told to stop; raises FlowerMissing."""
     if find_spec("flower") is None:
         raise FlowerMissing("Flower is not installed: .venv/bin/pip install -e '.[monitoring]', in the clone")
-    log_to_stderr()
+    startup.log_to_stderr()
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)  # workers take no remote control, questions included
     host, port = address
-    forget = f"--purge_offline_workers={FORGOTTEN_AFTER}"
+    forget = "--purge_offline_workers=3600"  # each start of a worker has a name, and series, of its own
     _app(settings).start(["flower", f"--address={host}", f"--port={port}", forget, "--conf=/dev/null"])

@@ -28,10 +28,8 @@ from defsurvey.storage.schema import HEAD, condition, migrate
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a database that does not answer yet.
-LOOK_SECONDS = 1.0
-#: Seconds between two beats of the reporter's pulse.
-BEAT_SECONDS = 2.0
+LOOK_SECONDS = 1.0  #: seconds between two looks at a database that does not answer yet
+BEAT_SECONDS = 2.0  #: seconds between two beats of the reporter's pulse
 #: Seconds without a sign of life after which a daemon counts as ill; several beats of every role.
 ILL_AFTER_SECONDS = 30.0
 #: What a person can do about what SQLite says.
@@ -58,10 +56,9 @@ class NothingHere(BadInput, LookupError):
 
 
 def open_database(settings: Settings, *, threads: int = 4, make: bool = True, without_log: bool = False) -> Database:
-    """The database that the settings name, brought up to date; ``make``: it is made where there is none.
+    """The database that the settings name, brought up to date, and made where there is none, if that is to be.
 
-    Raises BadSetting, NothingHere (there is none, and none is to be made), DatabaseUnavailable, and LogMissing where a
-    SQLite file has lost its log, unless it may be ``without_log``.
+    Raises BadSetting, NothingHere, DatabaseUnavailable, and LogMissing, unless a file may be ``without_log``.
     """
     try:
         database = Database(settings.database_url, threads=threads, synchronous=settings.synchronous)

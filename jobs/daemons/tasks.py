@@ -1,8 +1,4 @@
-"""The Celery tasks: load, call pure code, save.
-
-Messages carry ids only. A task that is delivered twice, or late, does nothing the second time:
-the claim in SQL decides.
-"""
+"""The Celery tasks: load, call pure code, save. One that is delivered twice, or late, does nothing the second time."""
 
 from __future__ import annotations
 
@@ -42,13 +38,10 @@ RowId = Annotated[int, Field(ge=1, lt=2**63)]
 Revision = Annotated[int, Field(ge=0, lt=2**63)]
 RunName = Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
 
-#: Whether this process is to end.
-Leaving = Callable[[], bool]
+Leaving = Callable[[], bool]  #: whether this process is to end
 
-#: Seconds for which the broker remembers why a report could not be built.
-_FAILURE_SECONDS = 3600
-#: Seconds that a reporter waits for another process that builds the report of a run.
-_REPORT_PATIENCE = 5.0
+_FAILURE_SECONDS = 3600  #: seconds for which the broker remembers why a report could not be built
+_REPORT_PATIENCE = 5.0  #: seconds that a reporter waits for another process that builds the report of a run
 
 
 def register_simulation(app: Celery, stage: ParticipantRunner, *, only: str | None = None) -> None:

@@ -45,8 +45,7 @@ def check_contamination(
 ) -> Checked:
     """Ask what has not been asked yet, model after model; it costs something, which no budget counts.
 
-    Without names all models of the run are asked but scripted respondents. Raises EngineUnavailable where one is not to
-    be asked, and OtherEngine where it is served by other weights than in the run.
+    Without names all models of the run are asked but scripted respondents. Raises EngineUnavailable and OtherEngine.
     """
     wait_shortly()
     run = store.load_run(database, run_id)

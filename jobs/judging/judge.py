@@ -26,10 +26,7 @@ from defsurvey.workers.judging.batches import check_batches
 from defsurvey.workers.judging.prompt import judge_name
 from defsurvey.workers.models import find_card, read_cards
 
-#: Who judges where neither the command nor the study says.
-DEFAULT_JUDGE = "claude-haiku-5-5"
-#: What is said of a run without an answer that a judge could be asked about; no judge is opened for it.
-NOTHING = "there is no answer to judge"
+DEFAULT_JUDGE = "claude-haiku-5-5"  #: who judges where neither the command nor the study says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +72,9 @@ def judge_run(
 ) -> Judged:
     """Judge a run, or go on with it: as the command says, else the study, else ``DEFAULT_JUDGE`` on ``DEFAULT_SAMPLE``.
 
-    Answers that come while it is judged are left to the next judging. A run that is cancelled meanwhile is judged no
-    more; that it was cancelled before keeps nobody from having it judged.
-
-    Raises:
-        EngineUnavailable: the judge cannot be asked, or not in batches; what was judged before that is kept, and where
-            there is nothing of the kind, nothing is noted.
-        StudyError: the run has a budget, and the judge is billed and has no prices.
-        BeingJudged: another process judges the run, or took it over from this one, which had slept.
-        JudgingLeft: this process is to end (``leaving``), and something is left to be asked.
+    Answers that come meanwhile are left to the next judging, and a run that is cancelled meanwhile is judged no more.
+    Raises EngineUnavailable (what was judged before that is kept), StudyError where the run has a budget and the judge
+    is billed and has no prices, BeingJudged, and JudgingLeft where this process is ``leaving`` before the end.
     """
     ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
@@ -101,9 +92,9 @@ def judge_run(
     with steps.judging(database, run_id) as held:
         sample = judgements.sample(database, judged_cells(run, survey), share=wanted.sample, seed=run.protocol.seed)
         if not sample:
-            done = Ended.DONE
-            judgements.end(database, run_id, wanted, judge=None, ended=done, told=NOTHING, ledger=ledger)
-            return Judged(run=run_id, judge=wanted.key, calibration="", ended=done, sampled=0, judged=0, told=NOTHING)
+            done, told = Ended.DONE, "there is no answer to judge"  # and no judge is opened
+            judgements.end(database, run_id, wanted, judge=None, ended=done, told=told, ledger=ledger)
+            return Judged(run=run_id, judge=wanted.key, calibration="", ended=done, sampled=0, judged=0, told=told)
         with closing(open_engine(card, survey=survey, device=device, cache=settings.cache)) as engine:
             name = judge_name(card, engine, wanted.rubric)
             judge = judgements.register(database, name)

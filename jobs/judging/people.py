@@ -1,7 +1,6 @@
 """What people say of answers: an audit of judges by a table, and a review of unparsable answers on a terminal.
 
-In an audit people see what a judge saw and never what it said. In a review every way to read an answer has a key; what
-is read is kept as a reading of its own, and no answer changes.
+In an audit people see what a judge saw and never what it said. A review keeps readings, and no answer changes.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ from defsurvey.workers.simulation.prompts import option_text, request_text
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-#: Answers in a template, at most.
-MOST_ANSWERS = 100
+MOST_ANSWERS = 100  #: answers in a template, at most
 #: Characters in one cell, at most; the longest reply of a server has no more (``workers.engines.http``).
 LONGEST_CELL = 16 << 20
 _PLACE = ("model", "culture", "condition", "language", "participant", "question", "slot")

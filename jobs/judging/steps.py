@@ -38,12 +38,9 @@ from defsurvey.workers.runner.lease import BEATS_PER_LEASE
 
 log = logging.getLogger(__name__)
 
-#: As many rounds of calls in a row without a reply, and nothing more is asked.
-_IN_VAIN = 2
-#: How often what errored or expired is handed over again.
-ROUNDS = 3
-#: Results committed at once.
-_KEPT = 100
+_IN_VAIN = 2  #: as many rounds of calls in a row without a reply, and nothing more is asked
+ROUNDS = 3  #: how often what errored or expired is handed over again
+_KEPT = 100  #: results committed at once
 
 #: Told how far judging has come: what is being done, how much of it, of how much.
 Watch = Callable[[str, int, int], None]
@@ -61,8 +58,7 @@ class JudgingLeft(RuntimeError):
 def judging(database: Database, run: str, *, ttl: float = LEASE_SECONDS) -> Iterator[Callable[[], bool]]:
     """Hold the lease on a run's judging, which runs out ``ttl`` seconds after this process has died or slept.
 
-    The block gets a function that says whether the lease is still this process's, to be asked before every call to a
-    judge. Raises BeingJudged where another process holds it.
+    The block gets a function that says whether it is still this process's. Raises BeingJudged where it is another's.
     """
     owner = lease_owner()
     while (holder := judgements.take_lease(database, run, owner, ttl=ttl)) != owner and is_dead(holder):
@@ -175,10 +171,9 @@ class Work:
 
 
 def calibrate(work: Work, engine: Engine) -> Score | None:
-    """The judge's score on the calibration set; only what it was not asked before is asked.
+    """The judge's score on the calibration set, of which only what is missing is asked; None: not all of it is there.
 
-    None where the money is spent or the run is cancelled, or this process is to end, before all of it is there. Raises
-    EngineUnavailable where one of its replies ended in an error, after which it is asked no more; others are kept.
+    Raises EngineUnavailable where one of its replies ended in an error, after which it is asked no more.
     """
     items = {}
     for item in calibration_set(work.wanted.rubric):  # by names that change with its words: then it is asked anew
@@ -207,10 +202,7 @@ def calibrate(work: Work, engine: Engine) -> Score | None:
 
 
 def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[AnswerKey]) -> list[str]:
-    """Ask for everything of the sample that is not judged, as far as the money lasts. Returns what went wrong.
-
-    Where ``_IN_VAIN`` rounds of calls in a row had no reply, as from a server that is down, the rest is not asked.
-    """
+    """Ask for what of the sample is not judged, as far as money lasts and replies come. Returns what went wrong."""
     todo = work.left(sample)
     done, in_vain, problems = len(sample) - len(todo), 0, list[str]()
     money = BudgetWatch(lambda: work.money_left)
@@ -242,10 +234,7 @@ def judge_one_by_one(work: Work, engine: Engine, sample: Sequence[AnswerKey]) ->
 
 
 def collect_open(work: Work) -> list[str]:
-    """Finish the batches that an earlier process left open, whether or not it knew that they were made.
-
-    Returns what is to be said of those that the provider has no more: what was in them is to be asked again.
-    """
+    """Finish the batches that an earlier process left open; returns what is to be said of those that are Gone."""
     gone = []
     for batch in judgements.open_batches(work.database, work.run.id, work.judge):
         with closing(Batches(work.card)) as batches:

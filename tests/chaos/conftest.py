@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.machine import ChaosMachine, chaos_machine, finish_well
-from tests.chaos.table import Row, markdown
+from tests.chaos.machine import ChaosMachine, Row, chaos_machine, finish_well, markdown
 from tests.storage.postgres import PostgresServer, running_server
 
 #: What was committed survives the server's death; only a power loss is not tested, so nothing is flushed to the disk.

@@ -28,8 +28,7 @@ from defsurvey.workers.engines.scripted import Delay, answer
 from defsurvey.workers.models import ModelCard
 
 FOLDER = "CHAOS_FOLDER"
-#: Exit status of a process that a poisoned question ended.
-EXIT_POISONED = 86
+EXIT_POISONED = 86  #: exit status of a process that a poisoned question ended
 
 
 def link(request: Request) -> str:

@@ -27,8 +27,7 @@ from defsurvey.jobs.broker import SIMULATE
 from defsurvey.jobs.study import producer
 from tests.chaos.engines import FOLDER
 
-#: Exit status of a process that ends between writing its rows and publishing them.
-EXIT_CRASHED = 87
+EXIT_CRASHED = 87  #: exit status of a process that ends between writing its rows and publishing them
 
 
 def note(what: str) -> None:

@@ -11,20 +11,26 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
+
+from sqlalchemy import select
 
 from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.progress import snapshot
 from defsurvey.jobs.results import export
 from defsurvey.storage.database import Database
-from tests.chaos.chain import follow
-from tests.chaos.engines import FOLDER
-from tests.chaos.table import Row
+from defsurvey.storage.runs import store, tables
+from defsurvey.storage.runs.rows import noun
+from defsurvey.storage.runs.run import Participant
+from defsurvey.workers.simulation.methods import questionnaire
+from tests.chaos.engines import FOLDER, link, reply_to
 from tests.end_to_end.machine import CULTURES, Machine, wait_until
 from tests.end_to_end.machine import STUDY as SMALL_STUDY
+from tests.storage.what_is_there import answers_of
 
 REPOSITORY = Path(__file__).parents[2]
 RUN = "small"
@@ -233,3 +239,85 @@ def kill_server(broker: EmbeddedBroker, *, and_its_file: bool = False) -> None:
         shutil.rmtree(broker.folder / "appendonlydir")
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not broker.alive(), "the broker's death")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chained:
+    kept: int  #: answers in the ledger
+    breaks: tuple[str, ...]  #: answers that are not what the chain says, and answers missing or out of place
+    linked: int  #: answers whose prompt holds the hash of an earlier answer
+
+
+def participants(database: Database, run_id: str) -> list[Participant]:
+    cells = {cell.id: cell for cell in store.load_run(database, run_id).cells}
+    query = select(tables.participant).where(tables.participant.c.run == run_id).order_by(tables.participant.c.id)
+    with database.read() as connection:
+        return [
+            noun(Participant, row, index=row.number, epoch=row.lease_epoch, cell=cells[row.cell])
+            for row in connection.execute(query)
+        ]
+
+
+def follow(database: Database, run_id: str) -> Chained:
+    run = store.load_run(database, run_id)
+    survey = store.load_survey(database, run.survey)
+    kept, linked, breaks = 0, 0, []
+    for participant in participants(database, run_id):
+        answers = answers_of(database, participant.id)
+        where = f"participant {participant.id}"
+        if [answer.item for answer in answers] != list(range(participant.next_item)):
+            breaks.append(f"{where}: answers {[answer.item for answer in answers]} at item {participant.next_item}")
+        recall = {answer.item: answer.remembered or "" for answer in answers}
+        hashes: dict[int, str] = {}
+        for answer in answers:
+            request = questionnaire(participant, survey=survey, questions=run.questions, protocol=run.protocol).request(
+                answer.item, answer.memory, recall=recall, attempt=answer.attempt
+            )
+            if answer.completion != reply_to(request):
+                breaks.append(f"{where}, item {answer.item}: {answer.completion!r}")
+            prompt = " ".join(message.content for message in request.messages)
+            linked += any(earlier in prompt for earlier in hashes.values())
+            hashes[answer.item] = link(request)
+            kept += 1
+    return Chained(kept=kept, breaks=tuple(breaks), linked=linked)
+
+
+HEAD = (
+    "fault",
+    "database",
+    "times",
+    "planned / kept",
+    "asked again",
+    "stale writes fenced",
+    "seconds to recover: the first / the last",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    fault: str
+    database: str
+    times: int  #: how often it was injected
+    planned: int
+    kept: int
+    recomputed: int  #: requests that an engine got beyond one for each planned answer
+    fenced: int
+    seconds: Sequence[
+        tuple[float, float]
+    ]  #: from each injection to the next answer of the first and the last concerned
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = ["| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
+    for row in rows:
+        cells = (
+            row.fault,
+            row.database,
+            row.times,
+            f"{row.planned} / {row.kept}",
+            row.recomputed,
+            row.fenced,
+            " / ".join(f"{median(waits):.1f}" for waits in zip(*row.seconds, strict=True)),
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"

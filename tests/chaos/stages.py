@@ -26,10 +26,8 @@ from tests.jobs.small_study import SURVEY
 RUN = "first"
 QUESTIONS = ("Q1", "Q2", "Q3", "Q4", "Q6")
 PROTOCOL = Protocol(seed=11)
-#: Seconds that something may take which is to happen.
-PATIENCE = 20.0
-#: Engines to be opened, in order; a test puts them here.
-TO_OPEN: list[Gated] = []
+PATIENCE = 20.0  #: seconds that something may take which is to happen
+TO_OPEN: list[Gated] = []  #: engines to be opened, in order; a test puts them here
 
 
 class Gated(Chain):

@@ -27,21 +27,20 @@ from tests.chaos.machine import (
     QUESTIONS,
     SEED,
     ChaosMachine,
+    Row,
     finish_well,
     kill_server,
     points,
     server_of,
     state_of,
 )
-from tests.chaos.table import Row
 from tests.end_to_end.machine import ended, wait_until
 from tests.storage.postgres import PostgresServer
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 
 Conclude = Callable[..., Row]
-#: Seconds within which a worker that is told to end has ended.
-STOPS_WITHIN = 10.0
+STOPS_WITHIN = 10.0  #: seconds within which a worker that is told to end has ended
 
 
 def run(machine: ChaosMachine, latency: float, *options: str, **environment: str) -> subprocess.Popen[str]:

@@ -24,7 +24,7 @@ from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.run import AnswerState, Participant
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
-from tests.chaos.chain import follow
+from tests.chaos.machine import follow
 from tests.chaos.stages import PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.conftest import (  # noqa: F401  # fixtures, which tests take as arguments of the same name
     database,

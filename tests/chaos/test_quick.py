@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from defsurvey.jobs.broker import EmbeddedBroker
-from tests.chaos.machine import ChaosMachine, finish_well, kill_server
-from tests.chaos.table import Row
+from tests.chaos.machine import ChaosMachine, Row, finish_well, kill_server
 from tests.end_to_end.machine import ended, wait_until
 
 on_sqlite = pytest.mark.parametrize("machine", ["sqlite"], indirect=True)

@@ -12,8 +12,7 @@ import pytest
 
 from tests.compose.stack import ROOT, Stack, free_port
 
-#: Short, so that a test need not wait a minute and a half for a dead worker's participants.
-LEASE_SECONDS = "8"
+LEASE_SECONDS = "8"  #: short, so that a test need not wait a minute and a half for a dead worker's participants
 CARDS = """
 [slow-human]
 engine = "scripted"

@@ -18,10 +18,8 @@ ROOT = Path(__file__).parents[2]
 SECRETS = ("postgres-password", "redis-password", "anthropic-api-key", "openai-api-key", "hf-token")
 #: Images that stand for those of compose.yaml where no registry is reached.
 IMAGES = ("PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE", "PROMETHEUS_IMAGE")
-#: Account that the containers run under where the tests themselves run as root.
-ACCOUNT = 1000
-#: Seconds that anything may take which takes seconds.
-PATIENCE = 120.0
+ACCOUNT = 1000  #: account that the containers run under where the tests themselves run as root
+PATIENCE = 120.0  #: seconds that anything may take which takes seconds
 
 
 @dataclass(frozen=True, kw_only=True)

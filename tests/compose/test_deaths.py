@@ -15,8 +15,7 @@ from tests.compose.stack import PATIENCE, Stack, docker, free_port, wait_for
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(900)]
 
-#: Seconds within which a worker ends once it is told to (compose.yaml gives it 30).
-STOP_SECONDS = 15.0
+STOP_SECONDS = 15.0  #: seconds within which a worker ends once it is told to (compose.yaml gives it 30)
 
 
 @pytest.fixture

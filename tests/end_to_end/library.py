@@ -23,8 +23,7 @@ from defsurvey.workers.models import ModelCard, find_card, read_cards
 
 FOLDER = "LIBRARY_FOLDER"
 MODELS = ("alder", "birch", "cedar", "elm")
-#: How many requests a model has room for.
-ROOM = 3
+ROOM = 3  #: how many requests a model has room for
 OPENING_SECONDS = 0.3
 REPLY_SECONDS = 0.02
 

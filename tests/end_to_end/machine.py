@@ -23,10 +23,8 @@ from defsurvey.jobs.broker import EmbeddedBroker
 from defsurvey.jobs.cli.main import main
 from defsurvey.storage.database import Database
 
-#: Seconds that anything here may take before it is a failure.
-PATIENCE = 60.0
-#: Verbs that start no process.
-HERE = ("bundle", "cancel", "export", "extend", "report", "retry", "status")
+PATIENCE = 60.0  #: seconds that anything here may take before it is a failure
+HERE = ("bundle", "cancel", "export", "extend", "report", "retry", "status")  #: verbs that start no process
 QUESTIONS = 8
 PARTICIPANTS = 5
 CULTURES = ("us", "cn")

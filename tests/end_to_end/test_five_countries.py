@@ -15,11 +15,9 @@ from defsurvey.workers.engines.scripted import draw_multiple, draw_single
 from tests.reports.synthetic import results
 from tests.storage.importers.official import ALPHA3, Row, person, write_official
 
-#: Respondents of each country, and simulated citizens of each.
-PEOPLE, CITIZENS = 120, 20
+PEOPLE, CITIZENS = 120, 20  #: respondents of each country, and simulated citizens of each
 CULTURES = ("us", "cn", "jp", "ng", "es")
-#: Three options in the survey, five codes in the file.
-FIVE_POINTS = ("Q33", "Q34", "Q35")
+FIVE_POINTS = ("Q33", "Q34", "Q35")  #: three options in the survey, five codes in the file
 
 
 @pytest.fixture(scope="module")

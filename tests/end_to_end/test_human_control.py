@@ -20,10 +20,8 @@ from tests.end_to_end.machine import machine_in
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "human-control.yaml"
 PARTICIPANTS = 200
-#: Samples of honest respondents by which the spread of the statistic is known.
-SIMULATED = 400
-#: Chance of a false alarm, over all dimensions and cultures together.
-ALPHA = 0.001
+SIMULATED = 400  #: samples of honest respondents by which the spread of the statistic is known
+ALPHA = 0.001  #: chance of a false alarm, over all dimensions and cultures together
 
 
 def as_people_would(

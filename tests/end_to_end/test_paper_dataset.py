@@ -1,19 +1,23 @@
-"""The dataset of Liu et al. (2025) in full size: both parts imported, asked as two studies and joined in one report."""
+"""Official files, imported, asked and reported: the dataset of Liu et al. (2025) in full size, and the real model."""
 
 from __future__ import annotations
 
+import csv
+import io
+import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from defsurvey.storage.surveys.folder import read_survey
 from defsurvey.storage.surveys.survey import Group, QuestionType
 from tests.end_to_end.machine import Machine, machine_in
 from tests.storage.importers.def_files import SIZES, UNREPORTED, MadeUpPart, make_part, write_dataset
+from tests.storage.importers.official import person, write_official
 
-#: Seconds that an import or a run of a part may take on a machine with other things to do.
-PATIENCE = 1000
+PATIENCE = 1000  #: seconds that an import or a run of a part may take on a machine with other things to do
 STUDY = """\
 name: paper-{culture}
 survey: ./{culture}
@@ -82,3 +86,38 @@ def test_both_parts_go_into_one_report(tmp_path: Path) -> None:
     assert "(paper-us)" not in text
     assert "| US\\_survey | 611 |" in text
     assert "| CN\\_survey | 539 |" in text
+
+
+REPOSITORY = Path(__file__).parents[2]
+IMPORTED = """\
+name: imported
+survey: ./mine
+questions: [Q1, Q57]
+cultures: [us]
+models: [smollm2-135m-instruct]
+conditions: [none]
+participants: 1
+decoding: {max_new_tokens: 16}
+"""
+
+
+@pytest.mark.slow
+def test_an_imported_survey_runs_through_the_small_model(tmp_path: Path) -> None:
+    """Import, run, export and report: both questions have an answer that the model wrote."""
+    rng = np.random.default_rng(1)
+    rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5)), "Q57": str(rng.integers(1, 3))} for _ in range(120)]
+    write_official(tmp_path / "wvs.csv", "country v6", rows)
+    cache = os.environ.get("DEFSURVEY_CACHE") or str(REPOSITORY / ".defsurvey" / "models")
+    with machine_in(tmp_path / "machine") as machine:
+        machine.done("survey", "import", "wvs", str(tmp_path / "wvs.csv"), "-o", "mine")
+        machine.write_study(IMPORTED)
+        run = machine.start("run", "study.yaml", DEFSURVEY_CACHE=cache)
+        printed, said = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 0, said
+        found = list(csv.DictReader(io.StringIO(machine.done("export", "imported"), newline="")))
+        report = Path(printed.removeprefix("report: ").strip())
+        assert report.is_file()
+    assert [row["question"] for row in found] == ["Q1", "Q57"]
+    assert all(row["state"] in ("answered", "refused", "unparsable") for row in found)
+    assert all(row["completion"].startswith("Answer: ") for row in found)
+    assert "World Values Survey, wave 7" in report.with_suffix(".md").read_text(encoding="utf-8")

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from tests.end_to_end.machine import CULTURES, PARTICIPANTS, PLANNED, QUESTIONS, Machine, ended, wait_until
 
-#: Seconds of a reply where a run has to be caught in the middle.
-SLOW = 0.5
+SLOW = 0.5  #: seconds of a reply where a run has to be caught in the middle
 STATES = ("answered", "refused", "unparsable", "failed")
 
 

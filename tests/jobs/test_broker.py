@@ -66,6 +66,10 @@ def test_a_second_one_on_the_same_folder_attaches_to_the_first(tmp_path: Path) -
         second = EmbeddedBroker(tmp_path)
         second.ensure()
         assert (server_of(first), second.alive()) == (before, True)
+        assert stat.S_IMODE(second.socket.stat().st_mode) == 0o700  # its owner reaches it, and nobody by a port
+        with second.client() as client:
+            assert client.config_get("port") == {"port": "0"}
+        check_reachable(second.url)
         second.stop()
         assert not first.alive()
 
@@ -97,13 +101,6 @@ def test_a_broker_that_does_not_answer_gets_no_second_one(tmp_path: Path, monkey
         assert (server_of(second), client.llen(QUEUE)) == (pid, 2)
     monkeypatch.undo()
     first.stop()
-
-
-def test_it_can_be_reached_by_its_owner_through_a_file_and_by_no_port(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker, broker.client() as client:
-        assert client.config_get("port") == {"port": "0"}
-        assert stat.S_IMODE(broker.socket.stat().st_mode) == 0o700
-        check_reachable(broker.url)
 
 
 def test_a_home_with_a_long_path_gets_a_socket_elsewhere(tmp_path: Path) -> None:

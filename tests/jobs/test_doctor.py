@@ -25,8 +25,7 @@ from tests.jobs.ledger_rows import change
 from tests.jobs.small_study import CARDS
 from tests.storage.postgres import postgres_server
 
-#: What asks a hub, which most tests put something else in place of.
-ASK_HUB = doctor._hub
+ASK_HUB = doctor._hub  #: what asks a hub, which most tests put something else in place of
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import logging
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -366,35 +365,12 @@ def test_a_log_that_grew_long_is_begun_anew_under_whoever_writes_it(
     assert path.with_name("worker.log.1").read_text() == "old" * 100 + "\n" + "older" * 200 + "\n"
 
 
-@pytest.mark.parametrize("why", [errno.ENOSPC, errno.ENOENT])
-def test_a_log_that_cannot_be_copied_is_left_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int
-) -> None:
-    monkeypatch.setattr(system, "MOST_LOG_BYTES", 1)
+def test_the_last_line_and_the_last_error_of_a_log(tmp_path: Path) -> None:
     path = tmp_path / "worker.log"
-    path.write_text("all of it")
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(why, "refused")
-
-    monkeypatch.setattr(shutil, "copyfile", refuse)
-    keep_short(path)
-    keep_short(tmp_path / "another.log")
-    assert path.read_text() == "all of it"
-
-
-def test_only_the_end_of_a_log_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system, "_END_BYTES", 100)
-    path = tmp_path / "worker.log"
-    error = "2026-01-01 00:00:00,000 ERROR jobs.daemons.tasks: "
-    path.write_text(f"{error}of yesterday\n" + "家" * 200 + "\n")
-    assert last_error(path) == f"a worker cannot serve; see {path}"
-    with path.open("a") as log:
-        log.write(f"{error}model m: no weights: none at all\ndefsurvey: there\n\n")
-    assert last_error(path) == "model m: no weights: none at all"
-    assert last_line(path) == "there"
     path.write_text("\n")
-    assert last_line(path) == f"see {path}"
+    assert (last_error(path), last_line(path)) == (f"a worker cannot serve; see {path}", f"see {path}")
+    path.write_bytes(b"\xff ERROR jobs.daemons.tasks: model m: no weights: none at all\ndefsurvey: there\n\n")
+    assert (last_error(path), last_line(path)) == ("model m: no weights: none at all", "there")
 
 
 @pytest.mark.parametrize("file", ["out/report", "out/.report.partial", "out/report/report.html", "out", "linked"])

@@ -261,14 +261,3 @@ def test_of_another_host_with_this_ones_name_nothing_is_known(
     assert there.heartbeat([held]) == set()
     assert Ledger(database, owner=f"node:00000001:{child.pid}:a").claim(2) is not None
     assert release_dead(database) == 1
-
-
-def test_a_process_of_another_user_is_alive(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    enqueue_small(database, None)
-    assert Ledger(database, owner=f"{host()}:1:a").claim(1) is not None
-
-    def forbidden(_pid: int, _signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", forbidden)
-    assert release_dead(database) == 0

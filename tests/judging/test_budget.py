@@ -12,11 +12,9 @@ from defsurvey.storage.runs import judgements
 from defsurvey.storage.runs.judgements import Ended
 from tests.judging.conftest import JudgedRun
 
-#: US dollars for one call: 1000 tokens read at 1 a million and 200 written at 5.
-CALL = 0.002
+CALL = 0.002  #: US dollars for one call: 1000 tokens read at 1 a million and 200 written at 5
 FREE = {"input_price": None, "output_price": None}
-#: What a server of one's own is given where there is a budget.
-NOTHING = {"input_price": 0.0, "output_price": 0.0}
+NOTHING = {"input_price": 0.0, "output_price": 0.0}  #: what a server of one's own is given where there is a budget
 
 
 def test_what_was_judged_keeps_the_first_prices_that_its_judge_had(here: JudgedRun) -> None:

@@ -25,7 +25,7 @@ from defsurvey.workers.runner import faults as patience
 from defsurvey.workers.runner.lease import Leases
 from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.runner.watchdog import Watchdog
-from tests.chaos.chain import follow
+from tests.chaos.machine import follow
 from tests.chaos.stages import CARDS, PATIENCE, QUESTIONS, RUN, TO_OPEN, Gated, stage_of, started
 from tests.storage.what_is_there import answers_of
 

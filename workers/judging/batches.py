@@ -25,12 +25,9 @@ from defsurvey.workers.models import ModelCard
 
 _T = TypeVar("_T")
 
-#: Calls in one batch; providers take more, but what is lost with one batch is asked anew.
-MOST_CALLS = 5000
-#: Seconds between two looks at a batch: the first, and the longest.
-FIRST_LOOK, LONGEST_LOOK = 1.0, 60.0
-#: Seconds by which clocks may differ.
-_CLOCKS_DIFFER = 300.0
+MOST_CALLS = 5000  #: calls in one batch; providers take more, but what is lost with one batch is asked anew
+FIRST_LOOK, LONGEST_LOOK = 1.0, 60.0  #: seconds between two looks at a batch: the first, and the longest
+_CLOCKS_DIFFER = 300.0  #: seconds by which clocks may differ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +64,15 @@ class Batches:
         self._attempts = card.attempts
 
     def make(self, token: str, requests: Sequence[Request]) -> str:
-        """Make a batch and return its id. The calls are named after the token, so that it can be found again.
-
-        Raises Retryable where it is not known whether it was made, which ``find`` finds out.
-        """
+        """Make a batch, by whose token it can be found again, and return its id; Retryable: it may have been made."""
         bodies = enumerate(map(self._provider.body, requests))
         calls: list[Any] = [{"custom_id": f"{token}-{number}", "params": body} for number, body in bodies]
         return self._once(lambda: self._client.messages.batches.create(requests=calls).id)
 
     def find(self, token: str, *, size: int, since: float, known: set[str]) -> str | None:
-        """The id of the batch that was made with a token, or None where there is none.
+        """The id of the batch of ``size`` calls that was made with a token ``since`` a moment, or None.
 
-        It has ``size`` calls, was made ``since`` (seconds since the epoch), and is none of those ``known``. Only its
-        results say whose a batch is, so that those that have not ended, which may take a day, are looked at last.
+        Only its results say whose a batch is: those that have not ended, which may take a day, are looked at last.
         """
 
         def made() -> list[MessageBatch]:  # the newest first, page after page

@@ -33,25 +33,17 @@ INSTRUCTIONS: Mapping[Rubric, str] = {
     rubric: _WORDS["before"] + "\n".join(f"{name}: {words[name]}" for name in DIMENSIONS) + _WORDS["after"]
     for rubric, words in RUBRICS.items()
 }
-_FINDING = {
-    "type": "object",
-    "properties": {
-        "evidence": {"type": "string"},
-        "reason": {"type": "string"},
-        "verdict": {"type": "string", "enum": [verdict.value for verdict in Verdict]},
-    },
-    "required": ["evidence", "reason", "verdict"],
-    "additionalProperties": False,
-}
-#: JSON schema of a judge's reply.
-SCHEMA: Mapping[str, object] = {
-    "type": "object",
-    "properties": dict.fromkeys(DIMENSIONS, _FINDING),
-    "required": list(DIMENSIONS),
-    "additionalProperties": False,
-}
-#: Longest reply of a judge, in tokens.
-MAX_TOKENS = 1500
+
+
+def _object(properties: Mapping[str, object]) -> Mapping[str, object]:
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+_VERDICT = {"type": "string", "enum": [verdict.value for verdict in Verdict]}
+_FINDING = _object({"evidence": {"type": "string"}, "reason": {"type": "string"}, "verdict": _VERDICT})
+SCHEMA = _object(dict.fromkeys(DIMENSIONS, _FINDING))  #: JSON schema of a judge's reply
+MAX_TOKENS = 1500  #: longest reply of a judge, in tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +76,7 @@ def subject_of(given: GivenAnswer, survey: Survey) -> Subject:
 
 
 def asked_text(subject: Subject) -> str:
-    """The prompt as the model was asked with it, without what it remembered; the first one of several steps.
-
-    Behind a prompt that asked for a list stands which line of it the response is.
-    """
+    """The prompt, the first of several steps, as the model was asked with it; of a list, which line it is."""
     method = METHODS[subject.method]
     line = f"\n\n(The response is what it wrote for person {subject.slot + 1} of that list.)"
     return method.text(subject) + (line if method.slots > 1 else "")
@@ -96,8 +85,7 @@ def asked_text(subject: Subject) -> str:
 def judge_name(card: ModelCard, engine: Engine, rubric: Rubric = Rubric.OWN) -> JudgeName:
     """The name under which a judge's verdicts are kept: model, version, rubric.
 
-    The version is the model that a server is asked for; else a hash or a revision, cut short; else whatever the engine
-    says of its weights, all of it: a folder's path, or the words of an engine of the user's own.
+    The version is the model that a server is asked for, a hash, a revision, or all that an engine says of its weights.
     """
     said = describe_engine(card.name, engine)
     digest = said.get("weights_sha256") or said.get("revision") or ""
@@ -142,8 +130,7 @@ def _read(subject: Subject) -> str:
 
 #: Share of all labels that a judge must meet; who always passes, always fails or is never sure meets half at most.
 THRESHOLD = 0.8
-#: And of every dimension's labels, and of all that are to pass, and of all that are to fail.
-LEAST = 2 / 3
+LEAST = 2 / 3  #: and of every dimension's labels, and of all that are to pass, and of all that are to fail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

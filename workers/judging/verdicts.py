@@ -1,7 +1,6 @@
 """From a judge's reply to verdicts, and what a program decides without any judge.
 
 Nothing raises and nothing is guessed: whatever is no valid verdict becomes ``unsure`` with the reason, never a pass.
-Only the judge's own reply is read here: nothing that a response says about verdicts can become one.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from defsurvey.storage.runs.run import AnswerState, Reply
 from defsurvey.workers.engines.base import Completion, FinishReason
 from defsurvey.workers.simulation.answer_parser import spoken
 
-#: Evidence and reasons are kept up to so many characters.
-MOST_KEPT = 400
+MOST_KEPT = 400  #: evidence and reasons are kept up to so many characters
 #: Nothing in it gives back what it took (``++``), so that it takes no longer than a reply is long.
 _FENCED = re.compile(r"\s*+```(?:json)?+(?:[^\S\n]*+\n)++(.*?)\n?```\s*+", re.DOTALL | re.IGNORECASE)
 _GAP = re.compile(r"\.\.\.|…|\[\.\.\.\]")
@@ -29,10 +27,7 @@ class JudgeGaveUp(RuntimeError):
 
 
 def findings_in(completion: Completion, response: str) -> Mapping[str, Finding]:
-    """The verdicts in a judge's reply.
-
-    A pass or a fail rests on a quotation: where the evidence is not in the response, the verdict becomes unsure.
-    """
+    """The verdicts in a judge's reply; a pass or a fail whose evidence is not in the response becomes unsure."""
     if completion.finish is FinishReason.REFUSAL:
         return dict.fromkeys(DIMENSIONS, _unsure("the judge declined"))
     try:
@@ -99,9 +94,7 @@ def _plain(text: str) -> str:
 def decided(state: AnswerState, reason: str, response: str, reply: Reply) -> Mapping[str, Finding]:
     """What a program decides about an answer without any judge: dimension -> finding.
 
-    Format, number of choices and range of options are the parser's: an answer that it could not read fails on
-    instruction understanding. Without a choice nothing can speak against one, and where replies are not read to
-    their end, explanations and facts are not there to be judged.
+    What the parser could not read fails on instructions; what is not there (choice, explanation) cannot be judged.
     """
     found: dict[str, Finding] = {}
     if state is AnswerState.UNPARSABLE:
