@@ -24,8 +24,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from defsurvey.jobs.broker import EmbeddedBroker, client_of
-from defsurvey.jobs.cli.main import told
-from defsurvey.jobs.cli.main import main
+from defsurvey.jobs.cli.main import main, told
 from defsurvey.jobs.daemons import serving
 from defsurvey.jobs.daemons import startup as health
 from defsurvey.jobs.daemons.reconciler import Reconciler
