@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.study.preview import preview, render, to_json
+from defsurvey.jobs.study.preview import preview, render
 from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.storage.runs.run import Participant
 from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, Request
@@ -91,13 +90,6 @@ def test_later_question_is_a_runs_but_for_what_is_remembered() -> None:
         assert told in prompt.memory
 
 
-def test_every_cell_of_one_model_is_shown() -> None:
-    read = study(models="[human, tiny-model]", conditions="[def, none]")
-    shown = preview(read, cards=CARDS, model="tiny-model")
-    assert [prompt.cell for prompt in shown] == [cell for cell in read.cells() if cell.model == "tiny-model"]
-    assert {prompt.cell.model for prompt in preview(read, cards=CARDS)} == {"human"}
-
-
 @pytest.mark.parametrize(
     ("model", "start", "template", "begun"),
     [
@@ -138,18 +130,6 @@ def test_condition_first_token_begins_the_reply_whatever_the_card_says() -> None
 def test_what_the_study_does_not_have_is_refused(picked: dict[str, Any], told: str) -> None:
     with pytest.raises(StudyError, match=told):
         preview(study(), cards=CARDS, **picked)
-
-
-def test_a_program_reads_the_same_request() -> None:
-    shown = preview(study(), cards=CARDS, participant=2)
-    first, second = json.loads(json.dumps([to_json(prompt) for prompt in shown]))
-    request = shown[0].request
-    assert (first["culture"], first["region"], first["shown"]) == ("us", "US-OH", [1, 2, 3, 4])
-    assert (second["culture"], second["region"]) == ("cn", None)
-    assert first["messages"] == [{"role": "user", "content": request.messages[0].content}]
-    assert (first["decoding"]["num_beams"], first["seed"]) == (request.decoding.num_beams, request.seed)
-    assert first["reply_start"] == "Answer: "
-    assert "中国" in second["messages"][0]["content"]
 
 
 def test_a_person_reads_the_prompt_and_nothing_in_it_writes_on_the_terminal() -> None:

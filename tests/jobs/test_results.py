@@ -136,8 +136,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(finished: Database, tmp_pa
     assert (tmp_path / "second.csv").is_symlink()
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -> None:
+def test_a_pipe_is_written_into(finished: Database, tmp_path: Path) -> None:
     """Under its own name or behind a link; nothing takes its place."""
     pipe, link = tmp_path / "out" / "pipe", tmp_path / "out" / "link"
     pipe.parent.mkdir()
@@ -147,12 +146,9 @@ def test_a_pipe_is_written_into(finished: Database, tmp_path: Path, kind: str) -
         found: list[bytes] = []
         reader = threading.Thread(target=lambda found=found: found.append(pipe.read_bytes()), daemon=True)
         reader.start()
-        export_to(path, finished, kind)
+        export_to(path, finished, "csv")
         reader.join(timeout=10)
-        if kind == "parquet":
-            assert pq.read_table(io.BytesIO(found[0])).num_rows == 6
-        else:
-            assert found == [exported(finished, kind)]
+        assert found == [exported(finished, "csv")]
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
     assert {entry.name for entry in pipe.parent.iterdir()} == {"pipe", "link"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
@@ -26,23 +27,10 @@ from defsurvey.workers.models import read_cards
 from tests.jobs.ledger_rows import change, finish, queued, rows
 from tests.jobs.small_study import SURVEY, study, written
 
-CARDS = """\
-[billed]
-engine = "openai"
-model = "m"
-key = "SOME_KEY"
-
-[priced]
-engine = "openai"
-model = "n"
-key = "SOME_KEY"
-input_price = 1.0
-output_price = 2.0
-
-[own]
-engine = "openai"
-model = "o"
-base_url = "http://localhost:1"
+CARDS = """
+billed = {engine = "openai", model = "m", key = "SOME_KEY"}
+priced = {engine = "openai", model = "n", key = "SOME_KEY", input_price = 1.0, output_price = 2.0}
+own = {engine = "openai", model = "o", base_url = "http://localhost:1"}
 """
 
 
@@ -168,17 +156,10 @@ def both(database: Database) -> Database:
     return database
 
 
-class Clock:
-    seconds = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 def test_messages_that_lie_with_another_broker_are_not_lost(
     both: Database, app: Celery, client: redis.Redis, second_broker: EmbeddedBroker
 ) -> None:
-    clock, other = Clock(), second_broker.client()
+    clock, other = Mock(return_value=0.0), second_broker.client()
     here = Reconciler(database=both, app=app, broker=client, clock=clock, only="first")
     there = Reconciler(database=both, app=make_app(second_broker.url), broker=other, clock=clock, only="second")
     for _ in range(3):
@@ -186,7 +167,7 @@ def test_messages_that_lie_with_another_broker_are_not_lost(
             reconciler.reconcile()
         assert (queued(client), queued(other)) == ([1, 2, 3, 4], [5, 6])
         change(both, f"UPDATE participant SET published_at = published_at - {LOST_SECONDS}")
-        clock.seconds += LOST_SECONDS
+        clock.return_value += LOST_SECONDS
 
 
 def test_a_report_is_asked_for_where_its_run_is_worked_on(both: Database, app: Celery, client: redis.Redis) -> None:
