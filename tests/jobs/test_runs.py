@@ -176,3 +176,13 @@ def test_a_report_is_asked_for_where_its_run_is_worked_on(both: Database, app: C
     assert client.llen(REPORTS_QUEUE) == 0
     Reconciler(database=both, app=app, broker=client, only="second").reconcile()
     assert client.llen(REPORTS_QUEUE) == 1
+
+
+def test_a_broker_that_both_have_is_seen_to_be_new_by_both(both: Database, app: Celery, client: redis.Redis) -> None:
+    """Whoever notices first sends what is its own, and the other the rest."""
+    reconcilers = [Reconciler(database=both, app=app, broker=client, only=run) for run in ("first", "second")]
+    for _ in range(2):
+        for reconciler in reconcilers:
+            reconciler.reconcile()
+        assert queued(client) == [1, 2, 3, 4, 5, 6]
+        client.flushall()
