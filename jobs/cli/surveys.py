@@ -104,7 +104,7 @@ _RESPONDENTS = counting(
 )
 
 
-def _importer(name: str, reads: str, function: str, *taken: options.Parameter) -> None:
+def _importer(name: str, reads: str, function: str, file: options.Parameter, *taken: options.Parameter) -> None:
     """Make a verb ``survey import NAME`` of an importer (module:function), which takes these options by name."""
 
     def verb(source: Path, output: Path, survey_id: str | None, as_json: bool, **given: Any) -> None:
@@ -132,7 +132,7 @@ def _importer(name: str, reads: str, function: str, *taken: options.Parameter) -
         print_result(body, lines, as_json=as_json)
 
     verb.__doc__ = reads
-    survey_import.command(name)(options.taking(*taken, _OUTPUT, _ID, _CULTURES, JSON)(verb))
+    survey_import.command(name)(options.taking(file, _OUTPUT, *taken, _ID, _CULTURES, JSON)(verb))
 
 
 def _numbers(_ctx: click.Context, _parameter: click.Parameter, typed: tuple[str, ...]) -> list[int]:
