@@ -35,7 +35,6 @@ def pytest_load_initial_conftests() -> None:
 
 
 def pytest_configure() -> None:
-    """Let torch find no instructions for bfloat16; end where the processor has nothing to be held back."""
     if not _is_newer():
         pytest.exit("this processor has nothing newer than AVX2: the tests have run as on AVX2 already", returncode=0)
     import torch

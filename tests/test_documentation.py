@@ -53,7 +53,6 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def torn_tables(html: str) -> list[str]:
-    """Rows of tables that a page's HTML shows as text, since a blank line parts them from their header."""
     return re.findall(r"<p>(\|.*)", html)
 
 
@@ -63,8 +62,6 @@ def test_every_table_is_whole(page: Path) -> None:
 
 
 def test_every_page_can_be_reached() -> None:
-    """By links that begin at the README, or by the site's navigation, which names no page twice."""
-
     def pages(entries: list[Any]) -> list[str]:
         inner = [entry if isinstance(entry, str) else pages(*entry.values()) for entry in entries]
         return [name for entry in inner for name in ([entry] if isinstance(entry, str) else entry)]
@@ -95,7 +92,6 @@ def test_what_compose_needs_is_prepared_without_make_as_with_it() -> None:
 
 
 def test_the_tour_is_five_commands_that_exist() -> None:
-    """From nothing to a report; every verb of it takes the options that it is given."""
     text = (ROOT / "README.md").read_text()
     (tour,) = re.findall(r"(?ms)^## Five minutes.*?^```\n(.*?)^```", text)
     first, *rest = [line.partition("#")[0].split() for line in tour.splitlines()]

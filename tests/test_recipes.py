@@ -169,7 +169,6 @@ def scratch(tmp_path: Path) -> ScratchCopy:
 
 
 def test_a_method_is_one_file_and_a_name(scratch: ScratchCopy) -> None:
-    """A study names it, a preview shows its prompt, and a run asks by it and reports."""
     methods = "workers/simulation/methods"
     (scratch.folder / methods / "neighbour.py").write_text(METHOD)
     base = "from defsurvey.workers.simulation.methods.first_token import FirstToken\n"
@@ -223,7 +222,6 @@ def test_a_metric_is_a_function_and_a_line(scratch: ScratchCopy) -> None:
 
 
 def test_a_verb_is_a_function_and_a_name(scratch: ScratchCopy) -> None:
-    """It is in the help, prints lines or JSON, and of a run that is not there says so in one line."""
     verbs = "jobs/cli/runs.py"
     scratch.insert(verbs, "    from defsurvey.storage.database import Database\n", VERB)
     scratch.insert(verbs, "VERBS = (", "count, ")
@@ -236,7 +234,6 @@ def test_a_verb_is_a_function_and_a_name(scratch: ScratchCopy) -> None:
 
 
 def test_a_figure_is_a_file_and_a_name(scratch: ScratchCopy) -> None:
-    """HTML and Markdown have its section and its table, or say why it is not run."""
     (scratch.folder / "reports" / "figures" / "unrefused.py").write_text(FIGURE)
     before = "from defsurvey.reports.figures.series import series_section, training_section\n"
     made = "from defsurvey.reports.figures.unrefused import unrefused_section\n"
@@ -251,7 +248,6 @@ def test_a_figure_is_a_file_and_a_name(scratch: ScratchCopy) -> None:
 
 
 def test_an_importer_is_a_file_and_a_command(scratch: ScratchCopy) -> None:
-    """It writes a folder that is checked like any survey, and a study asks what it imported."""
     (scratch.folder / "storage" / "surveys" / "importers" / "lines.py").write_text(IMPORTER)
     scratch.insert("jobs/cli/surveys.py", "    _COUNTRIES,\n    _RESPONDENTS,\n)\n", COMMAND)
     (scratch.folder / "lines.txt").write_text("Tea or coffee?|Tea|250|Coffee|750\nWhen?|Early|400|Late|600\n")

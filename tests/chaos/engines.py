@@ -51,8 +51,6 @@ def poison_line(seed: int, culture: str, question: str) -> str:
 
 
 class Chain:
-    """Answers every request, after a while, by the chain; a folder holds what it is told and what it notes."""
-
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._delay = Delay()

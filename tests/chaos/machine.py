@@ -282,15 +282,8 @@ def follow(database: Database, run_id: str) -> Chained:
     return Chained(kept=kept, breaks=tuple(breaks), linked=linked)
 
 
-HEAD = (
-    "fault",
-    "database",
-    "times",
-    "planned / kept",
-    "asked again",
-    "stale writes fenced",
-    "seconds to recover: the first / the last",
-)
+RECOVERED = "seconds to recover: the first / the last"
+HEAD = ("fault", "database", "times", "planned / kept", "asked again", "stale writes fenced", RECOVERED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,22 +295,14 @@ class Row:
     kept: int
     recomputed: int  #: requests that an engine got beyond one for each planned answer
     fenced: int
-    seconds: Sequence[
-        tuple[float, float]
-    ]  #: from each injection to the next answer of the first and the last concerned
+    seconds: Sequence[tuple[float, float]]  #: from each injection to the next answer of the first, the last concerned
 
 
 def markdown(rows: Sequence[Row]) -> str:
     lines = ["| " + " | ".join(HEAD) + " |", "|---|---|" + "---:|" * (len(HEAD) - 2)]
     for row in rows:
-        cells = (
-            row.fault,
-            row.database,
-            row.times,
-            f"{row.planned} / {row.kept}",
-            row.recomputed,
-            row.fenced,
-            " / ".join(f"{median(waits):.1f}" for waits in zip(*row.seconds, strict=True)),
-        )
+        kept = f"{row.planned} / {row.kept}"
+        waits = " / ".join(f"{median(waits):.1f}" for waits in zip(*row.seconds, strict=True))
+        cells = (row.fault, row.database, row.times, kept, row.recomputed, row.fenced, waits)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

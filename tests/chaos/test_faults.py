@@ -44,7 +44,6 @@ STOPS_WITHIN = 10.0  #: seconds within which a worker that is told to end has en
 
 
 def run(machine: ChaosMachine, latency: float, *options: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a run whose replies take so many seconds, eight participants at once unless told otherwise."""
     machine.set_latency(latency)
     return machine.start("run", "study.yaml", "--concurrency", "8", *options, **environment)
 
@@ -55,7 +54,6 @@ def waiting_messages(broker: EmbeddedBroker) -> int:
 
 
 def test_the_broker_is_flushed(machine: ChaosMachine, conclude: Conclude) -> None:
-    """FLUSHALL with half of the messages in the queue, three times: what was lost is sent again."""
     process, broker = run(machine, 0.2), EmbeddedBroker(machine.home)
     for point in (20, 60, 100):
         machine.wait_for_answers(point, process)
@@ -70,7 +68,6 @@ def test_the_broker_is_flushed(machine: ChaosMachine, conclude: Conclude) -> Non
 
 @pytest.mark.parametrize("file", ["kept", "lost"])
 def test_the_broker_is_killed(machine: ChaosMachine, conclude: Conclude, file: str) -> None:
-    """kill -9 of the embedded broker, its append-only file kept or lost with it; it is started again."""
     process, broker = run(machine, 0.2), EmbeddedBroker(machine.home)
     for point in (20, 100, 180):
         machine.wait_for_answers(point, process)
@@ -121,7 +118,6 @@ def test_a_task_is_longer_than_the_visibility_timeout(machine: ChaosMachine, con
 
 
 def test_every_message_is_delivered_twice(machine: ChaosMachine, conclude: Conclude) -> None:
-    """To the same worker and to another one: whoever claims first asks, and nothing is asked twice."""
     machine.set_latency(0.1)
     process = machine.faulty("publish-twice", "run", "study.yaml", "--workers", "2", "--concurrency", "8")
     machine.wait_for_answers(20)
@@ -135,7 +131,6 @@ def test_every_message_is_delivered_twice(machine: ChaosMachine, conclude: Concl
 
 
 def test_a_crash_between_insert_and_publish(machine: ChaosMachine, conclude: Conclude, tmp_path: Path) -> None:
-    """The rows are there and no message is: they are the outbox, and whoever comes next sends it."""
     with EmbeddedBroker(tmp_path / "broker") as broker:
         here = {"DEFSURVEY_BROKER_URL": broker.url}
         crashed = machine.faulty("crash-before-publishing", "enqueue", "study.yaml", **here)
@@ -176,7 +171,6 @@ def database_away(machine: ChaosMachine, request: pytest.FixtureRequest) -> Away
 def daemons(
     machine: ChaosMachine, *faulty: str, plain: int = 0, **environment: str
 ) -> Iterator[list[subprocess.Popen[str]]]:
-    """Workers, some with a fault built in, a reporter and a reconciler, until an enqueued run is reported."""
     words = ("worker", "--concurrency", "8")
     started = [machine.faulty(fault, *words, **environment) for fault in faulty]
     started += [machine.start(*words, **environment) for _ in range(plain)]
@@ -192,7 +186,6 @@ def daemons(
 
 
 def test_the_database_is_stopped_mid_save(machine: ChaosMachine, conclude: Conclude, database_away: Away) -> None:
-    """Three times: whatever was in hand is saved when it is back, and not one question is asked again."""
     process = run(machine, 0.3, DEFSURVEY_SYNCHRONOUS="off")
     for point in points(3, seed=33):
         machine.wait_for_answers(point, process)
@@ -209,7 +202,6 @@ def test_the_database_is_stopped_mid_save(machine: ChaosMachine, conclude: Concl
 def test_a_worker_is_told_to_end_while_broker_and_database_are_away(
     machine: ChaosMachine, conclude: Conclude, database_away: Away, tmp_path: Path
 ) -> None:
-    """It ends within seconds all the same; what it held is found, and asked by the next one."""
     machine.set_latency(0.2)
     with EmbeddedBroker(tmp_path / "broker") as broker:
         here = {"DEFSURVEY_BROKER_URL": broker.url, "DEFSURVEY_LEASE_SECONDS": "10"}
@@ -244,7 +236,6 @@ def test_the_word_of_a_commit_is_lost(machine: ChaosMachine, conclude: Conclude)
 
 @pytest.mark.parametrize("offset", [3600, -3600], ids=["ahead", "behind"])
 def test_a_clock_is_an_hour_off(machine: ChaosMachine, conclude: Conclude, offset: int) -> None:
-    """One of two workers: PostgreSQL does not even notice, on SQLite the fence holds."""
     machine.set_latency(0.4)
     machine.done("enqueue", "study.yaml")
     with daemons(machine, f"wrong-clock={offset}") as processes:
@@ -260,7 +251,6 @@ def test_a_clock_is_an_hour_off(machine: ChaosMachine, conclude: Conclude, offse
 
 @pytest.mark.parametrize("machine", ["sqlite"], indirect=True)
 def test_the_disk_is_full(machine: ChaosMachine, conclude: Conclude) -> None:
-    """Answers in hand are kept until there is room again, and no question is asked twice."""
     machine.set_latency(0.1)
     machine.done("enqueue", "study.yaml")
     with daemons(machine, "full-disk") as (worker,):
@@ -278,7 +268,6 @@ def test_the_disk_is_full(machine: ChaosMachine, conclude: Conclude) -> None:
 
 
 def test_workers_killed_at_25_points(machine: ChaosMachine, conclude: Conclude) -> None:
-    """kill -9 of one of two workers, again and again, each time with answers in flight."""
     process, dice = run(machine, 0.2, "--workers", "2"), random.Random(25)
     for point in points(25, seed=25):
         machine.wait_for_answers(point, process)
@@ -305,7 +294,6 @@ def test_everything_is_killed_at_once(machine: ChaosMachine, conclude: Conclude)
 
 
 def test_a_worker_is_told_to_end_mid_answer(machine: ChaosMachine, conclude: Conclude) -> None:
-    """SIGTERM: it lets go within seconds, and nobody has to wait for its leases or is suspected."""
     process = run(machine, 0.2, "--workers", "2")
     for point in points(5, seed=5):
         machine.wait_for_answers(point, process)
@@ -353,7 +341,6 @@ def test_the_poisoned_are_found_and_set_aside(machine: ChaosMachine, conclude: C
 
 
 def test_a_hung_engine_is_ended(machine: ChaosMachine, conclude: Conclude) -> None:
-    """Nothing comes back any more: the worker ends itself, and its participants go on elsewhere."""
     machine.set_engine("hanging")
     process = run(machine, 0.1, "--concurrency", "16", DEFSURVEY_HANG_SECONDS="2")
     for point in points(2, seed=2):

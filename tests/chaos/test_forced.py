@@ -75,7 +75,6 @@ def come_back_too_late(database: Database, folder: Path) -> tuple[Outcome, Outco
 
 
 def test_a_stale_writer_that_comes_back_writes_nothing(database: Database, tmp_path: Path) -> None:
-    """At the very item at which its successor is, which only the epoch tells apart."""
     assert come_back_too_late(database, tmp_path) == (Outcome.LOST, Outcome.FINISHED)
     chained = follow(database, RUN)
     assert (chained.kept, chained.breaks) == (len(QUESTIONS), ())
@@ -84,7 +83,6 @@ def test_a_stale_writer_that_comes_back_writes_nothing(database: Database, tmp_p
 def test_without_the_fence_the_chain_breaks(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control of the test above: the stale answer gets in, made from a memory that is no more."""
     remove_the_epoch(monkeypatch)
     come_back, gone_on = come_back_too_late(database, tmp_path)
     assert come_back is not Outcome.FINISHED or gone_on is not Outcome.FINISHED
@@ -188,7 +186,6 @@ def test_one_report_for_each_revision_of_the_ledger(
 def test_two_requests_at_the_same_instant_build_one_report(
     database: Database, reporter: tuple[Celery, list[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of a run and the reconciler both ask; the second waits for the first and finds it built."""
     app, built = reporter
     (who,) = started(database)
     engine = Gated(tmp_path)

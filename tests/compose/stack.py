@@ -100,8 +100,6 @@ class Stack:
         return dict(wait_for(finished, f"the end of run {run}", patience))
 
     def in_flight(self, run: str, *, least: int = 1) -> dict[str, Any]:
-        """Wait until participants are being asked, with at least so many answers given and as many to come."""
-
         def working() -> dict[str, Any] | None:
             now = self.status(run)
             done = now["planned"] - now["remaining"]

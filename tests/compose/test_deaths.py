@@ -20,8 +20,6 @@ STOP_SECONDS = 15.0  #: seconds within which a worker ends once it is told to (c
 
 @pytest.fixture
 def survives(stack: Stack, undisturbed: Callable[[str], str]) -> Callable[..., dict[str, Any]]:
-    """Injects a fault into the middle of a run of that name, and checks what the run holds in the end."""
-
     def check(run: str, fault: Callable[[], object]) -> dict[str, Any]:
         stack.cli("enqueue", "studies/slow.yaml", "--name", run)
         before = stack.in_flight(run, least=20)
@@ -45,7 +43,6 @@ def test_a_worker_container_that_is_killed(stack: Stack, survives: Callable[...,
 
 
 def test_a_worker_process_that_dies_is_started_again(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
-    """kill -9 of the process within: the engine starts the container again by itself."""
     restarts = stack.inspect("worker-cpu")["RestartCount"]
 
     def kill() -> None:
@@ -58,8 +55,6 @@ def test_a_worker_process_that_dies_is_started_again(stack: Stack, survives: Cal
 
 
 def test_a_worker_that_is_told_to_stop(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
-    """It ends in good order long before the engine would kill it, in the middle of answers."""
-
     def stop() -> None:
         since = time.monotonic()
         stack.compose("stop", "worker-cpu")
@@ -81,8 +76,6 @@ def test_a_broker_that_is_lost_with_its_volume(stack: Stack, survives: Callable[
 
 
 def test_a_database_that_is_restarted(stack: Stack, survives: Callable[..., dict[str, Any]]) -> None:
-    """Once in good order and once by kill -9: answers in hand are kept until it is back."""
-
     def restart() -> None:
         stack.compose("restart", "postgres")
         stack.await_health("postgres")

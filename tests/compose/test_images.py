@@ -43,7 +43,6 @@ def test_every_profile_is_valid(profiles: tuple[str, ...], tmp_path: Path) -> No
 
 
 def test_each_gpu_has_a_worker_of_its_own(tmp_path: Path) -> None:
-    """By the device's number; within the container it is the first whichever it is."""
     services = _config(tmp_path, "gpu")["services"]
     workers = {name: service for name, service in services.items() if name.startswith("worker-gpu-")}
     assert workers.keys() == {"worker-gpu-0", "worker-gpu-1"}
@@ -79,7 +78,6 @@ def test_the_overrides_of_the_documentation_are_valid(tmp_path: Path) -> None:
 
 
 def test_tls_reaches_every_service_of_the_program(tmp_path: Path) -> None:
-    """Whoever has a URL of database or broker has the encrypted one, and the authority to check it by."""
     override = ROOT / "deploy" / "compose.tls.yaml"
     services = _config(tmp_path, "gpu", "cli", "monitoring", override=override)["services"]
     plain = _config(tmp_path, "gpu", "cli", "monitoring")["services"]
@@ -92,14 +90,12 @@ def test_tls_reaches_every_service_of_the_program(tmp_path: Path) -> None:
 
 
 def test_every_knob_is_in_the_example() -> None:
-    """What compose.yaml takes from its environment, .env.example explains, and nothing else."""
     asked = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "compose.yaml").read_text()))
     lines = (ROOT / ".env.example").read_text().splitlines()
     assert {line[1:].partition("=")[0] for line in lines if re.match("#[A-Z].*=", line)} == asked
 
 
 def test_the_image_runs_as_nobody_special(image: str) -> None:
-    """Without Compose too: an account without rights, which cannot write where the program lies."""
     identity, written = _sh(image, "id -u; touch /opt/defsurvey/x 2>/dev/null && echo written || echo refused").split()
     assert (identity, written) == ("1000", "refused")
 
@@ -112,7 +108,6 @@ def test_the_image_has_no_build_tool_and_no_cache(image: str) -> None:
 
 
 def test_the_image_holds_what_it_runs_and_nothing_else_of_ours(image: str) -> None:
-    """No test, no Git history, no settings and no secret of the folder that it was built in."""
     packages = "/opt/defsurvey/lib/python3.*/site-packages"
     rooms = _sh(image, f"cd {packages} && ls -d defsurvey/*/").split()
     assert {"defsurvey/jobs/", "defsurvey/reports/", "defsurvey/storage/", "defsurvey/workers/"} <= set(rooms)

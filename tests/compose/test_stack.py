@@ -102,7 +102,6 @@ def test_two_workers_share_a_run(stack: Stack, undisturbed: Callable[[str], str]
 
 
 def test_a_wrong_password_is_said_in_words(stack: Stack, tmp_path: Path) -> None:
-    """The migration, on which every other service waits, says whom the database refused, and ends."""
     wrong = _secrets(tmp_path, "wrong")
     arguments = ("run", "--rm", "--no-deps", "--no-TTY", "migrate", "migrate", "--patience", "2")
     done = stack.compose(*arguments, check=False, settings=wrong)
@@ -160,7 +159,6 @@ def test_no_container_sees_a_key_that_it_does_not_need(stack: Stack) -> None:
 
 
 def test_a_daemon_that_is_frozen_becomes_unhealthy(stack: Stack) -> None:
-    """It is stopped in its container, whose check goes on to be answered; well again when it goes on."""
     daemon = "$(cat /proc/1/task/1/children)"  # of the init process
     stack.compose("exec", "--no-TTY", "reconciler", "sh", "-c", f"kill -STOP {daemon}")
 
@@ -192,7 +190,6 @@ def test_a_results_folder_that_cannot_be_written_to_is_said_in_words(stack: Stac
 
 @pytest.mark.timeout(1800)
 def test_the_demo_runs_on_a_real_model(stack: Stack) -> None:
-    """The weights are fetched into their volume by the worker; every planned answer ends in a state."""
     planned = json.loads(stack.cli("plan", "examples/demo.yaml", "--json").stdout)["planned"]
     stack.cli("enqueue", "examples/demo.yaml")
     ended = stack.finish("demo", patience=1500)
@@ -240,7 +237,6 @@ def encrypted(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_a_study_runs_over_tls(encrypted: Stack) -> None:
-    """Database and broker are reached by TLS alone: each connection says so itself."""
     encrypted.cli("enqueue", "studies/quick.yaml", "--name", "encrypted")
     assert encrypted.finish("encrypted")["answered"] == 120
     remote = "pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
@@ -290,7 +286,6 @@ def test_the_metrics_of_every_worker_answer(stack: Stack) -> None:
 
 
 def test_flower_answers_and_sees_the_workers(stack: Stack) -> None:
-    """On this machine alone; its metrics know the tasks; no password is in its log."""
     stack.up("flower")
     try:
         address = f"http://127.0.0.1:{stack.settings['FLOWER_PORT']}"
@@ -349,7 +344,6 @@ def test_prometheus_asks_every_worker_and_answers_the_dashboard(stack: Stack) ->
 
 
 def _figures(stack: Stack, expression: str) -> list[Any]:
-    """What Prometheus has to say to an expression now; the dashboard's own interval is a minute here."""
     question = urllib.parse.urlencode({"query": expression.replace("$__rate_interval", "1m")})
     return list(_ask_prometheus(stack, f"query?{question}")["result"])
 
@@ -370,7 +364,6 @@ def test_the_doctor_finds_a_stack_well(stack: Stack) -> None:
 
 
 def test_a_worker_whose_model_cannot_be_loaded_is_ill_and_not_started_again_and_again(stack: Stack) -> None:
-    """It says why and stays; once the cause is gone and it is restarted, it works."""
     study = (stack.studies / "quick.yaml").read_text().replace("human", "hollow")
     (stack.studies / "hollow.yaml").write_text(study)
     restarts = stack.inspect("worker-cpu")["RestartCount"]

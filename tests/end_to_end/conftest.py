@@ -18,7 +18,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """A machine on which the small study ran from beginning to end with one worker; tests only read it."""
     with machine_in(tmp_path_factory.mktemp("undisturbed") / "machine") as quiet:
         finished = quiet.type("run", "study.yaml")
         assert finished.returncode == 0, finished.stderr

@@ -147,7 +147,6 @@ class Machine:
         return self.type_here(*words, **environment) if words[0] in HERE else ended(self.start(*words, **environment))
 
     def type_here(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Type a command into this process, which saves the second that a new one takes to import the program."""
         with chdir(self.folder), patch.dict(os.environ, self.environment(**environment), clear=True):
             told = CliRunner().invoke(main, words)
         return subprocess.CompletedProcess(words, told.exit_code, told.stdout, told.stderr)

@@ -29,7 +29,6 @@ def run_unreadable(machine: Machine) -> None:
 
 
 def test_a_cancelled_run_stops_and_is_taken_up_again(machine: Machine, expected: list[str]) -> None:
-    """Cancelling ends the work with exit code 3; resuming completes it as if nothing had been."""
     machine.set_latency(SLOW)
     run = machine.start("run", "study.yaml", "--concurrency", "2")
     wait_until(lambda: machine.answers() >= 8 or run.poll() is not None, "the first answers")
@@ -80,7 +79,6 @@ def test_a_rewound_run_is_asked_anew_in_sequence(machine: Machine) -> None:
 
 
 def test_a_half_done_run_is_finished_on_another_machine(machine: Machine, expected: list[str], tmp_path: Path) -> None:
-    """A bundle holds all that is needed to go on elsewhere, and the answers are the same in the end."""
     machine.set_latency(SLOW)
     run = machine.start("run", "study.yaml", "--concurrency", "2")
     wait_until(lambda: machine.answers() >= 8 or run.poll() is not None, "the first answers")
@@ -140,7 +138,6 @@ def test_an_interrupted_run_is_not_gone_on_with_by_another(machine: Machine, exp
 
 
 def test_a_card_that_is_gone_is_told_before_anything_starts(machine: Machine) -> None:
-    """Of a model that still has work; one that has none is not needed any more."""
     machine.done("run", "study.yaml")
     cards = machine.folder / "cards.toml"
     with_all = cards.read_text()
@@ -172,7 +169,6 @@ def typed(folder: Path, *words: str, **environment: str) -> subprocess.Completed
     ],
 )
 def test_a_verb_that_needs_a_run_makes_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """In a folder without runs it names the home that it looked for, and leaves the folder as it was."""
     refused = typed(tmp_path, *words)
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"defsurvey: there is no run in {tmp_path / '.defsurvey'} (database ")
@@ -180,7 +176,6 @@ def test_a_verb_that_needs_a_run_makes_nothing(tmp_path: Path, words: tuple[str,
 
 
 def test_a_home_is_looked_for_in_the_folders_above(undisturbed: Machine, tmp_path: Path) -> None:
-    """As git looks for a repository; a nearer one is taken first, and one of another account is not."""
     shutil.copytree(undisturbed.home, tmp_path / ".defsurvey", ignore=lambda *_: ["broker", "run.lock"])
     below = tmp_path / "data" / "2026"
     below.mkdir(parents=True)
@@ -195,7 +190,6 @@ def test_a_home_is_looked_for_in_the_folders_above(undisturbed: Machine, tmp_pat
 
 
 def test_a_database_without_its_log_is_not_taken_for_a_new_one(machine: Machine, tmp_path: Path) -> None:
-    """A run is killed and its file copied without the log: every verb says so, until the log is back."""
     copied = tmp_path / "copied"
     copied.mkdir()
     machine.done("enqueue", "study.yaml")

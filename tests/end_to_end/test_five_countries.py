@@ -61,7 +61,6 @@ def test_every_item_is_asked_in_every_country(survey: Survey, analysis: Analysis
 
 
 def test_divergences_are_those_of_as_many_people(analysis: Analysis) -> None:
-    """In each country the mean over items is what sampling alone gives, within its sampling error."""
     for culture in analysis.cultures:
         (cell,) = culture.cells
         excess = cell.divergences.smoothed_kl - cell.floor.smoothed_kl

@@ -68,7 +68,6 @@ def test_a_study_judges_itself_and_no_key_is_left_anywhere(machine: Machine, jud
 
 
 def test_killed_while_judging_it_goes_on(machine: Machine, judge: JudgeServer) -> None:
-    """What was committed when the process was killed is not asked again; at most what was under way is."""
     machine.done("run", "study.yaml")
     process = machine.start("judge", "small", "--model", "judge", "--sample", "all", JUDGE_KEY=KEY)
     wait_until(lambda: judged(machine) > 10, "some judgements")

@@ -103,7 +103,6 @@ decoding: {max_new_tokens: 16}
 
 @pytest.mark.slow
 def test_an_imported_survey_runs_through_the_small_model(tmp_path: Path) -> None:
-    """Import, run, export and report: both questions have an answer that the model wrote."""
     rng = np.random.default_rng(1)
     rows = [person(rng, "840") | {"Q1": str(rng.integers(1, 5)), "Q57": str(rng.integers(1, 3))} for _ in range(120)]
     write_official(tmp_path / "wvs.csv", "country v6", rows)

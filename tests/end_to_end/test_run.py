@@ -18,7 +18,6 @@ STATES = ("answered", "refused", "unparsable", "failed")
 
 
 def start_slowly(machine: Machine, *options: str) -> subprocess.Popen[str]:
-    """Start a run that would take half a minute, and wait until some answers are committed and others are not."""
     machine.set_latency(SLOW)
     run = machine.start("run", "study.yaml", "--concurrency", "2", *options)
     wait_until(lambda: machine.answers() >= 8 or run.poll() is not None, "the first answers")
@@ -43,7 +42,6 @@ def test_one_command_ends_with_a_report_and_every_answer(undisturbed: Machine) -
 
 
 def test_the_export_has_one_row_for_each_planned_answer(undisturbed: Machine) -> None:
-    """Participants times questions, each once, in CSV and in JSON lines alike."""
     found = list(csv.DictReader(io.StringIO(undisturbed.done("export", "small"), newline="")))
     keys = [(row["culture"], int(row["participant"]), row["question"]) for row in found]
     planned = [(c, p, f"Q{q}") for c in CULTURES for p in range(PARTICIPANTS) for q in range(1, QUESTIONS + 1)]
@@ -54,7 +52,6 @@ def test_the_export_has_one_row_for_each_planned_answer(undisturbed: Machine) ->
 
 
 def test_a_finished_run_is_not_run_again(undisturbed: Machine) -> None:
-    """``resume`` says so and starts nothing; ``run`` prints the same report and commits nothing."""
     before = undisturbed.committed_at()
     resumed = undisturbed.type("resume", "small", "--wait")
     assert (resumed.returncode, resumed.stdout) == (0, undisturbed.first_output)
@@ -64,7 +61,6 @@ def test_a_finished_run_is_not_run_again(undisturbed: Machine) -> None:
 
 
 def test_three_workers_answer_as_one_does(machine: Machine, expected: list[str]) -> None:
-    """Answers depend on the seed alone, not on the name of the run, nor on who works when."""
     machine.done("run", "study.yaml", "--name", "twin", "--workers", "3", "--concurrency", "2")
     assert machine.export("twin") == expected
 
@@ -101,7 +97,6 @@ def test_a_worker_that_ends_is_replaced(machine: Machine, expected: list[str]) -
 
 
 def test_an_interrupted_run_is_resumed(machine: Machine, expected: list[str]) -> None:
-    """Ctrl-C ends everything in order and says how to go on; ``resume --wait`` does."""
     run = start_slowly(machine)
     run.send_signal(signal.SIGINT)
     interrupted = ended(run)
@@ -118,7 +113,6 @@ def test_an_interrupted_run_is_resumed(machine: Machine, expected: list[str]) ->
 
 
 def test_a_pilot_grows(machine: Machine) -> None:
-    """The pilot's answers stay as they are when participants and models are added under the same seed."""
     machine.done("run", "study.yaml", "--pilot", "1")
     machine.done("run", "study.yaml", "--pilot", "2")
     pilot, committed = machine.export(), machine.committed_at()
@@ -134,7 +128,6 @@ def test_a_pilot_grows(machine: Machine) -> None:
 
 
 def test_an_engine_that_cannot_load_ends_the_run_with_its_reason(machine: Machine) -> None:
-    """The run says first where models run, and does not wait for workers that can never serve."""
     machine.write_study((machine.folder / "study.yaml").read_text().replace("[citizen]", "[empty]"))
     finished = machine.type("run", "study.yaml", CUDA_VISIBLE_DEVICES="")
     assert finished.returncode == 1

@@ -31,7 +31,6 @@ def _scrape(port: int) -> dict[str, float]:
 
 
 def test_prometheus_sees_a_real_worker_at_work(machine: Machine) -> None:
-    """Three participants in flight and seven waiting; then every answer, counted once."""
     machine.set_latency(0.25)
     machine.type("enqueue", "study.yaml")
     port = free_port()
@@ -119,7 +118,6 @@ def _read_until(process: subprocess.Popen[str], words: str) -> str:
 
 
 def test_a_worker_whose_model_cannot_be_loaded_stays_ill_instead_of_ending(machine: Machine) -> None:
-    """It says why, once; it is unhealthy; told to stop, it ends with the status that says what it was."""
     machine.write_study(STUDY.replace("citizen", "empty"))
     machine.type("enqueue", "study.yaml")
     worker = machine.start("worker", "--stay")

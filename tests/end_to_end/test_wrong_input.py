@@ -38,7 +38,6 @@ def assert_nothing_was_enqueued(machine: Machine) -> None:
     ],
 )
 def test_a_wrong_study(machine: Machine, right: str, wrong: str, told: str) -> None:
-    """The message names the line, the key, what was expected and the nearest right name."""
     assert right in STUDY
     machine.write_study(STUDY.replace(right, wrong))
     assert told in refusal(machine, "enqueue", "study.yaml")
@@ -103,7 +102,6 @@ REFUSED = "expected a folder that this account can write to, got /proc/nowhere: 
     ],
 )
 def test_a_wrong_environment(machine: Machine, name: str, value: str, told: str, code: int) -> None:
-    """What cannot be used ends with 2, what cannot be reached with 1, and no password is repeated."""
     said = refusal(machine, "run", "study.yaml", code=code, **{f"DEFSURVEY_{name}": value})
     assert told in said
     assert "secret" not in said
@@ -134,6 +132,5 @@ def test_parquet_needs_a_file(undisturbed: Machine) -> None:
     ids=" ".join,
 )
 def test_a_place_that_cannot_be_written_to(undisturbed: Machine, words: tuple[str, ...], given: str) -> None:
-    """It is named as it was typed, never a name of our own beside it; and that is wrong input."""
     told = refusal(undisturbed, *words, "/proc/x")
     assert told == f"{given}: expected a place that can be written to, got /proc/x: No such file or directory"

@@ -60,7 +60,6 @@ def test_what_was_queued_outlives_a_stop_and_a_start(tmp_path: Path, how: signal
 
 
 def test_a_second_one_on_the_same_folder_attaches_to_the_first(tmp_path: Path) -> None:
-    """There is one server for a home, however many ask for it, and anyone can stop it."""
     with EmbeddedBroker(tmp_path) as first:
         before = server_of(first)
         second = EmbeddedBroker(tmp_path)
@@ -170,7 +169,6 @@ def test_where_the_wheel_has_no_server_one_on_path_serves(
 
 
 def test_a_server_that_does_not_come_up_is_told_with_its_log(tmp_path: Path) -> None:
-    """A damaged append-only file ends the server; the message says where it says why."""
     (tmp_path / "broker" / "appendonlydir").mkdir(parents=True)
     (tmp_path / "broker" / "appendonlydir" / "appendonly.aof.manifest").write_text("damaged\n")
     with pytest.raises(BrokerUnavailable) as caught:
@@ -203,7 +201,6 @@ def _hold(path: Path, held: multiprocessing.synchronize.Event) -> None:
 
 
 def test_a_home_is_held_by_one_process_and_named_to_the_next(tmp_path: Path) -> None:
-    """Whoever comes second is told which process works there; a process that ends lets go by itself."""
     context = multiprocessing.get_context("spawn")
     held, path = context.Event(), tmp_path / "run.lock"
     holder = context.Process(target=_hold, args=(path, held))
@@ -315,7 +312,6 @@ def test_a_worker_is_started_without_what_does_not_work_on_threads(monkeypatch: 
 
 
 def test_a_pickled_message_is_not_read(app: Celery, client: redis.Redis) -> None:
-    """Whoever can write to the broker must not be able to run code in a worker."""
     with app.producer_pool.acquire(block=True) as producer:
         producer.publish({"args": [1]}, routing_key=IDLE_QUEUE, serializer="pickle", retry=False)
     with app.connection() as connection:

@@ -50,7 +50,6 @@ def findings(result: Result) -> dict[str, dict[str, str]]:
 
 
 def test_a_fresh_machine_is_well_and_stays_untouched(tmp_path: Path) -> None:
-    """Everything that the default path needs is there; to find that out nothing was made."""
     home = tmp_path / "home"
     result = CliRunner().invoke(main, ["doctor"], env={"DEFSURVEY_HOME": str(home)})
     assert result.exit_code == 0, result.output
@@ -74,7 +73,6 @@ def test_a_program_reads_the_same(examined: Callable[..., Result], database: Dat
 
 @pytest.mark.parametrize("revision", ["0001", "9999"])
 def test_a_schema_of_another_version(examined: Callable[..., Result], database: Database, revision: str) -> None:
-    """An older one needs an older program or a new home; a newer one needs a newer program."""
     change(database, f"UPDATE alembic_version SET version_num = '{revision}'")
     result = examined("--json")
     schema = findings(result)["schema"]
@@ -113,7 +111,6 @@ def test_a_file_that_is_no_database(examined: Callable[..., Result], tmp_path: P
 
 
 def test_a_postgresql_server_without_a_schema(examined: Callable[..., Result]) -> None:
-    """It answers, the schema comes by itself, and its clock is compared with this machine's."""
     with postgres_server() as socket:
         found = findings(examined("--json", DEFSURVEY_DATABASE_URL=f"postgresql://postgres@/postgres?host={socket}"))
     assert found["database"]["said"].startswith("PostgreSQL 1")
@@ -131,8 +128,6 @@ def test_clocks_that_are_off() -> None:
 def test_a_broker_is_asked_how_it_keeps_messages(
     examined: Callable[..., Result], running_broker: EmbeddedBroker, client: redis.Redis
 ) -> None:
-    """One that drops or forgets them is worth a word: they are hints, and nothing is lost."""
-
     def said() -> dict[str, str]:
         found = findings(examined("--json", DEFSURVEY_BROKER_URL=running_broker.url))
         assert found["broker clock"]["state"] == OK
@@ -199,7 +194,6 @@ def test_a_gpu_as_driver_and_torch_see_it(
 
 
 def test_four_bits_take_a_gpu() -> None:
-    """Without one the package is of no use: a note, and no word of the package's own on the terminal."""
     without = doctor.four_bits(usable=False)
     assert (without.state, without.remedy) == (NOTE, "a GPU, or a smaller model")
     assert without.said.endswith(", and no GPU: models whose cards say 4 bits cannot be loaded")
@@ -224,7 +218,6 @@ def test_access_to_the_hub(answer: str, state: str, words: str) -> None:
 def test_a_key_is_told_to_be_there_and_never_shown(
     examined: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Missing, it is named with the places where it may be put; one line for all models of a provider."""
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     (missing,) = [line for line in examined().stdout.splitlines() if " key " in line]
     assert missing.startswith("note  key             ANTHROPIC_API_KEY missing -> ")

@@ -58,7 +58,6 @@ def defsurvey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 def test_health_on_the_command_line(settings: Settings, defsurvey: Callable[..., tuple[int, str]]) -> None:
-    """0 while the file is fresh; 1, with one line that says why, before and after."""
     pulse = Pulse(settings, "worker")
     assert defsurvey("healthy", "worker") == (1, f"worker on {HOST}: no sign of life yet\n")
     pulse.beat()
@@ -87,7 +86,6 @@ def test_a_worker_beats_for_as_long_as_it_has_a_database(settings: Settings, dat
 
 
 def test_a_pulse_that_cannot_be_written_ends_nobody(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
-    """A full or read-only disk makes a daemon ill, not dead, and the log says why."""
     (settings.home / "pulse").write_text("a file where the folder should be")
     pulse = Pulse(settings, "reporter")
     pulse.beat()
@@ -107,7 +105,6 @@ def test_a_reconciler_beats_only_when_a_pass_went_through(
 
 
 def test_a_reporter_beats_for_as_long_as_it_has_a_broker(settings: Settings) -> None:
-    """A real process: its pulse goes on, stops with the broker, and goes on when the broker is back."""
     pulse = Pulse(settings, "reporter")
     with EmbeddedBroker(settings.home) as broker:
         environment = {**os.environ, "DEFSURVEY_HOME": str(settings.home), "DEFSURVEY_BROKER_URL": broker.url}
@@ -149,7 +146,6 @@ def test_migrate_waits_for_a_database_that_is_still_starting(settings: Settings)
 def test_migrate_gives_up_on_a_database_that_does_not_come(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reason is said at once, and once; the error names the server and shows no password."""
     environment = {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_DATABASE_URL": "postgresql://me:sesame@127.0.0.1:1/db"}
     monkeypatch.setattr("defsurvey.jobs.daemons.startup.LOOK_SECONDS", 0.05)
     with pytest.raises(DatabaseUnavailable, match=r"database postgresql://me:\*\*\*@127\.0\.0\.1:1/db: .*refused"):
@@ -192,7 +188,6 @@ def _get(address: str) -> str:
 def test_flower_shows_the_queue_and_counts_its_events(
     tmp_path: Path, running_broker: EmbeddedBroker, app: Celery
 ) -> None:
-    """A real process: it answers a browser, a health check and Prometheus, and ends when it is told to."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -225,7 +220,6 @@ def test_without_flower_its_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:
-    """Every name in an expression is in the table of docs/monitoring.md, and no panel lies on another."""
     dashboard = json.loads((MONITORING / "grafana" / "dashboards" / "defsurvey.json").read_text())
     documented = set(re.findall(r"(?m)^\| `(defsurvey_\w+)`", (ROOT / "docs" / "monitoring.md").read_text()))
     known = documented | FOREIGN | {"defsurvey_answer_seconds_bucket"}

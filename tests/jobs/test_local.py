@@ -121,18 +121,13 @@ def test_what_starting_again_does_not_mend_ends_a_run_at_once(
     ("line", "full", "told"),
     [
         ("raise SystemExit(1)", False, f"reporter died {DEATHS_WITHOUT_PROGRESS} times without progress; see "),
-        (
-            "import os; os.kill(os.getpid(), 9)",
-            False,
-            r".* \(killed, as where memory runs out\); see ",
-        ),
+        ("import os; os.kill(os.getpid(), 9)", False, r".* \(killed, as where memory runs out\); see "),
         ("raise SystemExit(1)", True, ".*: No space left on device; what was committed is kept"),
     ],
 )
 def test_deaths_without_progress_end_a_run(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, line: str, full: bool, told: str
 ) -> None:
-    """One more than it takes to set a poisoned participant aside; what no log could say is told."""
     assert DEATHS_WITHOUT_PROGRESS > QUARANTINE_AFTER + 1
     crew = started(settings, line)
 
@@ -210,7 +205,6 @@ def report_after(monkeypatch: pytest.MonkeyPatch, number: int, report: outbox.Bu
 def test_a_report_that_comes_right_after_a_look_is_named(
     database: Database, follow: Follow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look that ends the watch is one that has seen the report, not the one before it."""
     enqueue(database, None, study(models="[human]", participants="1"))
     finish(database)
     looks = report_after(monkeypatch, 2)
@@ -221,7 +215,6 @@ def test_a_report_that_comes_right_after_a_look_is_named(
 def test_a_report_that_takes_long_is_waited_for(
     database: Database, follow: Follow, clock: Clock, written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eleven minutes, of which the user hears twice; nobody ends the reporter that builds it."""
     enqueue(database, None, study(models="[human]", participants="1"))
     finish(database)
     monkeypatch.setattr(progress, "LAST_LOOKS_SECONDS", 60.0)
@@ -281,7 +274,6 @@ def test_a_run_that_goes_on_shows_a_report_of_what_is_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After a minute, and again after three; each is said once, and says that the run is unfinished."""
     enqueue(database, None, study(models="[human]", participants="2"))
     ledger = Ledger(database, owner="host:1:token")
     held = ledger.claim(1)

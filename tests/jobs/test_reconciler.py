@@ -63,8 +63,7 @@ def age_messages(database: Database, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "why",
-    [None, OSError(28, "No space left on device"), redis.ResponseError("MISCONF"), BrokerUnavailable("none")],
+    "why", [None, OSError(28, "No space left on device"), redis.ResponseError("MISCONF"), BrokerUnavailable("none")]
 )
 def test_a_broker_of_our_own_is_started_again(
     reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, why: Exception | None
@@ -150,7 +149,6 @@ def test_messages_that_have_just_left_their_queue_are_not_doubled_however_long_t
 def test_two_reconcilers_at_once_publish_one_message_each_or_two_but_none_less(
     database: Database, app: Celery, client: redis.Redis
 ) -> None:
-    """A message that is sent twice is harmless, one that is not sent would be lost."""
     enqueue_small(database, None)
     both = [Reconciler(database=database, app=app, broker=client) for _ in range(2)]
     threads = [threading.Thread(target=each.reconcile) for each in both]
@@ -169,7 +167,6 @@ def test_two_reconcilers_at_once_publish_one_message_each_or_two_but_none_less(
 def test_a_report_is_asked_for_once_a_minute_until_it_is_there(
     database: Database, client: redis.Redis, reconciler: Reconciler
 ) -> None:
-    """A request may be lost, and a report takes its time: neither too often nor never again."""
     enqueue_small(database, None)
     finish(database)
     minute = round(REPORT_AGAIN_SECONDS / PASS_SECONDS)
@@ -188,7 +185,6 @@ def test_a_report_is_asked_for_once_a_minute_until_it_is_there(
 def test_an_outage_of_the_broker_is_waited_out(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loop goes on while the broker is away, and publishes when it is back."""
     monkeypatch.setattr("defsurvey.jobs.daemons.reconciler.PASS_SECONDS", 0.05)
     enqueue_small(database, None)
     broker = EmbeddedBroker(tmp_path)
@@ -213,7 +209,6 @@ def test_an_outage_of_the_broker_is_waited_out(
 def test_leases_are_given_time_when_a_reconciler_starts_and_after_an_outage(
     database: Database, app: Celery, client: redis.Redis, clock: Clock
 ) -> None:
-    """A worker elsewhere lives and is about to renew, which it could not either; else it is suspected."""
     held = "SELECT lease_owner, suspect FROM participant WHERE id = 1"
     enqueue_small(database, None)
     reconciler = Reconciler(database=database, app=app, broker=client, clock=clock)
@@ -229,7 +224,6 @@ def test_leases_are_given_time_when_a_reconciler_starts_and_after_an_outage(
 
 
 def test_a_dead_process_of_this_host_is_noticed_at_once(database: Database) -> None:
-    """Nobody has to wait for the lease of a process that can be seen to be gone."""
     enqueue_small(database, None)
     with subprocess.Popen([sys.executable, "-S", "-c", ""]) as child:
         child.wait()

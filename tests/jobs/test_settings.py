@@ -10,7 +10,6 @@ from defsurvey.jobs.settings import BadSetting, Settings
 
 
 def test_an_empty_environment_keeps_everything_in_one_folder_here() -> None:
-    """Without any variable all that is written goes under ``.defsurvey`` of the working folder."""
     settings, home = Settings.from_environment({"PATH": "/bin"}), Path.cwd() / ".defsurvey"
     assert settings.model_dump() == {
         "home": home,
@@ -27,7 +26,6 @@ def test_an_empty_environment_keeps_everything_in_one_folder_here() -> None:
 
 
 def test_every_variable_is_taken_up(tmp_path: Path) -> None:
-    """What the environment names goes before every default; paths become absolute."""
     given = {
         "HOME": (str(tmp_path), tmp_path),
         "DATABASE_URL": ("postgresql://me@there/db", "postgresql://me@there/db"),
@@ -51,7 +49,6 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
 def test_a_path_from_a_working_folder_that_is_gone_leads_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The home is such a path unless it is set; one from the root is as good as ever."""
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -118,7 +115,6 @@ def test_a_database_password_comes_from_its_file(url: str, full: str, tmp_path: 
 
 
 def test_settings_show_no_password(tmp_path: Path) -> None:
-    """Whoever prints or logs the settings prints none; a Redis URL needs no user."""
     environment = {
         "DEFSURVEY_DATABASE_URL": "postgresql://me:sesame@there/db",
         "DEFSURVEY_BROKER_URL": "redis://there:6379/0",
@@ -146,7 +142,6 @@ def test_a_password_file_needs_a_url_that_it_fits(url: str, got: str, tmp_path: 
 
 
 def test_a_password_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    """Missing, empty or not text: each has a message of its own, with the file's path."""
     file = tmp_path / "password"
     environment = {"DEFSURVEY_DATABASE_URL": "postgresql://me@there/db", "DEFSURVEY_DATABASE_PASSWORD_FILE": str(file)}
     with pytest.raises(BadSetting, match=f"expected a file that can be read, got {file}: No such file or directory"):

@@ -65,7 +65,6 @@ UNOPENED = {"no weights": "broken", "a defect": "defective"}  #: what cannot be 
 def test_a_worker_that_cannot_serve_asks_nothing_more(
     database: Database, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    """Celery waits for whoever is in hand: they are let go of at once, and their messages go back."""
     monkeypatch.setattr(worker_state, "should_stop", None)
     add_run(database, "good", models=("slow",))
     add_run(database, "bad", models=(UNOPENED.get(why, "slow"),), participants=1)
@@ -96,7 +95,6 @@ def test_a_worker_that_cannot_serve_asks_nothing_more(
 
 
 def test_messages_of_other_runs_go_back_to_the_outbox(database: Database) -> None:
-    """An interrupted run left them in the queue of the model: nobody is asked, and nothing is lost."""
     for name in ("older", "first"):
         enqueue(database, None, study(name=name, models="[human]", participants="1"))
     outbox.mark_published(database, [1, 2, 3, 4])
@@ -200,7 +198,6 @@ def test_a_second_run_is_let_be_while_one_is_judged(judging: tuple[Celery, list[
 
 
 def test_the_reporter_of_one_run_judges_no_other(judging: tuple[Celery, list[str], Callable[..., None]]) -> None:
-    """A request that an interrupted ``defsurvey run`` left with the broker costs the next one nothing."""
     app, judged, register = judging
     register(only="second")
     for run in ("first", "second"):
@@ -213,8 +210,6 @@ Between = Callable[[], object]
 
 @contextmanager
 def building(between: Between) -> Iterator[None]:
-    """Reports are one page, which tells the revision that was read; ``between`` comes before it is written."""
-
     def build_report(results: Results, folder: Path, **_: object) -> ReportPaths:
         between()
         folder.mkdir(parents=True, exist_ok=True)
@@ -317,7 +312,6 @@ def body_of(*parts: object) -> str:
 
 
 def test_of_a_message_of_ours_task_id_and_arguments_are_passed_on(ours: bytes, known: Bodies) -> None:
-    """Whatever else it says (when it expires, what is to be called afterwards) reaches no worker."""
     sent = json.loads(ours)
     sent["headers"] |= {"eta": "yesterday", "expires": ["x"], "timelimit": 7, "group": {}}
     sent["properties"] |= {"delivery_tag": ["x"], "delivery_info": None, "priority": "high"}

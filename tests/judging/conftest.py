@@ -40,7 +40,6 @@ KEY = "sk-marked-0123456789abcdef-KEY"
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest) -> str:
-    """URL of a database with the schema and nothing in it; `make test` takes PostgreSQL in some files only."""
     found: str = request.getfixturevalue(f"{request.param}_url")
     return found
 
@@ -61,7 +60,6 @@ def settings(tmp_path: Path, server: JudgeServer) -> Settings:
 
 
 def say(number: int, item: int, cell: int) -> tuple[AnswerState, str]:
-    """What participant ``number`` said to its question ``item``: some is flat, unreadable, refused or nothing."""
     kinds = {
         0: (AnswerState.UNPARSABLE, "I like turtles"),
         1: (AnswerState.REFUSED, "I will not say"),
@@ -84,7 +82,6 @@ class JudgedRun:
     server: JudgeServer
 
     def answer(self, participants: int = 12) -> int:
-        """Write a run of two models and a further condition, every answer given; returns how many can be judged."""
         cells = [new_cell(model, participants=participants) for model in ("model-a", "model-b")]
         cells.append(new_cell("model-a", participants=2, condition="none"))
         ledger = Ledger(self.database, owner="host:1:here")

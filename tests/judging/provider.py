@@ -35,7 +35,6 @@ def _known() -> dict[str, tuple[str, str]]:
 
 
 def fair(response: str) -> str:
-    """A judge that knows the calibration set, passes everything else, and fails on facts what says ``flat``."""
     dimension, label = _known().get(response, ("ff", "fail" if "flat" in response else "pass"))
     return verdicts(response, **{dimension: label})
 

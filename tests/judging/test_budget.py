@@ -18,7 +18,6 @@ NOTHING = {"input_price": 0.0, "output_price": 0.0}  #: what a server of one's o
 
 
 def test_what_was_judged_keeps_the_first_prices_that_its_judge_had(here: JudgedRun) -> None:
-    """Whatever the card says later, or no more; what is judged later costs what it costs then."""
     here.answer(4)
     here.cards(**FREE)
     here.judge()
@@ -36,7 +35,6 @@ def test_what_was_judged_keeps_the_first_prices_that_its_judge_had(here: JudgedR
 
 
 def test_a_batch_is_no_larger_than_what_is_left_pays_for(here: JudgedRun) -> None:
-    """By what calls have cost so far, those of the calibration to begin with; more money lets it go on."""
     here.answer()
     here.change_budget(10.5 * CALL / 2)
     done = here.judge(batch=True)
@@ -90,7 +88,6 @@ def test_a_run_that_spent_its_budget_says_so_where_its_judge_was_to_begin(here: 
 
 
 def test_a_larger_share_that_the_budget_did_not_last_for_is_nobodys_but_whose_it_was(here: JudgedRun) -> None:
-    """The run keeps its state, and is not judged anew for it; typed again with more money, it goes on."""
     here.answer(100)
     here.wants_judging(0.01)
     here.change_budget(100.0)
@@ -104,7 +101,6 @@ def test_a_larger_share_that_the_budget_did_not_last_for_is_nobodys_but_whose_it
 
 
 def test_who_types_it_is_told_that_the_budget_is_spent(here: JudgedRun) -> None:
-    """A judge in the middle of its work, and one that was not calibrated yet."""
     here.answer()
     here.change_budget(4 * CALL)
     done = here.judge()
@@ -122,7 +118,6 @@ def test_who_types_it_is_told_that_the_budget_is_spent(here: JudgedRun) -> None:
 def test_a_judge_without_a_price_goes_on_when_the_budget_is_spent(
     here: JudgedRun, batch: bool, prices: dict[str, float | None]
 ) -> None:
-    """As models without one do; a run of which everything is judged is done."""
     here.answer()
     here.judge(share=0.01)
     here.change_budget(CALL)
@@ -146,7 +141,6 @@ def test_a_judge_that_is_billed_needs_a_price_where_there_is_a_budget(here: Judg
 
 
 def test_a_report_of_half_a_judging_says_so_and_claims_nothing(here: JudgedRun) -> None:
-    """The money ended on the way: all models were judged alike until then, which no heading is made of."""
     here.answer()
     here.change_budget(20 * CALL)
     done = here.judge()

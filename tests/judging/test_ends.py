@@ -45,8 +45,6 @@ TABLES = ("judge", "judging", "judgement", "calibration", "judge_batch", "report
     ],
 )
 def test_wrong_input_leaves_nothing_behind(here: JudgedRun, model: str, told: str) -> None:
-    """Neither in the ledger nor in the report, also where the run has a judge of its own."""
-
     def left() -> list[list[tuple[object, ...]]]:
         return [here.rows(f"SELECT * FROM {table}") for table in TABLES]
 
@@ -78,7 +76,6 @@ def test_batches_of_a_model_without_them_are_refused_before_it_is_opened(
 def test_what_was_said_before_a_judge_went_away_reaches_the_report(
     here: JudgedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was paid for: the judgements have a new revision, and they are the judge's."""
     here.answer(8)
     asked = 0
     judgement_in = verdicts.judgement_in
@@ -246,7 +243,6 @@ def test_two_rubrics_of_one_model_are_never_pooled(here: JudgedRun) -> None:
 
 
 def test_a_judge_that_passes_everything_judges_nothing(here: JudgedRun) -> None:
-    """It fails the calibration set, which is paid for once; the report says so with its score."""
     here.answer()
     here.server.judge = lenient
     done = here.judge()
@@ -304,8 +300,6 @@ def small(here: JudgedRun) -> Meanwhile:
 
 
 def test_answers_of_an_extension_are_judged_as_well(small: Meanwhile) -> None:
-    """They came behind the sample that was drawn: judging is due once more, and then not any more."""
-
     def extend() -> None:
         cells = (nowhere(new_cell(f"model-{name}", participants=10)) for name in "abc")
         store.add_run(small.database, new_run(*cells), extend=True)
@@ -356,7 +350,6 @@ def test_answers_that_come_while_a_judge_cannot_be_asked_are_judged_later(
 
 
 def test_a_run_that_is_cancelled_is_judged_no_more(small: Meanwhile) -> None:
-    """Calls under way were paid for, and are kept; resumed, it is judged to its end."""
     small.answer_everything()
     small.once(small.cancel, judged=5)
     done = small.judge_by_study()
@@ -373,7 +366,6 @@ def test_a_run_that_is_cancelled_is_judged_no_more(small: Meanwhile) -> None:
 
 
 def test_a_run_that_is_cancelled_is_no_reason_to_calibrate_its_judge(small: Meanwhile) -> None:
-    """What the judge has said of the calibration set until then is kept, and nothing is made of it."""
     small.answer_everything()
     small.once(small.cancel, judged=0)
     done = small.judge_by_study()
@@ -399,7 +391,6 @@ def test_no_further_batch_is_made_for_a_run_that_is_cancelled(
 def test_money_that_comes_as_the_last_call_ends_makes_it_due_again(
     small: Meanwhile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing was wrong and nothing is spent: what is left is asked the next time."""
     small.answer_everything()
     small.change_budget(0.008)
     judge_one_by_one = steps.judge_one_by_one
@@ -445,8 +436,6 @@ def test_a_judging_that_is_left_is_not_at_its_end(here: JudgedRun, caplog: pytes
 
 
 def raising(error: Exception, *, late: bool) -> Paraphraser:
-    """Replies with the number it is asked, but raises at the third: at once, or as the future's outcome."""
-
     def reply(prompt: str) -> str:
         if prompt == "2":
             raise error
@@ -487,7 +476,6 @@ def test_what_an_engine_raises_is_no_reply_to_one_call(late: bool) -> None:
 
 @pytest.mark.timeout(10)
 def test_a_judge_that_ends_under_those_who_ask_it_cannot_be_asked_any_more() -> None:
-    """Nobody waits on for what it has cancelled; what was replied is given back."""
     replies = ask_all(Ending(str), calls(9), at_once=4)
     given: list[int] = []
     with pytest.raises(EngineUnavailable, match="the engine has cancelled what it was asked"):

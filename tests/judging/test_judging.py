@@ -79,7 +79,6 @@ def test_verdicts_reach_the_report(here: JudgedRun) -> None:
 
 
 def test_a_sample_is_stratified_and_weighted(here: JudgedRun) -> None:
-    """At least 30 of each model and state, all where there are fewer; weights say what each stands for."""
     here.answer(40)
     sample = judgements.sample(here.database, [1, 2], share=0.01, seed=11)
     given = list(judgements.given_answers(here.database, [call for call in sample if not call.repeat]))
@@ -138,7 +137,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_errs_in_a_batch_is_told_and_asked_again(here: JudgedRun) -> None:
-    """What errored or expired, at once; what can never succeed is left, and asked later."""
     here.answer()
 
     def outcome(prompt: str, batch: int) -> str:
@@ -172,7 +170,6 @@ def test_results_that_are_cut_off_are_read_again(here: JudgedRun, times: int) ->
 
 
 def test_a_batch_without_a_name_is_found_among_those_of_others(here: JudgedRun) -> None:
-    """Behind more than are told at once; of others, which may take a day, none is waited for."""
     here.answer(5)
     killed(here, "judgements.name_batch")
     mine = len(here.server.batches["msgbatch_1"]["calls"])
@@ -190,7 +187,6 @@ def test_a_batch_without_a_name_is_found_among_those_of_others(here: JudgedRun) 
 def test_a_batch_that_the_provider_has_no_more_is_told_and_asked_again(
     here: JudgedRun, lost: str, what: str, batch: bool
 ) -> None:
-    """Deleted, or older than its results are kept: it would keep a run from being judged for ever."""
     here.answer(5)
     killed(here, "_finish")
     getattr(here.server, lost).add("msgbatch_1")
@@ -201,7 +197,6 @@ def test_a_batch_that_the_provider_has_no_more_is_told_and_asked_again(
 
 
 def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(here: JudgedRun) -> None:
-    """Whatever answers 404 to everything, a proxy say, tells nothing of a batch: it stays open."""
     here.answer(5)
     killed(here, "_finish")
     here.server.gone.add("msgbatch_1")
@@ -212,7 +207,6 @@ def test_a_server_that_knows_no_batches_is_not_taken_for_one_that_lost_one(here:
 
 
 def test_whoever_judges_beside_another_is_refused_and_pays_for_nothing(here: JudgedRun, tmp_path: Path) -> None:
-    """Two containers: the database is all that they share, and their homes are not."""
     here.answer(6)
     other = replace(here, settings=here.settings.model_copy(update={"home": tmp_path / "other"}))
     refused: list[bool] = []
@@ -278,7 +272,6 @@ def test_a_judge_that_slept_asks_for_nothing_more(here: JudgedRun, batch: bool) 
 
 
 def test_a_lease_is_held_until_it_is_let_go_or_taken_after_its_time(database: Database) -> None:
-    """Whoever comes meanwhile is told who holds it; who lost it notices, and renews nothing."""
     started(database)
     assert take_lease(database, RUN, "a", ttl=60.0) == "a"
     assert take_lease(database, RUN, "b", ttl=60.0) == "a"

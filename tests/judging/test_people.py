@@ -56,7 +56,6 @@ def write(file: Path, rows: Rows) -> None:
 
 
 def test_people_and_judge_are_compared(here: JudgedRun, judged: Path) -> None:
-    """Agreement beyond chance by person and dimension; the judge against itself beside it."""
     rows = read(judged)
     assert len(rows) == 34
     assert not any(row["qc"] or row["person"] for row in rows)
@@ -101,7 +100,6 @@ def test_a_table_that_is_wrong_changes_nothing(
 
 
 def test_a_long_reply_is_read_back(here: JudgedRun, judged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Longer than the library takes by itself; what is beyond ours is wrong input."""
     rows = read(judged)[:2]
     rows[1] |= {"response": "A" * 200_000, "person": "ann", "qc": "pass"}
     write(judged, rows)
@@ -134,7 +132,6 @@ UNREAD = {(0, 0), (0, 2), (1, 1), (2, 0)}
 
 @pytest.fixture
 def unread(database: Database) -> Database:
-    """A run of three participants, four of whose answers are unparsable; one tries to write on the terminal."""
     ledger = Ledger(database, owner="host:1:here")
     for number, who in enumerate(started(database, nowhere(new_cell(participants=3)))):
         held = claimed(ledger, who)
@@ -161,7 +158,6 @@ def reviewed(
 
 
 def test_every_key_does_what_it_says(unread: Database) -> None:
-    """One option, several with Enter, a refusal, a skip; keys without meaning do nothing."""
     done, shown = reviewed(unread, "9?3" + "\r13x1\r" + "R" + "S")
     assert done == Reviewed(read=3, skipped=1, left=1)
     results = with_readings(unread, read_results(unread, "first"))
@@ -198,7 +194,6 @@ def test_a_survey_cannot_write_on_the_terminal_either() -> None:
 
 
 def test_each_of_many_options_has_a_key_of_its_own(database: Database) -> None:
-    """Of the most that a question may have; none is one that skips, refuses, takes back or quits."""
     options = tuple(Option(code=code, label={"en": f"party {code}"}) for code in range(101, 101 + MOST_OPTIONS))
     survey = replace(SURVEY, questions=(replace(SURVEY.question("B"), options=options), *SURVEY.questions[::2]))
     cell = nowhere(new_cell(participants=MOST_OPTIONS))
@@ -242,7 +237,6 @@ def test_readers_stand_apart_and_only_what_they_agree_on_counts(unread: Database
 def test_a_report_says_how_many_were_read_and_counts_them_only_when_asked(
     unread: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However the review was left: the report is written before the command says how far it came."""
     settings = Settings.from_environment({"DEFSURVEY_HOME": str(tmp_path / "home")})
     current_report(settings, unread, "first", None)
     monkeypatch.setattr("click.getchar", Mock(side_effect=["1", "Q"]))
