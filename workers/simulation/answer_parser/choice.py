@@ -34,6 +34,7 @@ _RANGE = re.compile(
 _LINE_END = re.compile(r"[ .,;:。!)\]\"'”]*(?:\n|$)")
 _CLAUSE_END = re.compile(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)")
 _BREAK = re.compile(r"[,;:(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
+_REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
 #: Ends a text after which a number is the answer that the words before it led to.
 _GIVEN = re.compile(
     r"(?<!\d)[,;:(\[–—-][\s\"'“]*"
@@ -270,7 +271,7 @@ class Statement:
         return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
 
     def _fills_line(self, i: int) -> bool:
-        """Whether the line of a mention holds nothing but mentions, and what joins or introduces them."""
+        """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason."""
         text, mention = self.text, self.found[i]
         start, end = text.rfind("\n", 0, mention.start) + 1, text.find("\n", mention.end)
         end = len(text) if end < 0 else end
@@ -280,7 +281,7 @@ class Statement:
         for other in self.found:
             if start <= other.start and other.end <= end:
                 rest, at = rest + text[at : other.start], other.end
-        before, rest = text[start : self.found[0].start], rest + text[at:end]
+        before, rest = text[start : self.found[0].start], _REASON.split(rest + text[at:end])[0]
         if pattern("cue").search(before) or (pattern("preamble").match(before) and "<" not in before):
             rest = rest.removeprefix(before)
         return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None

@@ -371,13 +371,18 @@ def _pattern(shown: Sequence[int], labels: str, numbers: Figures) -> re.Pattern[
     nth = rf"(?<![a-z0-9])(?:{ordinals}|\d{{1,2}}(?:st|nd|rd|th)) (?:option|choice|answer)(?![a-z])"
     kinds_zh = "项|个?选项|个选择|个答案|种(?:选项|答案)"
     nth_zh = rf"第(?:[{characters}]{{1,2}}|\d{{1,2}})(?:{kinds_zh})"
+    # a comma groups three digits, or stands between codes of three
+    known = {*map(str, shown), *numbers.numbers}
+    grouped = r"\d+(?:,\d{3})*"
+    if any(re.fullmatch(r"\d{3}", number) for number in known):
+        grouped = "|".join([*(f"{int(n):,}" for n in known if n.isdecimal() and len(n) > 3), r"\d+"])
     ends_zh = rf"\W|$|[分号吧]|(?:或者?|到|至|还是)[{characters}\d]|[左上之]"
     word_zh = rf"(?<![{characters}百千万第])[{characters}]{{1,2}}(?={ends_zh})(?!{_HALF})"
     parts = [
         rf"(?P<place>{nth}|{nth_zh})",
         rf"(?P<label>{labels})" if labels else "",
         rf"(?P<figure>{numbers.pattern})" if numbers.pattern else "",
-        rf"(?P<number>(?<![a-z\d⁄])(?<!\d\.)-?\d+(?:,\d{{3}})*(?:\.\d+)?(?!\.?\d|[a-z%⁄]|{_HALF}))",
+        rf"(?P<number>(?<![a-z\d⁄])(?<!\d\.)-?(?:{grouped})(?:\.\d+)?(?!\.?\d|[a-z%⁄]|{_HALF}))",
         rf"(?P<word>(?<![a-z\d])(?:{spelt})(?![a-z\d-]|{_HALF})|{word_zh})",
     ]
     return re.compile("|".join(filter(None, parts)))
