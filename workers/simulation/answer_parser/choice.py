@@ -55,7 +55,7 @@ class Statement:
         self.text = self.vocabulary.without_span(fold(text))
         self.found = self.vocabulary.mentions(self.text)
         self._leave_out_remarks()
-        self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._fills_line(i)]
+        self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._is_certain(i)]
         if not self.several and not self.scale:
             self._leave_out_lesser()
 
@@ -269,6 +269,10 @@ class Statement:
         one, gap = both[0], self._gap(i)
         between = gap == " and " and self.text.endswith("between ", 0, one.start)
         return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
+
+    def _is_certain(self, i: int) -> bool:
+        """Whether a label chooses even in a language whose denials are not known: with its number, or on its own."""
+        return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
         """Whether the line of a mention holds nothing but mentions, what joins or introduces them, and a reason."""
