@@ -28,7 +28,6 @@ PARAMETERS = 2 * (4 * 64 * 64 + 3 * 64 * 128 + 2 * 64) + 64 + 64 * 500
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shape that takes no time."""
     monkeypatch.setitem(gpu.SHAPES, "tiny", TINY)
 
 
@@ -68,17 +67,14 @@ HELD: list[int] = []
 
 
 def fill(megabytes: int) -> int:
-    """Hold so much for a moment."""
     return int(np.ones(megabytes << 20, dtype=np.uint8)[-1])
 
 
 def held() -> tuple[int, list[int]]:
-    """Which process this is, and what it holds."""
     return os.getpid(), HELD
 
 
 def fail(word: str) -> None:
-    """Fail."""
     raise ValueError(word)
 
 

@@ -38,12 +38,8 @@ _NO_CREDIT = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
     | {"enforced_spend_limit_reached", "contract_spend_limit_reached"}
 )
-#: How Anthropic says the same, under the status and type of a request that is wrong.
-_CREDIT_TOO_LOW = "credit balance is too low"
 #: Error codes of a provider's filter that declines a prompt: Azure's, OpenAI's, and Azure's inner one.
 _DECLINED = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-#: What OpenRouter puts into such an error, whose code is its status (403).
-_FLAGGED = "flagged_input"
 
 
 class Retryable(RuntimeError):
@@ -138,7 +134,8 @@ def failure(status: int, headers: Mapping[str, str], body: str, key: str | None)
         return EngineUnavailable(f"the server says {status}: it redirects to {to}; base_url must name who answers")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return EngineUnavailable(f"{said}; is base_url right?")
-    if status in _UNAVAILABLE or code in _NO_CREDIT or _CREDIT_TOO_LOW in message:
+    # the last is how Anthropic says that there is no credit, under the status of a request that is wrong
+    if status in _UNAVAILABLE or code in _NO_CREDIT or "credit balance is too low" in message:
         return EngineUnavailable(said)
     if status in _PASSING or status >= 500:
         return Retryable(said, wait=wait_asked(headers), overloaded=status in _OVERLOADED)
@@ -191,7 +188,7 @@ def _code_in(error: Mapping[str, object]) -> str:
     inner, details, metadata = error.get("innererror"), error.get("details"), error.get("metadata")
     if isinstance(inner, dict) and str(inner.get("code")) in _DECLINED:
         return str(inner["code"])
-    if isinstance(metadata, dict) and _FLAGGED in metadata:
+    if isinstance(metadata, dict) and "flagged_input" in metadata:  # of OpenRouter, whose code is its status
         return "content_policy_violation"
     return str(error.get("code") or (details.get("error_code") if isinstance(details, dict) else None) or "")
 

@@ -89,23 +89,18 @@ class OpenAIProvider(Provider):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body | self._card.body
 
-    def _searches(self, request: Request) -> bool:
-        return "beams" in self._card.takes and request.decoding.num_beams > 1
-
-    def _samples(self, request: Request) -> bool:
-        return request.decoding.do_sample and not self._searches(request)
-
     def _decoding(self, request: Request) -> dict[str, object]:
         """What the server takes of the decoding. Beams are searched, never sampled: it has no beam sampling."""
         decoding, takes = request.decoding, self._card.takes
+        searches = "beams" in takes and decoding.num_beams > 1
         wanted = {
-            "temperature": decoding.temperature if self._samples(request) else 0.0,
+            "temperature": decoding.temperature if decoding.do_sample and not searches else 0.0,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k or -1,
             "seed": request.seed & _SEED_BITS,
         }
         sent: dict[str, object] = {name: value for name, value in wanted.items() if name in takes}
-        if self._searches(request):
+        if searches:
             sent |= {"use_beam_search": True, "n": decoding.num_beams}
         return sent
 
@@ -115,14 +110,14 @@ class OpenAIProvider(Provider):
         if not isinstance(message, dict):
             raise Retryable("the server's reply is no chat completion: it has no choices with a message")
         said, declined = _text(message.get("content")), _text(message.get("refusal"))
-        start, usage = self._start(request), body.get("usage")
+        start, usage, sent = self._start(request), body.get("usage"), self._decoding(request)
         if said and not said.lstrip().startswith(start):  # some servers repeat the beginning that they were given
             said = start + said
         finish = _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP)
         return Completion(
             text=without_key(declined or said, self._key),
             finish=FinishReason.REFUSAL if declined else finish,
-            used=self._used(request, self._decoding(request), sampled=self._samples(request)),
+            used=self._used(request, sent, sampled=request.decoding.do_sample and "use_beam_search" not in sent),
             prompt_tokens=tokens(usage, "prompt_tokens"),
             completion_tokens=tokens(usage, "completion_tokens"),
         )

@@ -26,10 +26,9 @@ _TOKENS = 8
 
 
 def check_card(card: ModelCard, *, cache: Path, key: bool = True) -> None:
-    """Find out cheaply whether a card can be served here; raises EngineUnavailable where it cannot.
+    """Raise EngineUnavailable where a card cannot be served here; no weights are read, nothing is fetched or asked.
 
-    No weights are read, nothing is fetched, no server is asked: that can cost money, and it may come up later. ``key``:
-    whether the key of its server has to be here.
+    ``key``: whether the key of its server has to be here.
     """
     can, where = card.capabilities, f"model {card.name}"
     if card.retired:
@@ -57,8 +56,7 @@ def open_engine(
 ) -> Engine:
     """Start the engine that a card names; weights that are not here yet are fetched into ``cache``.
 
-    Scripted respondents look up in ``survey`` what people answered; ``threads`` are the CPU threads for one model.
-    EngineUnavailable: whatever keeps it from opening, of which the log has the traceback.
+    ``threads``: of the CPU, for one model. Raises EngineUnavailable, of which the log has the traceback.
     """
     with _or_unavailable(f"model {card.name}: cannot be opened"):
         check_card(card, cache=cache)

@@ -22,7 +22,6 @@ KEY = "sk-marked-0123456789abcdef-KEY"
 
 
 def ask(prompt: str = "How?", **fields: Any) -> Request:
-    """A request with one user turn."""
     given = {"decoding": Decoding(do_sample=True, temperature=0.7, top_p=0.9, max_new_tokens=64), "seed": 11}
     return Request(messages=(Message(role="user", content=prompt),), **(given | fields))
 
@@ -42,12 +41,10 @@ class Protocol:
         return card.model_copy(update={"answer_prefix": answer_prefix, "takes": ()} | fields)
 
     def says(self, text: str = "Answer: 1") -> Reply:
-        """A success."""
         return message(text) if self.name == "anthropic" else chat(text)
 
     @contextmanager
     def engine(self, behave: Behaviour, **fields: Any) -> Iterator[tuple[ApiEngine, LocalServer]]:
-        """An engine and the server that it asks."""
         with serving(behave) as server, self.engine_at(server.url, **fields) as engine:
             yield engine, server
 
@@ -72,6 +69,5 @@ ANTHROPIC, OPENAI = Protocol("anthropic"), Protocol("openai")
 
 @pytest.fixture(params=[ANTHROPIC, OPENAI], ids=lambda protocol: protocol.name)
 def protocol(request: pytest.FixtureRequest) -> Protocol:
-    """Each protocol in turn."""
     given: Protocol = request.param
     return given

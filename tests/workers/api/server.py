@@ -49,7 +49,6 @@ Behaviour = Callable[[Got, int], Reply]  #: a request, and how many with the sam
 
 
 def message(text: str = "Answer: 1", *, stop: str = "end_turn", prompt: int = 20, completion: int = 5) -> Reply:
-    """A message as Anthropic sends it."""
     body = {
         "id": "msg_1",
         "type": "message",
@@ -103,11 +102,9 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Its address, without a path."""
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def take(self, got: Got) -> Reply:
-        """Note a request and say what becomes of it."""
         with self.lock:
             before = self.asked[got.prompt]
             self.got.append(got)
@@ -166,7 +163,6 @@ class _Exchange(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(behave: Behaviour) -> Iterator[LocalServer]:
-    """A server for as long as the block runs."""
     local = LocalServer(behave)
     thread = threading.Thread(target=local.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

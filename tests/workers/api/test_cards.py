@@ -22,7 +22,6 @@ engines = pytest.mark.parametrize("engine", USUAL)
 
 
 def read(folder: Path, text: str) -> ModelCard:
-    """The one card in a file."""
     file = folder / "own.toml"
     file.write_text(text, encoding="utf-8")
     return read_cards(file)["m"]

@@ -31,9 +31,6 @@ PATIENCE = 20.0
 SOON = 5.0
 
 
-# What passes is asked again.
-
-
 @pytest.mark.parametrize(
     "hiccup",
     [
@@ -65,9 +62,6 @@ def test_what_does_not_pass_is_given_up_after_the_cards_attempts(protocol: Proto
         assert words in completion.error
         assert completion.error.endswith("(asked 3 times)")
         assert len(server.got) == 3
-
-
-# What does not pass fails one answer, or is a refusal.
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -114,9 +108,6 @@ def test_a_prompt_that_the_providers_filter_declines_is_refused(status: int, tol
     assert (answer.state, answer.choices, answer.reason) == (AnswerState.REFUSED, (), words)
 
 
-# What ends an engine, and who is told.
-
-
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_without_a_right_to_ask_the_engine_ends(protocol: Protocol, status: int) -> None:
     with protocol.engine(lambda got, before: error(status, "not you"), concurrency=1) as (engine, server):
@@ -128,7 +119,6 @@ def test_without_a_right_to_ask_the_engine_ends(protocol: Protocol, status: int)
 
 
 def of_anthropic(status: int, kind: str, text: str, **details: str) -> Reply:
-    """An error with details, as Anthropic sends it."""
     told = {"type": kind, "message": text, "details": details or None}
     return Reply(status=status, body=json.dumps({"type": "error", "error": told, "request_id": "req_1"}))
 
@@ -183,9 +173,6 @@ def test_whoever_waits_is_told_when_the_engine_ends_and_what_is_under_way_is_ans
                 future.result(SOON)
         assert under_way.result(SOON).text == "Answer: 1"  # it was paid for
         assert server.asked == {"slow": 1, "again": 1, "ends": 1}
-
-
-# Waits.
 
 
 @pytest.mark.parametrize("header", ["retry-after", "retry-after-ms", "date"])
@@ -256,19 +243,6 @@ def test_waits_grow_and_are_spread(protocol: Protocol, asked: dict[str, str]) ->
             assert longest / 2 <= gap <= longest + 0.15
 
 
-# Many at once.
-
-
-def test_no_more_are_under_way_than_the_card_says_and_each_gets_its_own_reply(protocol: Protocol) -> None:
-    def behave(got: Got, before: int) -> Reply:
-        return Reply(body=protocol.says(got.prompt).body, seconds=0.02)
-
-    with protocol.engine(behave, concurrency=4) as (engine, server):
-        futures = [engine.submit(ask(str(number))) for number in range(60)]
-        assert [future.result(PATIENCE).text for future in futures] == [str(number) for number in range(60)]
-        assert server.most_at_once == 4
-
-
 def test_an_overloaded_server_is_asked_less_at_once(protocol: Protocol) -> None:
     busy = threading.BoundedSemaphore(3)
     refused: list[float] = []
@@ -304,16 +278,18 @@ def test_a_burst_of_refusals_counts_once_and_what_goes_well_lets_more_through() 
     assert limit() == 7
 
 
-def test_five_hundred_requests_with_every_kind_of_failure(protocol: Protocol) -> None:
+def test_five_hundred_requests_get_their_own_replies_a_few_at_once(
+    protocol: Protocol,
+) -> None:
     def behave(got: Got, before: int) -> Reply:
         number = int(got.prompt)
         if number % 20 == 0:
             return error(400, f"prompt {number} is not allowed")
         if number % 20 in (1, 2, 3) and not before:
             return CUT if number % 20 == 3 else error(500)
-        return protocol.says(f"reply {number}")
+        return Reply(body=protocol.says(f"reply {number}").body, seconds=0.005)
 
-    with protocol.engine(behave) as (engine, server):
+    with protocol.engine(behave, concurrency=4) as (engine, server):
         futures = [engine.submit(ask(str(number))) for number in range(500)]
         for number, future in enumerate(futures):
             completion = future.result(60)
@@ -321,12 +297,10 @@ def test_five_hundred_requests_with_every_kind_of_failure(protocol: Protocol) ->
                 assert completion.error == f"the server says 400: prompt {number} is not allowed"
             else:
                 assert (completion.finish, completion.text) == (FinishReason.STOP, f"reply {number}")
+        assert server.most_at_once == 4
         assert not server.after_success
         assert (len(server.succeeded), set(server.succeeded.values())) == (475, {1})
         assert sum(server.asked.values()) == 500 + 50 + 25
-
-
-# Closing and cancelling.
 
 
 def test_closing_cancels_everything_within_a_second(protocol: Protocol) -> None:
@@ -363,9 +337,6 @@ def test_a_future_cancelled_by_its_owner_is_not_asked(protocol: Protocol) -> Non
         assert wait([second], PATIENCE).done
         assert first.result(PATIENCE).finish is third.result(PATIENCE).finish is FinishReason.STOP
         assert server.asked == {"0": 1, "2": 1}
-
-
-# What servers say is not believed to be harmless.
 
 
 def test_no_key_is_ever_shown(protocol: Protocol, caplog: pytest.LogCaptureFixture) -> None:

@@ -66,7 +66,6 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 @contextmanager
 def engine_for(folder: Path, url: str, survey: Survey, cache: Path, **api: Any) -> Iterator[Engine]:
-    """An engine that asks the server."""
     given = {"model": str(folder), "base_url": url, "takes": ("temperature", "top_p", "seed")} | api
     card = ModelCard.model_validate({"name": "served", "engine": "openai"} | given)
     engine = open_engine(card, survey=survey, cache=cache)

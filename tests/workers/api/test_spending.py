@@ -21,7 +21,6 @@ ANSWER = 0.025
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """A run of 10 participants with 4 questions each."""
     with Database(f"sqlite:///{tmp_path / 'x.db'}", synchronous="off") as opened:
         migrate(opened)
         add_run(opened, participants=10)
@@ -30,7 +29,6 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 @pytest.fixture
 def server() -> Iterator[LocalServer]:
-    """Says the same to everybody."""
     with serving(lambda got, before: chat("Answer: 2\nExplanation: So it is here.")) as local:
         yield local
 
@@ -43,7 +41,6 @@ def priced(server: LocalServer, price: float) -> ModelCard:
 
 @pytest.fixture
 def stage(database: Database, server: LocalServer) -> Iterator[ParticipantRunner]:
-    """A worker that asks the server, for money."""
     made = make_stage(database, {"quick": priced(server, 1000.0)}, [])
     yield made
     made.close()

@@ -22,13 +22,11 @@ PARTICIPANTS = WHOLE // QUESTIONS // len(CULTURES)
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine of the test's own."""
     with machine_in(tmp_path / "machine") as own:
         yield own
 
 
 def serve_on(machine: Machine, server: LocalServer, engine: str, participants: int) -> None:
-    """Let the machine's study ask the server."""
     address = server.url if engine == "anthropic" else f"{server.url}/v1"
     card = f'[served]\nengine = "{engine}"\nmodel = "some-model"\nbase_url = "{address}"\nkey = "MARKED_KEY"\n'
     (machine.folder / "cards.toml").write_text(card)
@@ -38,14 +36,12 @@ def serve_on(machine: Machine, server: LocalServer, engine: str, participants: i
 
 
 def traces(machine: Machine, key: str) -> list[str]:
-    """The files of the machine that hold the key."""
     files = [file for file in machine.home.rglob("*") if file.is_file()]
     assert len(files) > 5
     return [str(file) for file in files if key.encode() in file.read_bytes()]
 
 
 def exported(machine: Machine) -> list[dict[str, Any]]:
-    """The rows of the machine's export."""
     return [json.loads(line) for line in machine.done("export", "small", "--format", "jsonl").splitlines()]
 
 

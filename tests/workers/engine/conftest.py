@@ -37,7 +37,6 @@ class Tiny:
 
 @pytest.fixture(scope="session", params=ARCHITECTURES)
 def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
-    """Each architecture in turn."""
     model = tiny_model(request.param)
     requests = mixed_requests(REQUESTS, seed=3)
     # Before the batch touches the model: the oracle is the library as it comes.
@@ -90,5 +89,4 @@ def served(
 
 @pytest.fixture
 def engine(served: Callable[..., TransformersEngine]) -> TransformersEngine:
-    """One with the card as it is."""
     return served()

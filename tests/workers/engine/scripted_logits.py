@@ -41,7 +41,6 @@ class ScriptedModel(PreTrainedModel, GenerationMixin):
         self.script = script
 
     def forward(self, input_ids: Tensor, **_: object) -> CausalLMOutputWithPast:
-        """Logits after the last token of each row."""
         logits = torch.stack([self.script(tuple(row)) for row in input_ids.tolist()])
         return CausalLMOutputWithPast(logits=logits[:, None])
 
@@ -60,16 +59,11 @@ def random_script(seed: int, vocabulary: int, *, levels: int | None, spread: flo
 
 def generate_settings(request: ResolvedRequest) -> GenerationConfig:
     """What ``generate`` has to be told for a request, nothing left open."""
-    sampling: dict[str, Any] = {}
-    if request.sampling is not None:
-        sampling = {
-            "temperature": request.sampling.temperature,
-            "top_k": request.sampling.top_k,
-            "top_p": request.sampling.top_p,
-        }
+    sampled = request.sampling
+    sampling = {name: getattr(sampled, name) for name in ("temperature", "top_k", "top_p")} if sampled else {}
     return GenerationConfig(
         num_beams=request.num_beams,
-        do_sample=request.sampling is not None,
+        do_sample=sampled is not None,
         max_new_tokens=request.max_new_tokens,
         eos_token_id=list(request.ends) or None,
         pad_token_id=0,

@@ -55,7 +55,6 @@ class Dense:
         self.positions: list[int] = []
 
     def random(self, *sizes: int) -> Tensor:
-        """Numbers of the shape's format."""
         return torch.randn(*sizes, generator=self.numbers).to(self.shape.dtype)
 
     def pieces(self, count: int) -> list[Piece]:

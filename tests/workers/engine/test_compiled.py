@@ -30,8 +30,6 @@ CALL = np.dtype(
 
 
 def converted(convert: Any, form: int, numbers: Tensor, to: torch.dtype) -> Tensor:
-    """What ``widen`` or ``narrow`` makes of numbers."""
-
     def loop(call: Any) -> None:
         told = carray(call, 1)[0]
         convert(form, told.source, told.target, told.tasks)
@@ -120,7 +118,6 @@ def _add_neighbours(call: Any) -> None:
 
 @pytest.fixture(params=[1, 2, 5])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """Of torch, fewer than processors and more."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -140,7 +137,6 @@ def chain(tasks: int, steps: int, slow: int) -> tuple[list[np.ndarray], list[tup
 
 
 def summed(numbers: np.ndarray, steps: int) -> list[int]:
-    """What so many loops make of the first numbers."""
     for _ in range(steps):
         numbers = numbers + np.roll(numbers, -1)
     return numbers.tolist()  # type: ignore[no-any-return]

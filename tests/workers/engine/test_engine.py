@@ -74,7 +74,6 @@ def test_replies_are_the_same_however_a_model_is_served(
 
 
 def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
-    """What the batch's own parts make of a request."""
     asked = read_request(card, loaded, request)
     assert not isinstance(asked, Completion)
     decoder = Decoder(loaded.model, adopt(loaded.model), Limits())
@@ -175,12 +174,10 @@ class Forwards:
 
 @pytest.fixture
 def forwards(engine: TransformersEngine, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Forwards:
-    """The forwards of the engine's model from here on."""
     return Forwards(tiny_loaded.model, monkeypatch)
 
 
 def _closing(engine: TransformersEngine) -> threading.Thread:
-    """A thread that is closing the engine."""
     closing = threading.Thread(target=engine.close)
     closing.start()
     wait_until(lambda: engine.closed, "an engine that closes")

@@ -74,7 +74,6 @@ WIDE: dict[str, Any] = {
 
 
 def exchanged_layers(model: Any) -> list[int]:
-    """Which layers are computed another way."""
     return [number for number, layer in enumerate(model.model.layers) if isinstance(layer.forward, Layer)]
 
 
@@ -143,7 +142,6 @@ class Centred(LlamaRMSNorm):
     """Looks like a norm of its parent's kind and is another."""
 
     def forward(self, rows: Tensor) -> Tensor:
-        """With weights around zero, as Gemma's."""
         normed: Tensor = super().forward(rows) * (1 + self.weight)
         return normed
 
@@ -222,7 +220,6 @@ def of_ours(layers: int) -> int:
 
 
 def fused(model: Any) -> list[FusedLayer]:
-    """Those of a model."""
     layers = [module.forward for module in model.modules() if isinstance(module.forward, Layer)]
     return [layer.fused for layer in layers if layer.fused is not None]
 

@@ -103,7 +103,6 @@ def test_memory_stays_until_it_is_given_back() -> None:
 
 
 def _helpers() -> int:
-    """Threads of this process that are not Python's."""
     return len(list(Path("/proc/self/task").iterdir())) - threading.active_count()
 
 

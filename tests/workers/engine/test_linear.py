@@ -46,7 +46,6 @@ computed = pytest.mark.parametrize(
 
 
 def numbers(*sizes: int, seed: int = 0, dtype: torch.dtype = torch.bfloat16, scale: float = 1.0) -> Tensor:
-    """Random ones, always the same."""
     return (scale * torch.randn(*sizes, generator=torch.Generator().manual_seed(seed + sum(sizes)))).to(dtype)
 
 

@@ -75,14 +75,12 @@ def attended(how: Any, per_group: int, window: int | None, beams: int, dtype: to
 def by_gathering(
     pool: Tensor, query: Tensor, new: Tensor, scale: float, result: Tensor, packed: Any, window: Any
 ) -> None:
-    """The way that does not need the kernel."""
     attend_gathered(pool, query, new, scale, result, gather(packed, window, query.dtype))
 
 
 def by_the_kernel(
     pool: Tensor, query: Tensor, new: Tensor, scale: float, result: Tensor, packed: Any, window: Any
 ) -> None:
-    """The kernel."""
     attend_paged(pool, query, new, scale, result, paging(packed, window, query.shape[1]))
 
 

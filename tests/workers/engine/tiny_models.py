@@ -15,31 +15,20 @@ from defsurvey.workers.engines.transformers.request import ResolvedRequest, Samp
 VOCABULARY = 98
 #: How many tokens back the model with a window sees.
 WINDOW = 12
-_SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "initializer_range": 0.6,  # wide enough that no two continuations are nearly alike
-    "bos_token_id": None,
-    "eos_token_id": None,
-    "pad_token_id": 0,
-}
 ARCHITECTURES = ("llama", "mistral")
 #: Sizes of models of other architectures.
 SIZES: dict[str, Any] = {
     "vocab_size": 50,
     "hidden_size": 16,
     "num_hidden_layers": 2,
-    "initializer_range": 0.6,
+    "initializer_range": 0.6,  # wide enough that no two continuations are nearly alike
     "bos_token_id": None,
     "eos_token_id": None,
     "pad_token_id": 0,
 }
 HEADS: dict[str, Any] = {**SIZES, "intermediate_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
+#: And of the two.
+_SIZES = HEADS | {"vocab_size": VOCABULARY, "intermediate_size": 32, "max_position_embeddings": 512}
 
 
 def built(architecture: str, seed: int = 0, **settings: Any) -> Any:
@@ -90,15 +79,12 @@ class Caught:
         self.gone = False
 
     def cancelled(self) -> bool:
-        """Whether the test has lost interest."""
         return self.gone
 
     def reply(self, tokens: list[int]) -> None:
-        """Take the reply."""
         self.tokens = tokens
 
     def fail(self, error: Exception) -> None:
-        """Take note that there is none."""
         self.error = error
 
 

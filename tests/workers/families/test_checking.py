@@ -51,7 +51,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def typed(home: Path, *words: str) -> Result:
-    """The outcome of a verb of ``models``."""
     places = {"DEFSURVEY_HOME": str(home / "home"), "DEFSURVEY_MODELS": str(home / "own.toml")}
     return CliRunner().invoke(main, ("models", *words), env=places)
 

@@ -72,7 +72,6 @@ def interview_request(survey: Survey, card: ModelCard) -> Request:
 
 
 def rendered(opened: Opened, request: Request) -> str:
-    """The prompt that a family's model gets."""
     card = opened.card
     options = card.template_options
     return render_prompt(

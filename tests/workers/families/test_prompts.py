@@ -30,7 +30,6 @@ UNSEEN = {"smollm3-3b": replace(FAMILIES["smollm3-3b"], begin="<|begin_of_text|>
 
 
 def asked(*messages: Message) -> Request:
-    """A request with these messages."""
     return Request(messages=messages, decoding=Decoding(max_new_tokens=8), seed=1, reply_start="Answer: ")
 
 

@@ -27,12 +27,10 @@ from tests.workers.families.tiny_families import FAMILIES, write_family
 
 @pytest.fixture
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine on which every package can be found."""
     monkeypatch.setattr(quantising, "find_spec", lambda name: ModuleSpec(name, None))
 
 
 def card(kind: str) -> ModelCard:
-    """A card whose weights are held so."""
     return ModelCard(name="big", hub="org/big", quantisation=kind)
 
 
@@ -142,7 +140,6 @@ class Malice:
 
 
 def pickled(folder: Path) -> Path:
-    """A tiny model whose only weights are a pickle."""
     safe = write_family(folder, FAMILIES["wizardlm-13b-v1-2"]) / "model.safetensors"
     torch.save(load_file(safe), folder / "pytorch_model.bin")
     safe.unlink()
@@ -150,7 +147,6 @@ def pickled(folder: Path) -> Path:
 
 
 def load(folder: Path) -> Any:
-    """The model of that folder."""
     card = ModelCard(name="pickled", path=folder, dtype="float32", chat_template="vicuna")
     return load_model(card, Weights(folder=folder, gguf=None, origin={}), device="cpu").model
 
