@@ -141,10 +141,11 @@ class Statement:
             return False
         if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
             return mention.is_label or self.is_free(i)
-        if self._is_range(i) or not gap.strip(" \n"):
-            return self._is_range(i) or "\n" in gap
-        if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
-            return self.is_free(i)
+        if not self.found[i - 1].is_label and not mention.is_label:
+            if self._is_range(i) or not gap.strip(" \n"):
+                return self._is_range(i) or "\n" in gap
+            if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
+                return self.is_free(i)
         return bool(pattern("connector").match(gap)) and self.is_free(i)
 
     def unjoined(self, stated: Sequence[int]) -> Mention | None:
@@ -190,7 +191,8 @@ class Statement:
             return not mention.is_label or _CLAUSE_END.match(self.text, mention.end) is not None
         if not re.search(r"[.!?;。] ?$", before):
             return False
-        return mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—.;。!\n]|$", after))
+        alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
+        return alone or mention.kind is Kind.LINE or bool(re.match(r" ?[:\-–—]", after))
 
     def _sentences(self, start: int) -> Iterator[tuple[int, int, list[int]]]:
         """Where each sentence from a place on begins and ends, and the mentions in it."""
@@ -413,7 +415,7 @@ def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[
         return label == number or (bool(heard) and weaker)
 
     named = [agrees(mention.code or 0) for mention in mentions if mention.is_label]
-    if named and not any(named):
+    if named and not (any(named) if heard else all(named)):
         return CONTRADICTIONS[0]
     leaning = said.leaning(end) if said.vocabulary.poles and near_an_end else None
     return "" if leaning is None or agrees(leaning) else CONTRADICTIONS[1]

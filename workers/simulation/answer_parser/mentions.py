@@ -259,6 +259,8 @@ class Vocabulary:
 
     def _is_line(self, code: Mention, label: Mention, text: str) -> bool:
         """Whether two numbers are an option as the prompt shows it ("2: 1"), and none of them numbers a list."""
+        if code.kind is not Kind.NUMBER or label.kind is not Kind.NUMBER or code.code is None or code.labelled:
+            return False
         between = _LINE.fullmatch(text[code.end : label.start])
         counts = between is not None and between["counts"] and _COUNTS.match(text, label.end)
         return between is not None and not counts and (code.code, plain(label.words)) in self.figures.own
