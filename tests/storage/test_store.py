@@ -16,7 +16,7 @@ from defsurvey.storage.runs.budget import BudgetWatch, change_budget, halt_if_sp
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Progress, Protocol, QuestionOrder
-from defsurvey.storage.runs.store import NewRun, OtherDesign, OtherEngine, UnknownRun, add_run, record_served
+from defsurvey.storage.runs.store import NewRun, OtherEngine, UnknownRun, add_run, record_served
 from defsurvey.storage.surveys.folder import find_survey
 from tests.jobs.ledger_rows import change, rows
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
@@ -74,15 +74,6 @@ def test_a_run_that_is_not_there_is_told(database: Database) -> None:
         UnknownRun, match=r"no run 'small' \(did you mean 'small-1'\?\); known: (small-1, large|large, small-1)"
     ):
         store.load_run(database, "small")
-
-
-def test_another_design_under_the_same_name_is_refused(database: Database) -> None:
-    started(database)
-    before = store.load_run(database, "first")
-    with pytest.raises(OtherDesign, match="run first exists already with another design"):
-        add_run(database, new_run(new_cell(), new_cell("model-b"), design="other"))
-    assert store.load_run(database, "first") == before
-    assert store.design_of(database, "first") == "design"
 
 
 def test_participants_and_cells_are_added_later(database: Database, ledger: Ledger) -> None:
