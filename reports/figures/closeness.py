@@ -43,21 +43,20 @@ def closeness(analysis: Analysis) -> Section:
     )
 
 
-def _from_to(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}–{last}"
-
-
 def ranking_table(culture: CultureAnalysis) -> Table:
     """Cells of one culture in order, at equal n, ties shared."""
     ranking = culture.ranking
     n, partly = ranking.n, bool((ranking.shared < ranking.questions).any())
 
+    def from_to(first: int, last: int) -> str:
+        return str(first) if first == last else f"{first}–{last}"
+
     def shared(row: int) -> str:
         others = np.delete(ranking.shared[row], row)
-        return _from_to(int(others.min()), int(others.max()))
+        return from_to(int(others.min()), int(others.max()))
 
     def places(row: int) -> str:
-        return _from_to(ranking.places[row].first, ranking.places[row].last)
+        return from_to(ranking.places[row].first, ranking.places[row].last)
 
     alone = "models of one group are not told from the group's closest one"
     at_equal_n = "at equal n, nats; without the bias of small samples"

@@ -21,7 +21,7 @@ from defsurvey.reports.metrics.quality import effective_options
 from defsurvey.reports.number_format import counted, fixed, percent
 from defsurvey.reports.page import Entry, Field, Fold, Section, Table, table
 from defsurvey.storage.runs.run import AnswerState
-from defsurvey.storage.surveys.survey import Question, Survey
+from defsurvey.storage.surveys.survey import Question
 
 #: Fewest valid answers to a question that is shown from near.
 SHOWN = 5
@@ -102,17 +102,22 @@ def cases(analysis: Analysis) -> dict[AnswerState, list[int]]:
 
 
 def landscape_section(analysis: Analysis) -> Section:
-    """Figure 3."""
+    """Figure 3, with the questions that experts left out of the survey and their reasons."""
     topics, dimensions, survey = analysis.figure(landscape), len(analysis.dimensions), analysis.results.survey
     title = f"{counted(len(analysis.items.questions), 'question')} on {counted(len(topics), 'topic')}"
     title += f", {counted(dimensions, 'value dimension')}" if dimensions else ", none on a value dimension"
+    question: Field[tuple[str, str]] = Field("Question", lambda each: each[0], words=True)
+    fields = [question, Field("Reason", lambda each: Entry(each[1], words=True), words=True)]
+    caption = "Questions left out of the survey by experts"
+    excluded = table(survey.excluded.items(), fields, "figure-3-excluded", caption)
+    tables = (_topics(analysis, topics), _kinds(analysis), excluded)
     return Section(
         anchor="figure-3",
         contents="Fig. 3 · What was asked",
         title=title,
         number="Fig. 3",
         paragraphs=tuple(stand_ins(analysis)),
-        tables=(_topics(analysis, topics), _kinds(analysis), *((_excluded(survey),) if survey.excluded else ())),
+        tables=tables if survey.excluded else tables[:2],
     )
 
 
@@ -124,16 +129,6 @@ def stand_ins(analysis: Analysis) -> list[str]:
         for culture in analysis.cultures
         if culture.culture.spoken
     ]
-
-
-def _excluded(survey: Survey) -> Table:
-    """Questions that experts left out of the survey, with their reasons."""
-    fields: list[Field[tuple[str, str]]] = [
-        Field("Question", lambda each: each[0], words=True),
-        Field("Reason", lambda each: Entry(each[1], words=True), words=True),
-    ]
-    caption = "Questions left out of the survey by experts"
-    return table(survey.excluded.items(), fields, "figure-3-excluded", caption)
 
 
 def _topics(analysis: Analysis, topics: Sequence[TopicRow]) -> Table:

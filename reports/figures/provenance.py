@@ -152,11 +152,6 @@ class ThroughputRow:
     price: Price | None  #: None: its card has none
 
     @property
-    def seconds_per_answer(self) -> float:
-        """Mean time of one answer, from being asked to being complete; nan without an answer."""
-        return self.seconds / self.answers if self.answers else nan
-
-    @property
     def tokens_per_second(self) -> float:
         """Tokens of completions per second of the answers they belong to; these overlap. nan: nothing was counted."""
         return self.tokens.completion / self.tokens.seconds if self.tokens and self.tokens.seconds > 0 else nan
@@ -169,28 +164,24 @@ class ThroughputRow:
 
 def throughput(analysis: Analysis) -> tuple[ThroughputRow, ...]:
     """How long each model took, how many tokens, what they cost."""
-    results = analysis.results
-    ended: Counter[str] = Counter()
+    results, ended, rows = analysis.results, Counter[str](), []
     for cell in analysis.cells:
         ended[cell.cell.model] += cell.quality.done
-    return tuple(
-        ThroughputRow(
+    for model in dict.fromkeys(cell.model for cell in results.run.cells):
+        facts, price = results.model_facts.get(model, {}), None
+        if "input_price" in facts and "output_price" in facts:
+            asked, given = float(facts["input_price"]), float(facts["output_price"])
+            price = Price(input=asked, output=given, looked_up=facts.get("priced", ""))
+        row = ThroughputRow(
             model=model,
             engine=results.engines.get(model, {}).get("engine", "not known"),
             answers=ended[model],
             seconds=results.model_seconds.get(model, nan),
             tokens=results.tokens.get(model),
-            price=_price(results.model_facts.get(model, {})),
+            price=price,
         )
-        for model in dict.fromkeys(cell.model for cell in results.run.cells)
-    )
-
-
-def _price(facts: Mapping[str, str]) -> Price | None:
-    if "input_price" not in facts or "output_price" not in facts:
-        return None
-    asked, given = float(facts["input_price"]), float(facts["output_price"])
-    return Price(input=asked, output=given, looked_up=facts.get("priced", ""))
+        rows.append(row)
+    return tuple(rows)
 
 
 _NOT_COUNTED = "the engine counted no tokens"
@@ -200,16 +191,21 @@ def throughput_section(analysis: Analysis) -> Section:
     """How long each model took, how many tokens, what they cost."""
     rows = analysis.figure(throughput)
 
+    def number(value: float, digits: int) -> str:
+        return NONE if isnan(value) else f"{value:,.{digits}f}"
+
     def rate(row: ThroughputRow) -> Entry:
-        text = f"{row.tokens_per_second:,.1f}".replace("nan", NONE)
-        return Entry(text, why="" if row.tokens else _NOT_COUNTED)
+        return Entry(number(row.tokens_per_second, 1), why="" if row.tokens else _NOT_COUNTED)
+
+    def per_answer(row: ThroughputRow) -> str:
+        return number(row.seconds / row.answers if row.answers else nan, 2)
 
     fields: list[Field[ThroughputRow]] = [
         Field("Model", lambda row: row.model, words=True),
         Field("Engine", lambda row: Entry(row.engine, words=True), words=True),
         Field("Answers", lambda row: f"{row.answers:,}"),
-        Field("Seconds", lambda row: f"{row.seconds:,.0f}".replace("nan", NONE), "summed over answers"),
-        Field("Seconds per answer", lambda row: f"{row.seconds_per_answer:,.2f}".replace("nan", NONE)),
+        Field("Seconds", lambda row: number(row.seconds, 0), "summed over answers"),
+        Field("Seconds per answer", per_answer),
         Field("Prompt tokens", lambda row: _tokens(row, lambda tokens: tokens.prompt)),
         Field("Completion tokens", lambda row: _tokens(row, lambda tokens: tokens.completion)),
         Field("Tokens/s", rate, "completion tokens per second of an answer; answers overlap"),
@@ -220,13 +216,9 @@ def throughput_section(analysis: Analysis) -> Section:
         "counted; of an answer that was asked again only the last attempt is in them, and a panel's stand with the "
         "first of its answers."
     )
-    caption = "Time, tokens and cost by model"
+    shown = table(rows, fields, "table-throughput", "Time, tokens and cost by model", notes=_notes(rows))
     return Section(
-        anchor="throughput",
-        contents="Throughput",
-        title=_cost_of_all(rows),
-        paragraphs=(how,),
-        tables=(table(rows, fields, "table-throughput", caption, notes=_notes(rows)),),
+        anchor="throughput", contents="Throughput", title=_cost_of_all(rows), paragraphs=(how,), tables=(shown,)
     )
 
 

@@ -137,24 +137,21 @@ _Tests = Mapping[tuple[str, str], DistinguishedCell]
 
 def question_cards(analysis: Analysis) -> tuple[QuestionCard, ...]:
     """Every question of the run, none left out."""
-    samples: dict[str, list[int]] = {}
-    for place, sample in enumerate(analysis.results.samples):
-        samples.setdefault(sample.answer.question, []).append(place)
     tests, cards = {(cell.culture, cell.name): cell for cell in analysis.figure(distinguish)}, []
+    samples = [sample.answer.question for sample in analysis.results.samples]
     for place, question in enumerate(analysis.items.questions):
         adjusted = np.array([test.adjusted[place] for test in tests.values()])
         tested, told = int((~np.isnan(adjusted)).sum()), int((adjusted < LEVEL).sum())
         verdict = f"{told} of {tested} told from people" if tested else "not compared"
-        cards.append(
-            QuestionCard(
-                anchor=f"question-{place + 1}",
-                id=question.id,
-                text=worded(question.text, "en")[0],
-                chips=(_TYPES[question.type], *question.dimensions, verdict),
-                table=_table(analysis, question, place, tests),
-                samples=sample_cards(analysis, samples.get(question.id, [])),
-            )
+        card = QuestionCard(
+            anchor=f"question-{place + 1}",
+            id=question.id,
+            text=worded(question.text, "en")[0],
+            chips=(_TYPES[question.type], *question.dimensions, verdict),
+            table=_table(analysis, question, place, tests),
+            samples=sample_cards(analysis, [at for at, name in enumerate(samples) if name == question.id]),
         )
+        cards.append(card)
     return tuple(cards)
 
 

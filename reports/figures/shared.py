@@ -238,9 +238,8 @@ _ALL_INFINITE = (
 def where_asked(analysis: Analysis, rows: Sequence[MeanRow], *, paper: bool = False) -> list[Field[MeanRow]]:
     """A column for the cultures of each row, where one has figures of only some that were asked."""
     cultures = {_way(row, paper).cultures for row in rows}
-    if not any(cultures) or all(len(known) == len(analysis.cultures) for known in cultures):
-        return []
-    return [named_in(analysis, "Cultures", "of which the divergences are the mean", paper=paper)]
+    whole = not any(cultures) or all(len(known) == len(analysis.cultures) for known in cultures)
+    return [] if whole else [named_in(analysis, "Cultures", "of which the divergences are the mean", paper=paper)]
 
 
 def named_in(analysis: Analysis, text: str, meaning: str, *, paper: bool) -> Field[MeanRow]:
