@@ -168,6 +168,19 @@ def test_answers_are_shown_as_they_were_asked() -> None:
     assert "the model declined" in third.text
 
 
+def test_what_an_engine_left_to_its_provider_is_told() -> None:
+    shown = sample("2")
+    used = replace(shown.answer.used, num_beams=None)
+    article = read(html(results(samples=(replace(shown, answer=replace(shown.answer, used=used)),)))).find("article")[0]
+    assert "provider's own beams, sampled" in [chip.text for chip in article.find("span")]
+
+
+def test_printed_figures_of_another_survey_are_no_replication() -> None:
+    folds = [fold for fold in read(html(FIXED)).find("details") if fold.attributes["id"].startswith("published-")]
+    assert folds
+    assert all("not a replication" in fold.find("summary")[0].text for fold in folds)
+
+
 def test_answers_asked_again_say_so() -> None:
     shown = sample("2")
     again = replace(shown, answer=replace(shown.answer, out_of_sequence=True))

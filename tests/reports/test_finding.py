@@ -128,6 +128,12 @@ def test_cells_that_are_not_ranked_are_named() -> None:
     assert "Not ranked for China, too few valid answers: random." in find(analyse(made)).cautions
 
 
+def test_models_too_thin_to_rank_are_not_ranked() -> None:
+    found = find(analyse(results([("a", "us", "def", human), ("b", "us", "def", last)], participants=6)))
+    assert found.headline == "The answers are too few to say who comes closest"
+    assert any("No ranking for the United States" in caution for caution in found.cautions)
+
+
 def test_low_validity_is_in_the_headline() -> None:
     found = find(analyse(results(US_ONLY, states=(0.5, 0.3, 0.1, 0.1), participants=50)))
     assert ", judging by the" in found.headline

@@ -12,6 +12,8 @@ import pytest
 from defsurvey.reports.analysis import analyse
 from defsurvey.reports.contents import page
 from defsurvey.reports.figures.judging import insensitivity
+from defsurvey.reports.figures.landscape import near_section
+from defsurvey.reports.figures.matching import matching_section
 from defsurvey.reports.figures.questions import placement, question_cards
 from defsurvey.reports.html import render_html
 from defsurvey.reports.markdown import render_markdown
@@ -55,6 +57,14 @@ def test_every_dash_of_a_question_says_why() -> None:
     assert {entry.why for entry in dashes(third.table)} == {"no valid answer"}
     assert len(dashes(third.table)) > 4
     assert 'title="no reference">–' in render_html(page(analyse(gaps())))
+
+
+def test_figures_4_and_8_say_why_too() -> None:
+    only = results([("m", "us", "def", human)], tiny=without_reference("us", "Q1"))
+    near = near_section(analyse(refusing(only, only.answers.question > 0))).tables[0]
+    assert {entry.why for entry in dashes(near)} == {"no reference"}
+    lost = dashes(matching_section(analyse(refusing(only, only.answers.question == 2))).tables[0])
+    assert {entry.why for entry in lost} == {"no valid answer meets a reference distribution in this dimension"}
 
 
 def test_texts_run_the_way_their_letters_do() -> None:

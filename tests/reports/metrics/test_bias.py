@@ -234,4 +234,5 @@ def test_the_control_is_the_mean_over_all_orders() -> None:
     assert found.error[0] == pytest.approx(40 / 3)
     assert found.shuffled[0] == pytest.approx(errors.mean(), rel=0.03)
     assert found.p[0] == pytest.approx((errors <= 40 / 3 + 1e-9).mean(), abs=0.04)
+    assert guessed([], [], rng()).reason == "no percentages that can be read"
     assert not found.close[0]

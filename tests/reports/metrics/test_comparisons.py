@@ -61,6 +61,7 @@ def test_p_is_uniform_where_there_is_no_difference() -> None:
 def test_a_real_difference_is_found_and_never_too_surely() -> None:
     p = sign_flip(np.full(40, 1.0), np.random.default_rng(0), flips=199)
     assert p.tolist() == [1 / 200]
+    assert sign_flip(np.zeros((20, 1)), np.random.default_rng(0)).tolist() == [1.0]
 
 
 def test_places_share_what_cannot_be_told_apart() -> None:

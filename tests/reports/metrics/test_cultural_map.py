@@ -46,6 +46,7 @@ def test_an_ellipse_of_few_participants_holds_its_share(participants: int) -> No
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         held += ((-np.array(found.centre) @ turn / np.array(found.half_axes)) ** 2).sum() <= 1
     assert held / runs >= 0.92
+    assert np.isnan(ellipse(np.eye(2), 3).half_axes[0])
 
 
 DIMENSIONS, PARTICIPANTS, RUNS = 9, 20, 60

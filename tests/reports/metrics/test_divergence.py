@@ -122,6 +122,7 @@ def test_rarefying_is_the_mean_over_every_subset() -> None:
     answers = [0, 0, 1, 2, 2, 2]
     expected = np.mean([by_hand(list(some)) for some in combinations(answers, 3)])
     assert corrected_kl([[2, 1, 3, 0]], PEOPLE, MANY, ALL, 3)[0] == pytest.approx(expected, abs=1e-6)
+    assert np.isnan(corrected_kl([[2, 0, 0, 0]], PEOPLE, MANY, ALL, 3)[0])
     assert rarefied_terms(6, 6).tolist() == pytest.approx(entropy_terms(6).tolist())
 
 
