@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
@@ -14,10 +15,10 @@ import pytest
 import torch
 
 from defsurvey.storage.runs.run import Decoding
-from defsurvey.workers.engines.base import EngineUnavailable, Message, Request
+from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.engines.transformers import decoder as decoder_module
 from defsurvey.workers.engines.transformers.batch import Batch
-from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
 from defsurvey.workers.engines.transformers.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.kv import OutOfRoom
@@ -25,6 +26,8 @@ from defsurvey.workers.engines.transformers.loading import LoadedModel
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
 from defsurvey.workers.engines.transformers.selection import select
+from defsurvey.workers.engines.transformers.selector import Draws
+from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
 
@@ -115,6 +118,33 @@ def test_where_a_forward_is_too_large_prompts_are_forgotten_if_that_helps(
         decode(decoder, [ResolvedRequest(prompt=(n, 3), max_new_tokens=2) for n in range(2)])
         decode(decoder, [ResolvedRequest(prompt=(*range(5, 45), 50), max_new_tokens=2)])
         assert decoder.counters().reused_tokens == (40 if pooled else 0)
+
+
+def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = tiny.model.forward
+    failed: list[weakref.ref[torch.Tensor]] = []
+
+    def cramped(input_ids: torch.Tensor, **settings: object) -> object:
+        assert not any(one() is not None for one in failed)
+        if input_ids.shape[1] > 32:
+            large = torch.zeros(1000)
+            failed.append(weakref.ref(large))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(input_ids=input_ids, **settings)
+
+    monkeypatch.setattr(tiny.model, "forward", cramped)
+    with _decoder(tiny) as decoder:
+        caught = decode(decoder, [ResolvedRequest(prompt=(5, 6, 7, number), max_new_tokens=2) for number in range(40)])
+    assert len(failed) > 1
+    assert all(one.tokens for one in caught)
+
+
+def test_short_number_formats_and_gpus_draw_the_cheap_way(llama: Tiny) -> None:
+    assert draws_for(llama.layout) is Draws.LIBRARY
+    assert draws_for(replace(llama.layout, dtype=torch.bfloat16)) is Draws.CUMULATIVE
+    assert draws_for(replace(llama.layout, device=torch.device("cuda:0"))) is Draws.HASHED
 
 
 def test_a_request_larger_than_all_memory_is_refused_with_both_numbers(llama: Tiny) -> None:
@@ -356,3 +386,53 @@ def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
         (True, False),
         (False, False),
     ]
+
+
+def test_kept_prompts_do_not_give_way_to_who_has_to_wait_all_the_same(llama: Tiny) -> None:
+    room = 640 * llama.layout.bytes_per_token
+    decoder = Decoder(llama.model, llama.layout, Limits(kv_bytes=room, kept_bytes=room))
+    kept = [tuple(range(first, first + 60)) for first in (1, 2, 3)]
+    for prompt in kept:
+        decode(decoder, [ResolvedRequest(prompt=prompt, max_new_tokens=2)])
+    running, waiting, last = Caught(), Caught(), Caught()
+    decoder.add(ResolvedRequest(prompt=(7, *range(89)) * 4, max_new_tokens=40), running)  # 364 tokens and a few: 6 or 7
+    decoder.step()
+    decoder.add(ResolvedRequest(prompt=(8, *range(89)) * 4, max_new_tokens=40), waiting)
+    decoder.step()
+    running.gone = waiting.gone = True
+    decoder.step()
+    before = decoder.counters().reused_tokens
+    decoder.add(ResolvedRequest(prompt=(*kept[0], 5), max_new_tokens=2), last)
+    while decoder.unfinished:
+        decoder.step()
+    assert decoder.counters().reused_tokens == before + 60
+    decoder.close()
+
+
+def test_a_batch_that_has_drained_is_as_large_as_before(
+    tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, failing, requests_in, all_asked = decoder_module.forward, [False], [], threading.Event()
+
+    def once(model: Any, batch: Batch) -> torch.Tensor:
+        requests_in.append(len(batch.counts))
+        all_asked.wait(30)
+        if failing[0]:
+            failing[0] = False
+            raise NO_ROOM
+        return forward(model, batch)
+
+    monkeypatch.setattr(decoder_module, "forward", once)
+    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(kept_bytes=0))
+    all_asked.set()
+    alone = engine.submit(_request(0)).result(30)
+    failing[0] = True
+    assert engine.submit(_request(0)).result(30) == alone
+    requests_in.clear()
+    all_asked.clear()
+    futures = [engine.submit(_request(number)) for number in range(6)]
+    all_asked.set()
+    for future in futures:
+        assert future.result(30).finish is FinishReason.LENGTH
+    engine.close()
+    assert max(requests_in) == 6
