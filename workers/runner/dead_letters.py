@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 
 import redis
 from celery import Celery
-from kombu.transport.redis import Channel, Transport
+from kombu.transport.redis import Channel, QoS, Transport
 from pydantic import Base64Bytes, BaseModel, Field, TypeAdapter, ValidationError
 
 log = logging.getLogger(__name__)
@@ -118,11 +118,28 @@ def read(item: bytes, known: Bodies, queue: str) -> bytes:
     return json.dumps(fresh).encode()
 
 
+class _Unacknowledged(QoS):
+    """Messages that are taken and not acknowledged; what others left among them is put aside."""
+
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
+        """Give a message back to its queue."""
+        try:
+            super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]  # kombu's
+        except (*self.channel.connection_errors, redis.ResponseError):
+            raise
+        except Exception as error:  # noqa: BLE001 -- whatever kombu does on something that is no message
+            with self.channel.conn_or_acquire(client) as connected:
+                put_aside(connected, self.unacked_key, connected.hget(self.unacked_key, tag) or b"", str(error))
+                self._remove_from_indices(tag).execute()  # type: ignore[no-untyped-call]  # kombu's
+
+
 def screened(app: Celery) -> type[Transport]:
     """Kombu's transport, but that the app's workers are given nothing but messages to its tasks."""
     known = bodies(app)
 
     class Screened(Channel):
+        QoS = _Unacknowledged
+
         def _create_client(self, asynchronous: bool = False) -> redis.Redis:
             client: redis.Redis = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]  # kombu's
             client.set_response_callback("BRPOP", self._taken)
