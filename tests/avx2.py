@@ -6,8 +6,6 @@ Variables hold numba, oneDNN and torch's own kernels back. Two operations of tor
 computes bfloat16: they are made to answer as on AVX2. Where the processor has nothing newer, no test is run.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

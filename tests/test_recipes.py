@@ -1,7 +1,5 @@
 """The recipes of docs/architecture.md, followed on a copy of the program: as few places as they say, and it works."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

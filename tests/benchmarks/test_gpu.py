@@ -1,7 +1,5 @@
 """The benchmark for GPUs, run on a CPU; what is measured of a piece of work, in a process of its own too."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

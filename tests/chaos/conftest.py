@@ -1,7 +1,5 @@
 """Machines to disturb, what an undisturbed run exports, and the table of all that was done to them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from itertools import count

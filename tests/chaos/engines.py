@@ -13,8 +13,6 @@ folder ``CHAOS_FOLDER``, at each request, so that a test can change it while wor
 ``calls``    written by the engines: ``asked`` or ``said``, process, hash
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

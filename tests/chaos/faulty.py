@@ -4,8 +4,6 @@ Each fault replaces one place of the program or of a driver, and nothing else, f
 done to a process from outside.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import sqlite3

@@ -1,7 +1,5 @@
 """A machine on which work is disturbed: what is in flight is known, and what became of it is accounted for."""
 
-from __future__ import annotations
-
 import io
 import os
 import random
@@ -169,7 +167,7 @@ class ChaosMachine(Machine):
             found.append((min(waits), max(waits)))
         return found
 
-    def conclude(self, fault: str, expected: bytes, *, times: int | None = None, log: str | None = None) -> Row:
+    def conclude(self, fault: str, expected: bytes, *, times: int | None = None, log: str | None = None) -> "Row":
         """Hold everything that was promised against what is there, and the export against an undisturbed run's.
 
         Where not given, ``times`` is how many injections were noted, and ``log`` the logs of the home.

@@ -1,7 +1,5 @@
 """Worker processes without the process: stages in threads, whose engines answer when a test says so."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,7 +25,7 @@ RUN = "first"
 QUESTIONS = ("Q1", "Q2", "Q3", "Q4", "Q6")
 PROTOCOL = Protocol(seed=11)
 PATIENCE = 20.0  #: seconds that something may take which is to happen
-TO_OPEN: list[Gated] = []  #: engines to be opened, in order; a test puts them here
+TO_OPEN: "list[Gated]" = []  #: engines to be opened, in order; a test puts them here
 
 
 class Gated(Chain):

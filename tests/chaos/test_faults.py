@@ -1,7 +1,5 @@
 """Faults of brokers, databases and workers under real processes: every planned answer is there afterwards, once."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,8 +1,6 @@
 """Interleavings that are forced, not hoped for: who comes back too late, who comes at the same instant."""
 
 # ruff: noqa: F811
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The quick half with real processes: a few kills, two commands on one home, a worker without its broker."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The image, built, and one running stack for all tests of the room: each leaves it as it found it, up and healthy."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

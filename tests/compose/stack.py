@@ -1,7 +1,5 @@
 """Drives the services of compose.yaml on a real Docker engine, under a project name and folders of their own."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

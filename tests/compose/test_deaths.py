@@ -1,7 +1,5 @@
 """What dies in the middle of work, on a real engine: every planned answer is there afterwards, the same as without."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """What the image holds and what compose.yaml asks for: nobody is root, nothing is open, no secret and no compiler."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """From `up` to a report, on a real engine; what is seen of it meanwhile, over TLS too, and what a wrong set-up says."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -7,8 +7,6 @@ A card names them as ``tests.end_to_end.library:open_slowly``. In the folder ``L
 ``fatal``  name of the model whose opening ends the process, once
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

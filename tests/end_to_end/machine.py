@@ -1,7 +1,5 @@
 """One machine as a user has it: a home, a study, and the command line as real processes."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

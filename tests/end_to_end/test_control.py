@@ -1,7 +1,5 @@
 """Runs that are cancelled, asked again and moved; homes: where a verb looks, and one that was copied or lost a file."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

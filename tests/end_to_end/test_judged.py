@@ -1,7 +1,5 @@
 """A judge and a budget in a study: queue, worker, reporter and command line as they really are."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

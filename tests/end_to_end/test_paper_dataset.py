@@ -1,7 +1,5 @@
 """Official files, imported, asked and reported: the dataset of Liu et al. (2025) in full size, and the real model."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """``defsurvey run``: one command from a study to a report, and the same answers whatever happens to it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

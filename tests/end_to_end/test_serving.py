@@ -1,7 +1,5 @@
 """A worker as a service: Prometheus reads what it does, and what a new start cannot mend does not go round for ever."""
 
-from __future__ import annotations
-
 import re
 import resource
 import signal

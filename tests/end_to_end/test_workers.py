@@ -1,7 +1,5 @@
 """Workers, reporter and reconciler as processes of their own, beside an ``enqueue`` that started nothing."""
 
-from __future__ import annotations
-
 import random
 import signal
 import subprocess
@@ -19,7 +17,7 @@ from defsurvey.jobs import broker as broker_module
 from defsurvey.jobs.broker import EmbeddedBroker, make_app, simulate_queue
 from tests.end_to_end.library import FOLDER, MODELS, ROOM
 from tests.end_to_end.machine import PLANNED, STUDY, Machine, ended, free_port, wait_until
-from tests.jobs.hostile import hostile
+from tests.jobs.small_study import hostile
 from tests.judging.conftest import KEY
 from tests.judging.provider import judging
 

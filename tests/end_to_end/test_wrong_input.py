@@ -1,7 +1,5 @@
 """Wrong input: one clear line, exit code 2, and nothing enqueued."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.end_to_end.machine import STUDY, Machine

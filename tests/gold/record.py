@@ -1,7 +1,5 @@
 """Records what the reference studies give now: ``python -m tests.gold.record [STUDY...]``, all where none is named."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ Each folder here is a study: ``study.yaml`` and, where it needs them, model card
 what it gave when it was recorded. Nothing of the program is imported, so that the program can be moved about.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
@@ -74,7 +72,6 @@ OF_A_REPORT = (
 
 
 def inputs(study: str) -> list[Path]:
-    """The files that describe a study."""
     return [file for name in INPUTS if (file := FOLDER / study / name).exists()]
 
 

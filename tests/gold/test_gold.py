@@ -1,7 +1,5 @@
 """Six reference studies give what they gave when they were recorded, byte for byte."""
 
-from __future__ import annotations
-
 from itertools import zip_longest
 from pathlib import Path
 

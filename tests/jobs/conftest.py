@@ -1,7 +1,5 @@
 """A database, a real broker and its app, for the tests of this room."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from defsurvey.storage.schema import migrate
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database with the present schema."""
     with Database(f"sqlite:///{tmp_path / 'defsurvey.db'}", synchronous="off") as opened:
         migrate(opened)
         yield opened
@@ -39,7 +36,6 @@ def client(running_broker: EmbeddedBroker) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def app(running_broker: EmbeddedBroker, client: redis.Redis) -> Iterator[Celery]:
-    """An app on the running, empty broker."""
     made = make_app(running_broker.url)
     yield made
     made.close()

@@ -1,17 +1,28 @@
 """A survey of six questions and three cultures, three cards and a study file about them, to test with."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+import base64
+import json
+import random
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import redis
 from click.testing import CliRunner, Result
+from sqlalchemy import text
 
+from defsurvey.jobs.broker import simulate_queue
 from defsurvey.jobs.cli.main import main
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.study.study_file import parse_study
+from defsurvey.storage.database import Database
+from defsurvey.storage.runs import store
+from defsurvey.storage.runs.ledger import Ledger
+from defsurvey.storage.runs.run import Answer, AnswerState, Participant
 from defsurvey.storage.surveys.survey import Culture, Group, Option, Question, QuestionType, Region, Survey, Value
 from defsurvey.storage.surveys.survey import ReferenceDistribution as Reference
+from defsurvey.workers.engines.base import NO_DECODING
 from defsurvey.workers.models import ModelCard
 
 CARDS: Mapping[str, ModelCard] = {
@@ -79,10 +90,92 @@ def written(**changes: str | None) -> str:
 
 
 def study(**changes: str | None) -> Study:
-    """The study that ``written(**changes)`` describes."""
     return parse_study(written(**changes), path=Path("study.yaml"), cards=CARDS, survey=SURVEY)
 
 
 def typed(*words: str, **environment: str) -> Result:
-    """The outcome of a command in this process."""
     return CliRunner().invoke(main, words, env=environment)
+
+
+#: Values in the place of any other.
+STRANGE: tuple[Any, ...] = (
+    None, True, False, -1, 0, 2**64, 1e308, "", "\x00", "../../x", "/etc/passwd", "x" * 300, ["a"], [["a"]], {},
+    {"a": {}}, {"__type__": "datetime", "__value__": "x"}, "celery.backend_cleanup", "defsurvey.simulate_participant",
+)  # fmt: skip
+#: Items that are no message at all.
+NOISE = (
+    b"", b"x", b"\xff\xfe\x00", b"null", b"[]", b"{}", b'"x"', b"1e999", b"NaN", b"[" * 60_000, b'{"a":' * 10_000,
+    b"x" * 200_000, b'{"headers": {"task": ["a"], "id": "x"}, "properties": {}}',
+)  # fmt: skip
+
+
+def hostile(ours: bytes, number: int, *, seed: int) -> Iterator[bytes]:
+    """So many items: noise, then messages of ours with a value changed, taken away, or cut off."""
+    generator = random.Random(seed)
+    yield from NOISE[:number]
+    for _ in range(number - len(NOISE)):
+        message = json.loads(ours)
+        if generator.random() < 0.3:
+            body = json.loads(base64.b64decode(message["body"]))
+            _spoil(body, generator)
+            message["body"] = base64.b64encode(json.dumps(body).encode()).decode()
+        else:
+            _spoil(message, generator)
+        item = json.dumps(message).encode()
+        yield item[: generator.randrange(len(item))] if generator.random() < 0.1 else item
+
+
+def _spoil(value: Any, generator: random.Random) -> None:
+    while True:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        key = generator.choice(keys) if keys else None
+        if key is not None and isinstance(value[key], dict | list) and value[key] and generator.random() < 0.7:
+            value = value[key]
+            continue
+        if key is not None and generator.random() < 0.2:
+            del value[key]
+        elif key is not None:
+            value[key] = generator.choice(STRANGE)
+        return
+
+
+def rows(database: Database, sql: str) -> list[tuple[Any, ...]]:
+    with database.read() as connection:
+        return [tuple(row) for row in connection.execute(text(sql))]
+
+
+def change(database: Database, sql: str) -> None:
+    database.write(lambda connection: connection.execute(text(sql)))
+
+
+def queued(client: redis.Redis, model: str = "human") -> list[int]:
+    """Participants whose messages lie in a model's queue, sorted."""
+    messages: Any = client.lrange(simulate_queue(model), 0, -1)
+    return sorted(json.loads(b64decode(json.loads(message)["body"]))[0][0] for message in messages)
+
+
+def answer_to(held: Participant, question: str, **changes: Any) -> Answer:
+    fields: dict[str, Any] = {
+        "participant": held.id,
+        "item": held.next_item,
+        "question": question,
+        "state": AnswerState.ANSWERED,
+        "choices": (1,),
+        "completion": "1: choice 1",
+        "shown": (1, 2, 3, 4),
+        "draws": held.draws,
+        "seed": 7,
+        "used": NO_DECODING,
+    }
+    return Answer(**fields | changes)
+
+
+def finish(database: Database, run: str = "first", *, owner: str = "host:1:token", **changes: Any) -> None:
+    ledger = Ledger(database, owner=owner)
+    questions = store.load_run(database, run).questions
+    for (who,) in rows(database, f"SELECT id FROM participant WHERE run = '{run}' ORDER BY id"):
+        held = ledger.claim(who)
+        if held is None:
+            continue
+        for item in range(held.next_item, len(questions)):
+            ledger.checkpoint(held, answer_to(held, questions[item], item=item, **changes), ())

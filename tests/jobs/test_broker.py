@@ -1,7 +1,5 @@
 """The broker: our own server starts, is attached to, keeps what it was given and ends; and what Celery is told."""
 
-from __future__ import annotations
-
 import errno
 import json
 import multiprocessing
@@ -11,6 +9,7 @@ import ssl
 import stat
 import tempfile
 from contextlib import nullcontext
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -194,7 +193,7 @@ def test_one_that_refuses_to_write_is_there_all_the_same(tmp_path: Path, monkeyp
         assert not broker.alive()
 
 
-def _hold(path: Path, held: multiprocessing.synchronize.Event) -> None:
+def _hold(path: Path, held: Event) -> None:
     with exclusive(path, "defsurvey run"):
         held.set()
         signal.pause()
@@ -245,20 +244,14 @@ def test_a_broker_that_is_not_there_is_named_without_its_password(tmp_path: Path
 def test_options_that_messages_as_hints_depend_on() -> None:
     """Messages outlive workers, nobody hoards them, and nothing is promised that does not work on threads."""
     options = {
-        "result_backend": None,  # SQL is the truth: nobody waits for a result
         "task_ignore_result": True,
         "task_acks_late": True,  # a message outlives the worker that took it
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,  # no worker hoards what another could do
         "task_time_limit": None,  # without effect on threads: a false promise
-        "task_soft_time_limit": None,
-        "worker_soft_shutdown_timeout": 0.0,  # hangs on threads
-        "worker_enable_soft_shutdown_on_idle": False,
         "worker_enable_remote_control": False,  # no revocation by termination
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "broker_connection_max_retries": None,  # a worker outlives its broker's restart
-        "task_serializer": "json",
-        "accept_content": ["json"],
         "task_default_queue": IDLE_QUEUE,
         "broker_transport_options": {  # the transport's own would look for lost messages too seldom
             "visibility_timeout": 5.0,

@@ -135,13 +135,7 @@ def test_a_language_without_a_prompt_is_told(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        [(Q, "en: Manners", 'en: "Faith."')],
-        [(Q, "en: Manners", "en: 🙂")],
-    ],
-)
+@pytest.mark.parametrize("changes", [[(Q, "en: Manners", 'en: "Faith."')], [(Q, "en: Manners", "en: 🙂")]])
 def test_labels_that_cannot_be_read_are_told(tmp_path: Path, changes: list[Change]) -> None:
     (note,) = validation_notes(read_survey(write_tiny(tmp_path, *changes)))
     assert note == f"{UNREAD}: a reply of that label without its number is unparsable"

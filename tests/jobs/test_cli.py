@@ -1,7 +1,5 @@
 """The command line itself: it is light, its errors are lines, what says nothing is refused, no defect is hidden."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json
@@ -30,8 +28,7 @@ from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.budget import budget_of
 from defsurvey.storage.runs.store import OtherEngine
 from defsurvey.workers.runner.dead_letters import put_aside
-from tests.jobs.ledger_rows import change, finish, rows
-from tests.jobs.small_study import study, typed
+from tests.jobs.small_study import change, finish, rows, study, typed
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HEAVY = ("torch", "transformers", "celery", "kombu", "redis", "sqlalchemy", "numpy", "altair", "rich", "yaml", "scipy")
@@ -98,8 +95,6 @@ def test_what_the_user_can_mend_is_a_line_and_a_code_and_a_defect_is_neither(
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have ``survey list`` end in an error."""
-
     def broken(*_: object) -> None:
         raise error
 

@@ -1,7 +1,5 @@
 """What compose.yaml gives to whom, and what the images are built from, read without Docker."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

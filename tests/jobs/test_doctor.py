@@ -1,7 +1,5 @@
 """The doctor: what is wrong is said in one line with its remedy, nothing is changed, and nothing secret is shown."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading
@@ -21,8 +19,7 @@ from defsurvey.jobs.doctor import BAD, NOTE, OK
 from defsurvey.jobs.settings import Settings
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import HEAD
-from tests.jobs.ledger_rows import change
-from tests.jobs.small_study import CARDS
+from tests.jobs.small_study import CARDS, change
 from tests.storage.postgres import postgres_server
 
 ASK_HUB = doctor._hub  #: what asks a hub, which most tests put something else in place of

@@ -1,7 +1,5 @@
 """Signs of life, the verbs that containers ask, and what Flower, Prometheus and Grafana are shown."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

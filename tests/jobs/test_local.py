@@ -1,7 +1,5 @@
 """One machine around one run: what its processes are told, when they are started again, what its end is decided by."""
 
-from __future__ import annotations
-
 import errno
 import io
 import logging
@@ -30,8 +28,7 @@ from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.recovery import QUARANTINE_AFTER
 from defsurvey.workers.engines import machine
-from tests.jobs.ledger_rows import answer_to, finish
-from tests.jobs.small_study import study
+from tests.jobs.small_study import answer_to, finish, study
 from tests.jobs.test_progress import Clock
 
 REPORT = outbox.BuiltReport(run="first", revision=6, html="r.html", markdown="r.md")

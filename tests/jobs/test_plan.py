@@ -1,7 +1,5 @@
 """What a study would run, told before it runs."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +28,6 @@ def priced(**changes: str | None) -> Study:
 
 
 def in_words(made: Plan) -> str:
-    """What a person reads of a plan."""
     console = Console(width=200, record=True, file=None, force_terminal=False)
     with console.capture() as capture:
         console.print(render(made))

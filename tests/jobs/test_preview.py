@@ -1,7 +1,5 @@
 """One prompt of a study, exactly as the model will be asked."""
 
-from __future__ import annotations
-
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -59,7 +57,6 @@ def asked_in_a_run(read: Study, index: int) -> list[Request]:
 
 
 def printed(read: Study) -> str:
-    """A preview as it is printed."""
     console = Console(width=160)
     with console.capture() as capture:
         console.print(render(preview(read, cards=CARDS)))

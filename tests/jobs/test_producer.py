@@ -1,7 +1,5 @@
 """The producer: rows first, then one message each; what the broker did not take stays in the outbox."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +17,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.store import record_served
-from tests.jobs.ledger_rows import change, queued, rows
-from tests.jobs.small_study import study
+from tests.jobs.small_study import change, queued, rows, study
 
 PARTICIPANTS = "SELECT id FROM participant ORDER BY id"
 

@@ -1,7 +1,5 @@
 """Progress: counts, rates and times as a person and as a program read them."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import replace
@@ -21,8 +19,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.ledger import Ledger
 from defsurvey.storage.runs.run import AnswerState, Cell, Progress
-from tests.jobs.ledger_rows import answer_to, change, finish
-from tests.jobs.small_study import study
+from tests.jobs.small_study import answer_to, change, finish, study
 
 DEF = BUILT_IN_CONDITIONS["def"]
 CELL = Cell(id=1, model="[bold]m", culture="us", condition=DEF, language="en", participants=1)
@@ -254,7 +251,6 @@ def look(progress: Progress, run: str = "first") -> Snapshot:
 
 
 def shown(current: Snapshot, width: int) -> list[str]:
-    """The lines of a terminal of that width."""
     written = io.StringIO()
     Console(file=written, width=width).print(render(current, 12.5))
     return written.getvalue().splitlines()

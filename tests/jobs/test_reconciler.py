@@ -1,7 +1,5 @@
 """The reconciler: what the broker lost is published again, leases are freed, and doing it twice does no harm."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -28,8 +26,7 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.hosts import host
 from defsurvey.storage.runs import outbox
 from defsurvey.storage.runs.ledger import Ledger
-from tests.jobs.ledger_rows import change, finish, queued, rows
-from tests.jobs.small_study import study
+from tests.jobs.small_study import change, finish, queued, rows, study
 
 EVERYONE = [1, 2, 3, 4, 5, 6]
 

@@ -1,7 +1,5 @@
 """Exports and reports: every answer, in three formats, whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -24,8 +22,7 @@ from defsurvey.storage.files import write_whole
 from defsurvey.storage.runs import outbox, store
 from defsurvey.storage.runs.archive import export_bundle
 from defsurvey.storage.runs.export import COLUMNS, PROBABILITIES, TELEMETRY
-from tests.jobs.ledger_rows import change, finish
-from tests.jobs.small_study import CARDS, study, typed
+from tests.jobs.small_study import CARDS, change, finish, study, typed
 
 NASTY = '=HYPERLINK("x"),\n"quoted" 选项'
 
@@ -40,24 +37,20 @@ def finished(database: Database) -> Database:
 
 @pytest.fixture
 def home(database: Database, tmp_path: Path) -> dict[str, str]:
-    """The environment of a home with that database."""
     return {"DEFSURVEY_HOME": str(tmp_path / "home"), "DEFSURVEY_DATABASE_URL": str(database.url)}
 
 
 def export_to(path: Path, database: Database, kind: str, *, run: str = "first") -> None:
-    """What ``export --output`` does with a run's answers."""
     write_whole(path, lambda target: results.export(database, run, kind, target))
 
 
 def exported(database: Database, kind: str, *, telemetry: bool = False) -> bytes:
-    """What an export writes."""
     target = io.BytesIO()
     results.export(database, "first", kind, target, telemetry=telemetry)
     return target.getvalue()
 
 
 def parsed(database: Database, *, telemetry: bool = False) -> list[dict[str, str]]:
-    """The rows of the CSV export."""
     text = exported(database, "csv", telemetry=telemetry).decode("utf-8")
     return list(csv.DictReader(io.StringIO(text, newline="")))
 

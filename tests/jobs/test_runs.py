@@ -1,7 +1,5 @@
 """Runs that are there already: their judge, their budget, that they were cancelled, and brokers of two homes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,8 +22,7 @@ from defsurvey.storage.runs import judgements, outbox, store
 from defsurvey.storage.runs.budget import budget_of
 from defsurvey.storage.runs.judgement import Judge
 from defsurvey.workers.models import read_cards
-from tests.jobs.ledger_rows import change, finish, queued, rows
-from tests.jobs.small_study import SURVEY, study, written
+from tests.jobs.small_study import SURVEY, change, finish, queued, rows, study, written
 
 CARDS = """
 billed = {engine = "openai", model = "m", key = "SOME_KEY"}

@@ -1,7 +1,5 @@
 """What daemons are made of: which models a worker serves, and how a reporter ends."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -28,7 +26,6 @@ from tests.workers.test_affinity import Consumer
 
 @pytest.fixture
 def home(tmp_path: Path, running_broker: EmbeddedBroker) -> dict[str, str]:
-    """The environment of a daemon of this home."""
     return {"DEFSURVEY_HOME": str(tmp_path), "DEFSURVEY_BROKER_URL": running_broker.url}
 
 

@@ -1,7 +1,5 @@
 """The study file: what it may say, what follows from it, and what is said when it is wrong."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess
@@ -185,11 +183,7 @@ WRONG_VALUES = [
     ({"questions": "[Q1, Q3]"}, "line 3, questions[2]", "reference distribution for culture cn, got 'Q3'"),
     ({"questions": "[Q5]"}, "line 3, questions[1]", "a wording in zh, got none of Q5"),
     ({"cultures": "[us, no]", "language": "en"}, "line 3, questions", "for culture no, got none among the 4 chosen"),
-    (
-        {"cultures": "[cn, no]", "language": "en", "questions": "all"},
-        "line 3, questions",
-        "for each of cn, no, got none",
-    ),
+    ({"cultures": "[cn, no]", "language": "en", "questions": "all"}, "line 3, questions", "each of cn, no, got none"),
     ({"questions": "{}"}, "line 3, questions", "a key 'sample', got none"),
     ({"questions": "{sample: 5}", "language": "en"}, "line 3, questions", "a sample of at most 4"),
     ({"language": "no"}, "line 7, language", "a language with a prompt (en, zh), got 'no'"),
@@ -203,11 +197,7 @@ WRONG_VALUES = [
     ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
     ({"partcipants": "3"}, "line 7, partcipants", "(did you mean 'participants'?)"),
     ({"judge": "{model: human}"}, "line 7, judge.model: expected a model that reads prompts", "a scripted respondent"),
-    (
-        {"judge": "{model: tiny-model, sample: 1.5}"},
-        "line 7, judge.sample",
-        "expected a number of at most 1, got '1.5'",
-    ),
+    ({"judge": "{model: tiny-model, sample: 1.5}"}, "line 7, judge.sample", "a number of at most 1, got '1.5'"),
 ]
 
 

@@ -1,7 +1,5 @@
 """The tasks of daemons: which messages they take, a worker that cannot serve, a report that cannot be built, judges."""
 
-from __future__ import annotations
-
 import base64
 import errno
 import json
@@ -47,8 +45,7 @@ from defsurvey.workers.runner.dead_letters import (
     put_aside,
     read,
 )
-from tests.jobs.ledger_rows import change, finish, rows
-from tests.jobs.small_study import study
+from tests.jobs.small_study import change, finish, rows, study
 from tests.storage.what_is_there import progress_of
 from tests.workers.working import add_run, make_stage, respondent
 

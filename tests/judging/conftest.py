@@ -1,7 +1,5 @@
 """A finished run in either database, and a server that judges it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +20,7 @@ from defsurvey.storage.runs.outbox import BuiltReport
 from defsurvey.storage.runs.run import AnswerState
 from defsurvey.storage.runs.store import NewCell
 from defsurvey.storage.runs.verdicts import RunJudgements, read_judgements
-from tests.jobs.ledger_rows import change, rows
+from tests.jobs.small_study import change, rows
 from tests.judging.provider import JudgeServer, judging
 from tests.storage.conftest import (  # noqa: F401 -- fixtures
     database,

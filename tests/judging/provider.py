@@ -3,8 +3,6 @@
 What it says of an answer follows from a text's own words, so that tests know every verdict beforehand.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections import Counter

@@ -1,7 +1,5 @@
 """What judging costs, and how it ends where the money does: no more is asked for than a run may cost, which is told."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

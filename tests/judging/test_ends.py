@@ -1,7 +1,5 @@
 """How judging a run ends: what a judge that cannot be asked leaves behind, what happens meanwhile, when it is due."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future

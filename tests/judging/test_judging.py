@@ -1,7 +1,5 @@
 """Judging a run, on either database: calibration first, nothing paid twice, gone on with wherever it stopped."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading

@@ -1,7 +1,5 @@
 """What people say of answers: an audit of judges by a table, and a review of what the program could not read."""
 
-from __future__ import annotations
-
 import csv
 import io
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What a judge is shown, by which answers of known verdicts it is tried, and what is read from its replies."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections import Counter

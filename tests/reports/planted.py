@@ -13,8 +13,6 @@ from in one go; the truth about it stands in ``MODELS``. Deliberately runs no en
     random            every option alike
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

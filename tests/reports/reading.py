@@ -1,7 +1,5 @@
 """Reads a report's HTML with the standard library's parser, as a browser would see its structure."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
@@ -20,9 +18,9 @@ class Element:
     tag: str
     attributes: dict[str, str]
     text: str = ""
-    children: list[Element] = field(default_factory=list)
+    children: "list[Element]" = field(default_factory=list)
 
-    def find(self, tag: str) -> list[Element]:
+    def find(self, tag: str) -> "list[Element]":
         found = [child for child in self.children if child.tag == tag]
         return found + [deeper for child in self.children for deeper in child.find(tag)]
 

@@ -1,7 +1,5 @@
 """Results made up for tests: a tiny survey, and answers drawn from shares that the test chooses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -150,7 +148,6 @@ def last(question: surveys.Question, culture: str, people: int, rng: np.random.G
 
 
 def rare(question: surveys.Question, culture: str, people: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """As people, but for always the same goal."""
     return (last if question.id.startswith("Q2") else human)(question, culture, people, rng)
 
 

@@ -1,7 +1,5 @@
 """The report as files: sound structure, nothing loaded, hostile text shown as text, the same bytes twice."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

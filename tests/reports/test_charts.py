@@ -1,7 +1,5 @@
 """Drawings: what they show, how wide they are, and which colour and shape a culture has."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from itertools import product
@@ -154,7 +152,6 @@ def eight() -> Analysis:
 
 
 def sections(analysis: Analysis) -> dict[str, Section]:
-    """Anchor -> section."""
     return {section.anchor: section for section in page(analysis).sections}
 
 
@@ -227,7 +224,6 @@ def five_cultures(questions: int = 54) -> Survey:
 
 @pytest.fixture(scope="module")
 def found() -> Analysis:
-    """Two models in five cultures."""
     return analyse(planted(five_cultures(), models=("honest", "random")).results)
 
 

@@ -1,7 +1,5 @@
 """Models compared under a known truth: how often a difference is claimed where there is none, and where one is."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -66,7 +64,6 @@ def answers(
 
 
 def compared(first: Sample, second: Sample) -> Compared:
-    """Two models on the same questions."""
     found = compare({"first": first, "second": second}, ITEMS, REFERENCE)
     assert found is not None
     return found

@@ -1,7 +1,5 @@
 """Conditions of one run: frameworks, ablations, languages, panels, and the probabilities of the next token."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np
@@ -76,7 +74,6 @@ def everything() -> Results:
 
 @pytest.fixture(scope="module")
 def found() -> Analysis:
-    """That run, analysed."""
     return analyse(everything())
 
 
@@ -151,7 +148,6 @@ def probabilities(cell: int) -> tuple[ProbabilityRow, ...]:
 
 
 def with_first_token() -> Results:
-    """def, and a cell whose probabilities were read."""
     made = results([("m", "us", "def", human)])
     cell = replace(made.run.cells[0], id=2, condition=FIRST, participants=1)
     return replace(made, run=replace(made.run, cells=(*made.run.cells, cell)), probabilities=probabilities(1))

@@ -1,7 +1,5 @@
 """The finding claims what the figures bear, and no more; figures are measured both ways."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What headings claim: of whom they speak, on how many answers, and nothing of a handful or of what chance does."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 
@@ -48,7 +46,6 @@ from tests.reports.synthetic import (
 
 
 def title(analysis: Analysis, anchor: str) -> str:
-    """The heading of one section."""
     return next(section.title for section in page(analysis).sections if section.anchor == anchor)
 
 
@@ -204,7 +201,6 @@ WIDE = wide_survey(60)
 
 
 def titles(analysis: Analysis) -> dict[str, str]:
-    """Anchor -> heading."""
     makers = (model_section, mean_section, spread_section, matching_section)
     return {section.anchor: section.title for section in (make(analysis) for make in makers)}
 

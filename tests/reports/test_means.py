@@ -1,7 +1,5 @@
 """Means side by side: of other cultures, and the paper's way beside the sound one; each marked by what it is of."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -26,7 +24,6 @@ from tests.reports.synthetic import human, last, one_question, rare, refusing, r
 
 
 def sections(made: Results) -> dict[str, Section]:
-    """Anchor -> section, Tables 1, 2 and 4."""
     found, makers = analyse(made), (framework_section, model_section, ablation_section)
     return {section.anchor: section for section in (make(found) for make in makers)}
 
@@ -38,7 +35,6 @@ def joint() -> Results:
 
 
 def keeping(made: Results, kept: Collection[int]) -> Results:
-    """The run with these of its cells only."""
     of = made.answers
     here = np.isin(of.cell, list(kept))
     place = np.cumsum(np.isin(np.arange(len(made.run.cells)), list(kept))) - 1
@@ -111,7 +107,6 @@ def test_closest_in_every_culture_is_closest_in_more_than_one() -> None:
 
 
 def entries_of(table: Table, name: str) -> list[str]:
-    """What stands in a column, row by row."""
     at = [each.text for each in table.columns].index(name) - 1
     return [row.entries[at].text for row in table.rows]
 
@@ -199,7 +194,6 @@ def without_dimensions() -> Survey:
 
 @pytest.fixture(scope="module")
 def plain() -> Analysis:
-    """Two models in two cultures, asked that."""
     cells = [(m, c, "def", how) for c, b in (("us", uniform), ("cn", last)) for m, how in (("a", human), ("b", b))]
     return analyse(results(cells, tiny=without_dimensions()))
 

@@ -1,7 +1,5 @@
 """Several runs as one report: put together without loss, refused by the name of what differs."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

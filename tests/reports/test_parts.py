@@ -1,7 +1,5 @@
 """Parts of a report that need more than one model: conditions, languages, judges, draws; and runs that lack them."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import replace

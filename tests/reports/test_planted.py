@@ -1,7 +1,5 @@
 """The report finds what was planted in a study at full scale, and nothing that was not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Questions one by one, and dashes: where there is no figure, its reason is there on hover."""
 
-from __future__ import annotations
-
 import tracemalloc
 from dataclasses import replace
 from itertools import permutations

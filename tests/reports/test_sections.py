@@ -1,7 +1,5 @@
 """The sections of a report: each says what was found, and shows what a run covers."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +28,6 @@ EVIL = '<script>alert(1)</script>"|`\x00'
 
 
 def sections(analysis: Analysis) -> dict[str, Section]:
-    """Anchor -> section."""
     return {section.anchor: section for section in page(analysis).sections}
 
 
@@ -42,7 +39,6 @@ def shown(analysis: Analysis) -> str:
 
 
 def rows(table: Table) -> list[list[str]]:
-    """The texts of a table, heads included."""
     return [[row.group, row.head.text, *(entry.text for entry in row.entries)] for row in table.rows]
 
 
@@ -54,7 +50,6 @@ def made() -> Planted:
 
 @pytest.fixture(scope="module")
 def full(made: Planted) -> dict[str, Section]:
-    """Its sections."""
     return sections(analyse(made.results, draws=made.draws))
 
 

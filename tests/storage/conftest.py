@@ -1,7 +1,5 @@
 """One fresh database per test, of either kind."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from itertools import count
@@ -43,13 +41,11 @@ def migrated_postgres(postgres: Path) -> str:
 
 
 def postgres_url(socket: Path, name: str) -> str:
-    """The URL of a database behind a socket."""
     return f"postgresql://postgres@/{name}?host={socket}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """URL of a database without any table."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'store.db'}"
         return
@@ -94,5 +90,4 @@ def database(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
-    """The ledger of a process called ``here``."""
     return Ledger(database, owner="host:1:here")

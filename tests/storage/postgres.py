@@ -4,8 +4,6 @@ Starts the wheel's programs itself: they refuse to run as root, and the wheel's 
 that adds an account to the machine. Here root starts them as ``nobody``, from a copy that ``nobody`` can reach.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -42,7 +40,6 @@ class PostgresServer:
         subprocess.run([self._programs / "initdb", *made], check=True, capture_output=True, **self._as)
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
         flags = [part for setting in self._settings for part in ("-c", setting)]
         command = [self._programs / "postgres", "-D", self.socket / "data", "-k", self.socket, *flags]
         with self._log.open("ab") as log:
@@ -61,7 +58,6 @@ class PostgresServer:
             self._process = None
 
     def create(self, name: str) -> str:
-        """Make an empty database. Returns its URL."""
         execute(self.socket, f"CREATE DATABASE {name}")
         return f"postgresql://postgres@/{name}?host={self.socket}"
 

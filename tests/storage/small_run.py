@@ -1,7 +1,5 @@
 """A survey of three questions, runs of it, and answers to them, for the tests of this room."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -123,14 +121,12 @@ def answer(
 
 
 def claimed(ledger: Ledger, participant: int) -> Participant:
-    """A participant that this ledger has taken up."""
     held = ledger.claim(participant)
     assert held is not None
     return held
 
 
 def finish(ledger: Ledger, participant: int, *, questions: int = 3) -> Participant:
-    """Answer all of a participant's questions."""
     held = claimed(ledger, participant)
     for item in range(held.next_item, questions):
         ledger.checkpoint(held, answer(held, item), (item,))

@@ -1,7 +1,5 @@
 """A run moved as one file comes out as it went in; one that anybody may have written holds only what a run can."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -96,7 +94,6 @@ def moved(sqlite_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Database]:
-    """Another database with a run of its own."""
     with Database(f"sqlite:///{tmp_path / 'elsewhere.db'}") as opened:
         migrate(opened)
         started(opened, id="other")
@@ -228,7 +225,6 @@ def test_what_is_not_there_or_here_already_is_refused(moved: Database, elsewhere
 
 
 def umask() -> int:
-    """The account's."""
     os.umask(mask := os.umask(0))
     return mask
 

@@ -1,7 +1,5 @@
 """URLs, transactions and what is in their way, servers that only read, and the schema."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys
@@ -28,13 +26,11 @@ from tests.storage.postgres import execute
 
 
 def beats(connection: Connection) -> list[tuple[str, str]]:
-    """Owner and model of every worker listed."""
     w = tables.worker.c
     return [(row.owner, row.model) for row in connection.execute(select(w.owner, w.model).order_by(w.owner))]
 
 
 def beat(owner: str, model: str = "m") -> dict[str, object]:
-    """The columns of a worker."""
     return {"owner": owner, "model": model, "rates": {}, "beat_at": 0.0}
 
 
@@ -197,7 +193,6 @@ def switch(postgres: Path, postgresql_url: str) -> Iterator[Switch]:
 
 
 def note(connection: Connection) -> None:
-    """Write something."""
     connection.execute(insert(tables.worker).values(owner="a", model="m", rates={}, beat_at=0.0))
 
 

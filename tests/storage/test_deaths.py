@@ -1,7 +1,5 @@
 """Whoever ends its worker is found and set aside, and nobody else pays for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +26,6 @@ def standing(database: Database, participant: int) -> tuple[Any, ...]:
 
 
 def worker(database: Database, number: int, *, ttl: float = 90.0) -> Ledger:
-    """The ledger of one worker process after another."""
     return Ledger(database, owner=f"host:{number}:worker", ttl=ttl)
 
 

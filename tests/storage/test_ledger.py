@@ -1,7 +1,5 @@
 """Claims, fences, checkpoints, steps, panels and probabilities: nothing is lost and nothing is written twice."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """What is still to be published, what waits, and how fast it went."""
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy import func, select, update
 
@@ -9,12 +7,11 @@ from defsurvey.storage.database import Database
 from defsurvey.storage.runs import outbox, store, tables
 from defsurvey.storage.runs.ledger import Ledger, backlogs
 from defsurvey.storage.runs.pilot import FEWEST, PAUSE_SECONDS, TokensSeen, paces, tokens_seen
-from tests.jobs.ledger_rows import change
+from tests.jobs.small_study import change
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 
 
 def sent(database: Database, participants: list[int], *, seconds_ago: float) -> None:
-    """Note messages as sent so long ago."""
     outbox.mark_published(database, participants)
     p = tables.participant.c
     earlier = update(tables.participant).where(p.id.in_(participants)).values(published_at=p.published_at - seconds_ago)
@@ -22,7 +19,6 @@ def sent(database: Database, participants: list[int], *, seconds_ago: float) -> 
 
 
 def built(run: str = "first", revision: int = 6, folder: str = "a") -> outbox.BuiltReport:
-    """A report at a path."""
     return outbox.BuiltReport(run=run, revision=revision, html=f"{folder}/r.html", markdown=f"{folder}/r.md")
 
 

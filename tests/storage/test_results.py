@@ -1,7 +1,5 @@
 """What came out of a run: rows for exports, arrays and samples for reports, draws as they were used."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 

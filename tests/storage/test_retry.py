@@ -1,7 +1,5 @@
 """Answers asked again and participants taken back, also where transactions meet."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.storage.runs.outbox import mark_published, outgoing, reports_due, revision
 from defsurvey.storage.runs.run import Answer, AnswerState, Participant, Progress
 from defsurvey.storage.runs.store import record_served
-from tests.jobs.ledger_rows import change, rows
+from tests.jobs.small_study import change, rows
 from tests.storage.small_run import answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_of
 

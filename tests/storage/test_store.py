@@ -1,7 +1,5 @@
 """Runs, and what served their models: written whole, extended, read as nouns."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +16,7 @@ from defsurvey.storage.runs.rows import answer_columns, digest
 from defsurvey.storage.runs.run import Condition, DrawsPer, MemoryOrder, Preset, Progress, Protocol, QuestionOrder
 from defsurvey.storage.runs.store import NewRun, OtherEngine, UnknownRun, add_run, record_served
 from defsurvey.storage.surveys.folder import find_survey
-from tests.jobs.ledger_rows import change, rows
+from tests.jobs.small_study import change, rows
 from tests.storage.small_run import SURVEY, answer, claimed, finish, new_cell, new_run, participant_ids, started
 from tests.storage.what_is_there import answers_of, progress_by_cell, progress_of
 
@@ -35,7 +33,6 @@ UNUSUAL = Protocol(
 
 
 def rebuilt(new: NewRun, **changes: object) -> NewRun:
-    """The same run with some fields changed."""
     fields = {name: getattr(new, name) for name in NewRun.__dataclass_fields__}
     return NewRun(**{**fields, **changes})
 

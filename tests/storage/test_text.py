@@ -1,7 +1,5 @@
 """Addresses without passwords, names as paths, characters that nobody sees, and hosts told apart."""
 
-from __future__ import annotations
-
 import re
 import socket
 import subprocess

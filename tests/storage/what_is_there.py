@@ -1,7 +1,5 @@
 """What the ledger holds of a run and of a participant, for the tests of every room."""
 
-from __future__ import annotations
-
 from sqlalchemy import select
 
 from defsurvey.storage.database import Database
@@ -11,7 +9,6 @@ from defsurvey.storage.runs.run import Answer, Progress
 
 
 def progress_of(database: Database, run: str) -> Progress:
-    """How far a run has come."""
     return store.total(progress_by_cell(database, run).values())
 
 

@@ -1,7 +1,5 @@
 """A small survey of our own, citizens to ask and who answers for them, for the tests of the simulation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Surveys and models that the tests of this room share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -47,7 +45,6 @@ def small_survey() -> Survey:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database."""
     with Database(f"sqlite:///{tmp_path / 'x.db'}", threads=8, synchronous="off") as opened:
         migrate(opened)
         yield opened

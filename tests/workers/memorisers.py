@@ -1,7 +1,5 @@
 """Engines that know a survey, or only what surveys are like: for tests, named in a model card by their functions."""
 
-from __future__ import annotations
-
 import zlib
 
 from defsurvey.storage.surveys.survey import Question, Survey

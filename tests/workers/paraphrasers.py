@@ -1,7 +1,5 @@
 """Engines that rephrase by rule: for tests, named in a model card by their functions."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import Future

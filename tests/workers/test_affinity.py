@@ -1,7 +1,5 @@
 """Affinity: a worker stays with its model to the end, then goes where it is needed most."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

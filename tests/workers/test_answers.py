@@ -1,7 +1,5 @@
 """Reading answers: a table of replies by kind, and properties that any text must keep."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Mapping, Sequence

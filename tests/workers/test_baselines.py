@@ -1,7 +1,5 @@
 """The baselines: their prompts, their steps, what is read of lists and votes, and that no step is asked twice."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """What a daemon does when it is told to end, when its terminal is closed, and when its broker fails."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Dates in prompts: a template that asks for today's is told one date, so that equal requests stay equal tomorrow."""
 
-from __future__ import annotations
-
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any

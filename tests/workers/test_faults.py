@@ -1,7 +1,5 @@
 """What a worker does with faults: it counts them against who was asked, waits out outages, asks suspects alone."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator

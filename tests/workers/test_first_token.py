@@ -1,7 +1,5 @@
 """Option probabilities: in which orders, by which engines, and that no question is weighed twice."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -86,11 +84,7 @@ def test_probabilities_are_those_of_the_model(
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [
-        ("human", [0.5, 0.3, 0.15, 0.05]),
-        ("first-shown", [0.5, 0, 0, 0.5]),
-        ("uniform", [0.25] * 4),
-    ],
+    [("human", [0.5, 0.3, 0.15, 0.05]), ("first-shown", [0.5, 0, 0, 0.5]), ("uniform", [0.25] * 4)],
 )
 def test_scripted_respondents_are_weighed_by_their_rule(rule: str, expected: list[float], small_survey: Survey) -> None:
     """The mean over both orders of an ordinal question; `human` gives the reference distribution itself."""

@@ -1,7 +1,5 @@
 """Interviews: resumed as if never cut off, paired across conditions, and shown exactly what is remembered."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from concurrent.futures import CancelledError, Future

@@ -1,7 +1,5 @@
 """Leases: held as long as somebody works, lost when they are taken, and told to the world."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """What a process may use of its machine, as Linux tells it, the device that `auto` is, and a model's window."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Model cards: the bundled ones, a user's own, and what is refused."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

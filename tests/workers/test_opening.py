@@ -1,7 +1,5 @@
 """From a card to its engine, and the cheap check before it."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """Draws: named, paired, uniform, and the same for ever."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from itertools import permutations

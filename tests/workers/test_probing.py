@@ -1,7 +1,5 @@
 """Probes: what is asked, and how percentages are read from replies."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 

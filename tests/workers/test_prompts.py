@@ -1,7 +1,5 @@
 """Prompts: the exact words in both languages, and survey text that is never read as a template."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

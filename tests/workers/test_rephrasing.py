@@ -1,7 +1,5 @@
 """Paraphrases: what is asked for, what passes and what does not, and how work goes on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """One engine in memory: shared, exchanged when nobody uses it, never opened once told to stop."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """Scripted respondents: what they choose, how they say it, when."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """A worker's stage when database, engine or lease fail under it: what is in hand is neither lost nor asked twice."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 from collections.abc import Iterator

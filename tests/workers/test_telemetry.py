@@ -1,7 +1,5 @@
 """What a worker shows to Prometheus is what the ledger took, what the stage holds and what the engine counts."""
 
-from __future__ import annotations
-
 import re
 import socket
 import urllib.request

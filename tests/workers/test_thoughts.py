@@ -1,7 +1,5 @@
 """Thoughts that a model of this machine thinks before it replies are part of its text, however they are marked."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

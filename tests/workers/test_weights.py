@@ -1,7 +1,5 @@
 """Where weights come from: path, cache, hub, package index; and what happens when they do not come."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

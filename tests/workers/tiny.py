@@ -1,7 +1,5 @@
 """A language model of a few thousand random weights, in the hub's layout: real code paths in milliseconds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

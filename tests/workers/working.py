@@ -1,7 +1,5 @@
 """A run of scripted respondents in a real ledger, and stages to work on it, for the tests of the worker's own parts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +49,6 @@ def add_run(
 def make_stage(
     database: Database, cards: Mapping[str, ModelCard], finished: list[str], **options: Any
 ) -> ParticipantRunner:
-    """A stage that notes finished runs."""
     return ParticipantRunner(
         database=database,
         ledger=Ledger(database, owner="here:1:token"),

@@ -3,8 +3,6 @@
 Knows the DevTools protocol's frame (JSON objects, each ended by a NUL) and the few commands that tests need.
 """
 
-from __future__ import annotations
-
 import base64
 import fcntl
 import json
@@ -58,7 +56,6 @@ class Chromium:
     complaints: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        """Start it."""
         theirs_in, self._out = (_above(end) for end in os.pipe())
         self._in, theirs_out = (_above(end) for end in os.pipe())
         flags = [
@@ -106,7 +103,6 @@ class Chromium:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
         self._end()
 
     def _end(self) -> None:
@@ -191,6 +187,5 @@ class Chromium:
         return base64.b64decode(answer["data"])
 
     def pdf(self) -> bytes:
-        """The page as it prints on A4."""
         answer = self.command("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, printBackground=False)
         return base64.b64decode(answer["data"])

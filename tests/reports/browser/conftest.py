@@ -1,7 +1,5 @@
 """One browser for all tests of a file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +9,5 @@ from tests.reports.browser.chromium import Chromium
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    """One browser for all tests."""
     with Chromium(profile=tmp_path_factory.mktemp("profile")) as started:
         yield started

@@ -3,8 +3,6 @@
 `make browser` fetches axe-core and runs these; without Chromium or axe-core they fail.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -48,13 +46,11 @@ def small() -> Results:
 
 @pytest.fixture(scope="module")
 def small_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hostile report."""
     return build_report(small(), tmp_path_factory.mktemp("small")).html
 
 
 @pytest.fixture(scope="module")
 def wide_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven models, two cultures, forty questions, with draws."""
     made = planted(wide_survey(40))
     return build_report(made.results, tmp_path_factory.mktemp("wide"), draws=made.draws).html
 
@@ -118,7 +114,6 @@ def test_the_contents_stay_in_sight(browser: Chromium, wide_report: Path) -> Non
 
 
 def column(browser: Chromium, table: str, place: int) -> list[str]:
-    """What stands in a column, group by group."""
     rows = f"[...document.querySelectorAll('#{table} tbody tr:not(.group)')]"
     return list(browser.run(f"{rows}.map((row) => row.cells[{place}].firstChild.textContent)"))
 
@@ -331,3 +326,59 @@ def test_axe_finds_nothing_grave(browser: Chromium, request: pytest.FixtureReque
         if each["impact"] in GRAVE
     }
     assert grave == {}
+
+
+#: Colours that the page has a name for.
+COLOURS = ("shade-rgb", "bar-rgb", "good", "bad", "accent", "caution", *(f"series-{n}" for n in range(1, 7)))
+#: As long as a name of a checkpoint may be.
+LONG = "organisation-with-a-long-name/Some-Very-Long-Model-Name-Instruct-2507-FP8-dynamic-checkpoint-000123-merged-dpo"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two cultures, a name of 110 characters, a reply from right to left."""
+    cells = [(m, c, "def", r) for m, r in ((LONG, human), ("b", uniform)) for c in ("us", "cn")]
+    samples = (sample("می‌خواهم بگویم: 1. خیلی مهم است!"), sample("1. Very important!"))
+    return build_report(replace(results(cells), samples=samples), tmp_path_factory.mktemp("small")).html
+
+
+def colours(browser: Chromium) -> list[str]:
+    style = "getComputedStyle(document.documentElement)"
+    return [str(browser.run(f"{style}.getPropertyValue('--{name}')")).strip() for name in COLOURS]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_paper_has_the_colours_of_the_light_page(browser: Chromium, report: Path, dark: bool) -> None:
+    """Pale ones for a dark screen would hardly be seen on it."""
+    browser.look(1280)
+    browser.open(report)
+    light = colours(browser)
+    browser.look(1280, dark=dark, printed=True)
+    browser.open(report)
+    assert colours(browser) == light
+
+
+def test_paper_keeps_marks_and_shades(browser: Chromium, report: Path) -> None:
+    """They carry what is said: a printer that leaves out backgrounds prints them all the same."""
+    browser.look(1280, printed=True)
+    browser.open(report)
+    for part in (".legend .mark", "#table-smoothed td[class^=s]", "#figure-8-dimensions td[class^=s]", ".chart"):
+        assert browser.run(f"getComputedStyle(document.querySelector('{part}')).printColorAdjust") == "exact"
+
+
+def test_a_reply_runs_from_right_to_left_where_its_letters_do(browser: Chromium, report: Path) -> None:
+    """The first sample begins at the right, the second at the left."""
+    browser.look(1280)
+    browser.open(report)
+    replies = "[...document.querySelectorAll('#appendix-e pre.reply')]"
+    assert browser.run(f"{replies}.map((reply) => getComputedStyle(reply).direction)") == ["rtl", "ltr"]
+    assert browser.run(f"{replies}.map((reply) => getComputedStyle(reply).unicodeBidi)") == ["plaintext"] * 2
+
+
+def test_labels_beside_a_long_name_can_be_read(browser: Chromium, report: Path) -> None:
+    """The drawing keeps its scale, so that its text is as tall as with short names."""
+    browser.look(1280)
+    browser.open(report)
+    drawing = "document.querySelector('#dots-0 svg')"
+    scale = browser.run(f"{drawing}.getBoundingClientRect().width / {drawing}.viewBox.baseVal.width")
+    assert 13 * float(str(scale)) > 11.5

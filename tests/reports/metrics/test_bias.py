@@ -1,7 +1,5 @@
 """Matching, profiles, position bias and contamination."""
 
-from __future__ import annotations
-
 from itertools import permutations, product
 
 import numpy as np
@@ -21,7 +19,6 @@ from defsurvey.reports.metrics.position import match_masses, position_bias
 
 
 def brute_probability(n: int, shares: list[float], mode: list[bool]) -> float:
-    """Every sequence of n answers, one by one."""
     total = 0.0
     for sequence in product(range(len(shares)), repeat=n):
         counts = np.bincount(sequence, minlength=len(shares))

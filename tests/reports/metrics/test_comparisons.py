@@ -1,7 +1,5 @@
 """Sign flips, corrections, places and t-tests: golden values, scipy, statsmodels, and the published Table 3."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The map: scikit-learn's components, ellipses that hold their share, and ways told where they are more than noise."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Divergences, and what people would score, as scipy, the jackknife by hand and every single outcome say."""
 
-from __future__ import annotations
-
 from itertools import combinations, product
 from math import log, prod
 

@@ -1,7 +1,5 @@
 """Intervals as reports make them: they cover the expected divergence, are no wider than need be, and hold the point."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray

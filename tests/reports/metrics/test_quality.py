@@ -1,7 +1,5 @@
 """Means, diversity, rates, judges."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

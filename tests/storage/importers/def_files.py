@@ -30,8 +30,6 @@ _MISSING = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeUp:
-    """One question."""
-
     codes: tuple[int, ...]
     most: int  #: the number in brackets
     multiple: bool
@@ -41,8 +39,6 @@ class MadeUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MadeUpPart:
-    """One part: its questions and who answered what."""
-
     name: str
     questions: tuple[MadeUp, ...]
     answers: Mapping[str, NDArray[np.int64]]  #: column of the respondents' files -> their codes
@@ -63,7 +59,6 @@ class MadeUpPart:
 
 
 def make_part(name: str, *, people: int, seed: int) -> MadeUpPart:
-    """A part with so many respondents."""
     rng = np.random.default_rng(seed)
     size, lists = SIZES[name]
     first = REPEATED_FROM if name == "CN_survey" else size + 1

@@ -37,7 +37,6 @@ def write_rows(
     quoted: bool = False,
     mark: bool = False,
 ) -> Path:
-    """A delimited file."""
     quote = '"' if quoted else ""
 
     def line(cells: Sequence[str]) -> str:

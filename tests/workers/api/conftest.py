@@ -1,7 +1,5 @@
 """Both protocols behind one face, so that what they have in common is tested on both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +26,6 @@ def ask(prompt: str = "How?", **fields: Any) -> Request:
 
 @dataclass(frozen=True)
 class Protocol:
-    """One of the two protocols."""
-
     name: str
 
     def card(self, url: str, *, answer_prefix: bool = False, **fields: Any) -> ModelCard:

@@ -3,8 +3,6 @@
 It answers what a test's function says, notes every request it got, and how many were under way at once.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -21,8 +19,6 @@ OPENAI_PATH = "/v1/chat/completions"
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What is sent back."""
-
     status: int = 200
     body: str = "{}"
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -32,8 +28,6 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True)
 class Got:
-    """A request as it came."""
-
     path: str
     headers: Mapping[str, str]  #: names in lower case
     body: Any

@@ -1,7 +1,5 @@
 """Cards of models behind a server, and the keys with which these are asked."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import get_args

@@ -1,7 +1,5 @@
 """What either engine does when a server goes wrong: asks again, waits, gives up, or ends."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -278,9 +276,7 @@ def test_a_burst_of_refusals_counts_once_and_what_goes_well_lets_more_through() 
     assert limit() == 7
 
 
-def test_five_hundred_requests_get_their_own_replies_a_few_at_once(
-    protocol: Protocol,
-) -> None:
+def test_five_hundred_requests_get_their_own_replies_a_few_at_once(protocol: Protocol) -> None:
     def behave(got: Got, before: int) -> Reply:
         number = int(got.prompt)
         if number % 20 == 0:

@@ -1,7 +1,5 @@
 """What goes into a request by either protocol, and how a reply is read."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

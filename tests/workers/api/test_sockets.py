@@ -1,7 +1,5 @@
 """Servers of which a test says every byte: they never end, say too much, or announce what never comes."""
 
-from __future__ import annotations
-
 import gzip
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Tiny models in memory, and what the library itself makes of the requests that several tests put to them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,8 +25,6 @@ REQUESTS = int(os.environ.get("DEFSURVEY_EXACT_REQUESTS", "20"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiny:
-    """A tiny model ready for the batch."""
-
     model: Any
     layout: Layout
     requests: list[ResolvedRequest]

@@ -1,7 +1,5 @@
 """A language model whose logits are made up: as many ties, ends and near-certainties as a test wants."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attention over buffers against attention written out for each row, in float64."""
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from defsurvey.workers.engines.transformers import loops, matrix, product, team, tiles
+from defsurvey.workers.engines.transformers import loops, matrix, product, tiles
 from defsurvey.workers.engines.transformers.batch import Packed, Piece
 from defsurvey.workers.engines.transformers.buffered import attend_buffered
 from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
@@ -31,8 +29,6 @@ WEIGHTS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """Sizes of one layer."""
-
     width: int
     key_heads: int
     per_group: int
@@ -214,29 +210,6 @@ def test_numbers_of_another_format_are_refused() -> None:
     for given in ((long, short, short), (short, long, short), (short, short, long), (long, long, long)):
         with pytest.raises(ValueError, match="expected one number format"):
             attend_buffered(packed, 0, *given, 1.0, None)
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_change_nothing(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    shape = SHAPES[0]
-
-    def computed() -> Tensor:
-        dense = Dense(shape, seed=1)
-        pieces = dense.pieces(4)
-        packed = _packed(dense.store, pieces)
-        query, key, value = (dense.random(heads, packed.rows, 64) for heads in (9, 3, 3))
-        return attend_buffered(packed, 0, query, key, value, 0.25, None)
-
-    before = torch.get_num_threads()
-    for start in ("_start", "_start_unlocked"):
-        monkeypatch.setattr(team, start, team._alone)
-    alone = computed()
-    monkeypatch.undo()
-    torch.set_num_threads(threads)
-    try:
-        assert torch.equal(computed(), alone)
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("shape", SHAPES[:4], ids=_named)

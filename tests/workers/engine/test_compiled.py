@@ -1,7 +1,5 @@
 """Compiled loops: number formats, what is kept for the next process, and threads that share a loop's tasks."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

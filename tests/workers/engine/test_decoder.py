@@ -1,7 +1,5 @@
 """The batch against ``generate`` alone, token for token, whatever goes on around a request."""
 
-from __future__ import annotations
-
 import random
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """The engine in front of the batch, and where it takes one request at a time: threads, ends, counters, defects."""
 
-from __future__ import annotations
-
 import gc
 import threading
 import time

@@ -1,7 +1,5 @@
 """What is put in the place of a model's own modules computes the same, and nothing else is exchanged."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

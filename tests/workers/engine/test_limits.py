@@ -1,7 +1,5 @@
 """What an engine takes of its machine and leaves behind: memory, and threads."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

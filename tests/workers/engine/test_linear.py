@@ -1,7 +1,5 @@
 """What compiled loops compute against the library's own operations: linear layers, norms, rotations."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import weakref

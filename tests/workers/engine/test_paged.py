@@ -3,8 +3,6 @@
 ``make kernels`` runs those that need Triton, which is told to interpret the kernel on the CPU.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import subprocess

@@ -1,7 +1,5 @@
 """Searches on made-up logits against the library's own loops, and sampled beams against their enumerated law."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections import Counter

@@ -1,7 +1,5 @@
 """Which models the batch serves, found out by trying, and what happens to the others."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

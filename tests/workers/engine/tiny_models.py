@@ -1,7 +1,5 @@
 """Two language models of a few thousand random weights, one with a sliding window, and requests of every kind."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 
@@ -71,8 +69,6 @@ def mixed_requests(count: int, seed: int) -> list[ResolvedRequest]:
 
 
 class Caught:
-    """Where a reply goes in these tests."""
-
     def __init__(self) -> None:
         self.tokens: list[int] | None = None
         self.error: Exception | None = None

@@ -1,7 +1,5 @@
 """A model seen before a run, and what a card adds to how its replies end."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

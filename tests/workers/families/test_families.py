@@ -1,7 +1,5 @@
 """Every bundled card that loads weights, end to end with a tiny random model of its architecture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """How a conversation is put before a model: templates of our own, and special tokens exactly once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Weights as they are published and held: in fewer bits, in GGUF, and pickles, which are read as data and never run."""
 
-from __future__ import annotations
-
 import json
 from importlib.machinery import ModuleSpec
 from pathlib import Path

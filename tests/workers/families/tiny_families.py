@@ -3,8 +3,6 @@
 The templates are those that the models were published with, reduced to what an interview uses: no tools, no images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

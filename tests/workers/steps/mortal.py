@@ -1,7 +1,5 @@
 """A worker that kills itself before a given request: `python -m tests.workers.steps.mortal URL PARTICIPANT REQUEST`."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

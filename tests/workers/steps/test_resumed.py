@@ -1,7 +1,5 @@
 """Baselines in a real ledger: paired with DEF, killed between two steps, asked again, moved and counted."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
