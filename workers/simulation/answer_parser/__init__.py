@@ -76,7 +76,7 @@ def split_sections(text: str) -> Iterator[Section]:
     """The sections of a cleaned completion, in order, blank ones left out."""
     marks = list(islice(marker().finditer(in_one_form(text)), 2 * MOST_SECTIONS))
     bounds = [*(mark.start() for mark in marks), len(text)]
-    section = Section(answer=text[: bounds[0]].strip())
+    section = _section("", text[: bounds[0]])
     for mark, end in zip(marks, bounds[1:], strict=True):
         if mark.lastgroup == "explanation":
             explanation = f"{section.explanation} {text[mark.end() : end]}".lstrip()
@@ -87,8 +87,7 @@ def split_sections(text: str) -> Iterator[Section]:
             continue
         if section.answer:
             yield replace(section, ended=True)
-        answer, kind = text[mark.end() : end].strip(), mark.lastgroup
-        section = Section(answer=answer, marked=kind == "answer", turn=kind == "turn")
+        section = _section(mark.lastgroup or "", text[mark.end() : end])
     if section.answer:
         yield section
 
@@ -99,10 +98,16 @@ def _is_prose(mark: re.Match[str]) -> bool:
     return mark.lastgroup == "answer" and not mark[0].endswith((":", "：", "=")) and bool(line.strip())
 
 
+def _section(kind: str, answer: str) -> Section:
+    return Section(answer=answer.strip(), marked=kind == "answer", turn=kind == "turn")
+
+
 def with_plain_marks(text: str) -> str:
     """The cleaned completion with ``\\boxed{2}`` as an answer, and of a list with boxes only what is ticked."""
-    text = _BOXED.sub(lambda found: "\nAnswer: " + _COMMAND.sub(r"\1", found[1]) + "\n", text)
-    return _TICKED.sub("", _NOT_TICKED.sub("", text)).strip()
+    if "\\boxed" in text:
+        text = _BOXED.sub(lambda found: "\nAnswer: " + _COMMAND.sub(r"\1", found[1]) + "\n", text)
+    boxes = any(sign in text for sign in "[☐□☑☒✅✓✔")
+    return _TICKED.sub("", _NOT_TICKED.sub("", text)).strip() if boxes else text.strip()
 
 
 def without_echo(text: str, question: Question, shown: Sequence[int]) -> str:
@@ -145,7 +150,8 @@ def is_blank(text: str) -> bool:
 def first_sentence(text: str) -> str:
     """The text up to the end of its first sentence, at most ``MOST_REMEMBERED`` characters."""
     line = text.strip()[: MOST_REMEMBERED + 1].partition("\n")[0]
-    return line[: _sentence_end(line)][:MOST_REMEMBERED].strip()
+    end = _sentence_end(line)
+    return line[:MOST_REMEMBERED].strip() if end is None else line[:end][:MOST_REMEMBERED]
 
 
 def has_first_sentence(text: str) -> bool:
@@ -190,9 +196,13 @@ def read(
     where one is allowed, more than the maximum, or two answers that differ, are unparsable, and so is a completion that
     holds nothing but thoughts.
 
-    ``shown`` are the codes of the options offered, in that order, ``language`` that of the prompt, for the words that
-    memory puts around an answer. Where a completion is not read to its end, as ``reply`` says, the first answer that is
-    complete counts (see ``is_settled``).
+    Args:
+        text: the whole completion.
+        finish: why it ended.
+        question: what was asked.
+        shown: codes of the options offered, in the order shown.
+        language: language code of the prompt, for the words that memory puts around an answer.
+        reply: how far it is read. Where not to its end, the first answer that is complete counts (see ``is_settled``).
     """
     if finish is FinishReason.ERROR:
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
@@ -205,11 +215,7 @@ def read(
         return Reading(state=AnswerState.FAILED, reason=f"the completion is an error message: {cleaned[:80]}")
     own = without_echo(with_plain_marks(cleaned), question, shown)
     if is_blank(own):
-        if cut_off:
-            return _unparsable(_CUT_OFF)
-        if not is_blank(cleaned):
-            return _unparsable("the completion only repeats the question")
-        return _unparsable("it is empty" if is_blank(clean(text)) else "nothing follows its thoughts")
+        return _unparsable(_CUT_OFF if cut_off else _nothing(text, cleaned))
     choice, section = _settled(own, question, shown, reply) or _agreed(own, question, shown)
     if section is not None and choice.codes:
         return Reading(
@@ -240,6 +246,13 @@ def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply
 
 def _unparsable(reason: str) -> Reading:
     return Reading(state=AnswerState.UNPARSABLE, reason=reason)
+
+
+def _nothing(text: str, said: str) -> str:
+    """Why there is nothing to be read in what is said."""
+    if not is_blank(said):
+        return "the completion only repeats the question"
+    return "nothing follows its thoughts" if not is_blank(clean(text)) else "it is empty"
 
 
 def _choices(text: str, question: Question, shown: Sequence[int]) -> Iterator[tuple[Choice, Section]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from defsurvey.storage.surveys.survey import Question, QuestionType
-from defsurvey.workers.simulation.answer_parser.lexicon import clean, fold, pattern
+from defsurvey.workers.simulation.answer_parser.lexicon import clean, pattern
 from defsurvey.workers.simulation.answer_parser.mentions import Kind, Mention, is_weaker, vocabulary
 
 SENTENCE_END = re.compile(r"[!?。\n]|\.(?=\s|$)")
@@ -33,6 +33,7 @@ _RANGE = re.compile(
 )
 _LINE_END = re.compile(r"[ .,;:。!)\]\"'”]*(?:\n|$)")
 _CLAUSE_END = re.compile(r"\s*(?:$|[^\w\s])|\s*(?:because|since|as|因为|吧)")
+_OWN_CLAUSE = re.compile(r"[;:]|(?<![a-z])(?:i|we|it|is|would|say)(?![a-z])|[我都也]")
 _BREAK = re.compile(r"[,;:(]|(?<![a-z])(?:i|we|it)(?![a-z])|[我都也]|[以之]外")
 _REASON = re.compile(r"(?<![a-z])(?:because|since)(?![a-z])|因为|由于")
 #: Ends a text after which a number is the answer that the words before it led to.
@@ -52,10 +53,11 @@ class Statement:
         self.scale = question.type is QuestionType.SCALE
         self.marked = marked
         self._asked = " ".join(question.text.values()).casefold()
-        self.text = self.vocabulary.without_span(fold(text))
+        self.text = self.vocabulary.without_span(self.vocabulary.fold(text))
         self.found = self.vocabulary.mentions(self.text)
         self._leave_out_remarks()
-        self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._is_certain(i)]
+        if any(mention.unreadable for mention in self.found):
+            self.found = [m for i, m in enumerate(self.found) if not m.unreadable or self._is_certain(i)]
         if not self.several and not self.scale:
             self._leave_out_lesser()
 
@@ -97,8 +99,8 @@ class Statement:
         for begin, end, _ in self._near(start):
             if self.text[end - 1 : end] == "?" or pattern("hedge").search(self.text, begin, end):
                 continue
-            for words, affirming in self.vocabulary.poles:
-                word = words.search(self.text, begin, end)
+            for pole in self.vocabulary.poles:
+                word = pole.words.search(self.text, begin, end)
                 if word is None or not self._is_own(word.start(), word.end(), begin):
                     continue
                 clause = pattern("clause").split(self.text[begin : word.start()])[-1]
@@ -106,7 +108,7 @@ class Statement:
                 if denial and pattern("utmost").search(clause, denial.end()):
                     continue  # who is "not completely satisfied" may be near to it
                 denied = bool(denial) != (word.lastgroup == "opposite")
-                return sum(self.vocabulary.ends) - affirming if denied else affirming
+                return sum(self.vocabulary.ends) - pole.affirming if denied else pole.affirming
         return None
 
     def is_free(self, i: int) -> bool:
@@ -120,7 +122,10 @@ class Statement:
             return self.is_free(i + 1)
         if mention.labelled:
             return self._fills_line(i)
-        return bool(pattern("after").match(self.text[mention.end : mention.end + 20]))
+        after = self.text[mention.end : mention.end + 20]
+        if mention.kind is Kind.WORD and not mention.scored:
+            return bool(re.match(r"\s*(?:$|[^\w\s-])", after) or pattern("undecided").match(after))
+        return bool(pattern("after").match(after))
 
     def is_paired(self, i: int) -> bool:
         """Whether a label stands right after this number, or a number right after this label."""
@@ -131,17 +136,12 @@ class Statement:
 
     def is_joined(self, i: int) -> bool:
         """Whether a mention is joined to the one before it as another choice, or as the same in other words."""
-        mention, gap = self.found[i], self._gap(i)
-        if "\n" in gap:
-            end = self.found[i + 1 if self.is_paired(i) else i].end
-            rest = self.text[end : end + 100]
-            if not _LINE_END.match(rest) and not (self.several and re.match(r" ?[:\-–—(]", rest)):
-                return False
-        if len(gap) > _WIDEST_GAP:
+        mention, before, gap = self.found[i], self.found[i - 1], self._gap(i)
+        if len(gap) > _WIDEST_GAP or ("\n" in gap and not self._ends_line(i)):
             return False
         if self.is_paired(i - 1) and (mention.is_label or re.match(r"[\s\"'“”]*[:(\[,\-–—=]", gap) or not gap.strip()):
             return mention.is_label or self.is_free(i)
-        if not self.found[i - 1].is_label and not mention.is_label:
+        if not before.is_label and not mention.is_label:
             if self._is_range(i) or not gap.strip(" \n"):
                 return self._is_range(i) or "\n" in gap
             if mention.labelled and re.fullmatch(r"\. ?", gap):  # "1. 20"
@@ -156,7 +156,7 @@ class Statement:
         end = ending.start() if ending else len(self.text)
         for i in range(stated[-1] + 1, len(self.found)):
             mention = self.found[i]
-            if mention.code in codes:
+            if mention.code in codes or mention.code not in self.vocabulary.shown or not self.is_free(i):
                 continue
             if mention.start >= end:
                 if mention.is_label and self.opens_line(mention):
@@ -182,13 +182,16 @@ class Statement:
             if (last == i - 1 and self.is_joined(i)) or (self.several and self._opens_item(i)):
                 yield i
                 last = i
+            elif not self.several:
+                return
 
     def _opens_item(self, i: int) -> bool:
         """Whether a mention opens a line or a sentence of a list of choices, each of which may be explained."""
         mention, after = self.found[i], self.text[self.found[i].end : self.found[i].end + 2]
         before = self.text[max(0, mention.start - 40) : mention.start]
         if self.opens_line(mention):
-            return not mention.is_label or _CLAUSE_END.match(self.text, mention.end) is not None
+            bulleted = before.rpartition("\n")[2].strip()
+            return bool(not mention.is_label or bulleted or _CLAUSE_END.match(self.text, mention.end))
         if not re.search(r"[.!?;。] ?$", before):
             return False
         alone = bool(re.match(r" ?(?:[.;。!\n]|$)", after)) if mention.is_label else self.is_paired(i)
@@ -220,6 +223,10 @@ class Statement:
         if not self.is_free(i) or self._is_denied_after(mention):
             return False
         before = self.text[begin : mention.start]
+        for earlier in self.found[max(0, i - 8) : i]:  # "not very important" denies nothing that follows
+            if earlier.start >= begin:
+                blank = " " * (earlier.end - earlier.start)
+                before = before[: earlier.start - begin] + blank + before[earlier.end - begin :]
         if pattern("negation").search(pattern("clause").split(before)[-1]) or self._is_excluded(mention, before):
             return False
         if mention.is_label:
@@ -227,13 +234,7 @@ class Statement:
             return long or _CLAUSE_END.match(self.text, mention.end) is not None
         if mention.scored or mention.kind in (Kind.PLACE, Kind.LINE) or pattern("cue").search(before[-24:]):
             return True
-        if begin > 0 and BULLET.match(before):
-            return _LINE_END.match(self.text, mention.end) is not None
-        # it ends the sentence as its result: "..., 8", "... (8)"
-        ends = _LINE_END.match(self.text, mention.end) or re.match(
-            r"[.;)\]](?!\w)", self.text[mention.end : mention.end + 2]
-        )
-        return bool(ends) and _GIVEN.search(before) is not None
+        return self._is_given(mention, self.text[begin : mention.start], alone=begin > 0)
 
     def _is_denied_after(self, mention: Mention) -> bool:
         named = mention.kind in (Kind.LABEL, Kind.LINE)
@@ -241,7 +242,8 @@ class Statement:
 
     def _is_excluded(self, mention: Mention, before: str) -> bool:
         """Whether it is left out ("all except this and that"); a comma may end that ("Never, except once, 2")."""
-        if mention.kind in (Kind.LABEL, Kind.LINE) and pattern("all but").search(before):
+        rest = pattern("all but").split(before)
+        if len(rest) > 1 and mention.kind in (Kind.LABEL, Kind.LINE) and not _OWN_CLAUSE.search(rest[-1]):
             return True
         rest = pattern("excluding").split(before)
         return len(rest) > 1 and (not _BREAK.search(rest[-1]) or pattern("connector").match(rest[-1]) is not None)
@@ -263,6 +265,14 @@ class Statement:
             return not re.match(r" (?:strongly|somewhat|completely|partly)\b", after)
         return not pattern("degree before").search(before) and not pattern("degree after").match(after)
 
+    def _is_given(self, number: Mention, before: str, *, alone: bool) -> bool:
+        """Whether a number ends a sentence as its result ("..., 8", "... (8)"), or is all of it and of its line."""
+        if alone and BULLET.match(before):
+            return _LINE_END.match(self.text, number.end) is not None
+        after = self.text[number.end : number.end + 2]
+        ends = _LINE_END.match(self.text, number.end) or re.match(r"[.;)\]](?!\w)", after)
+        return bool(ends) and _GIVEN.search(before) is not None
+
     def _is_range(self, i: int) -> bool:
         """Whether a number is joined to the one before so directly that one of them alone is not what was said."""
         both = self.found[max(0, i - 1) : i + 1]
@@ -273,7 +283,7 @@ class Statement:
         return one.words != self.found[i].words and (between or _RANGE.fullmatch(gap) is not None)
 
     def _is_certain(self, i: int) -> bool:
-        """Whether a label chooses even in a language whose denials are not known: with its number, or on its own."""
+        """Whether a label chooses even in a language whose denials are not known."""
         return self.is_paired(i) or (i > 0 and self.is_paired(i - 1)) or self._fills_line(i)
 
     def _fills_line(self, i: int) -> bool:
@@ -291,6 +301,11 @@ class Statement:
         if pattern("cue").search(before) or (pattern("preamble").match(before) and "<" not in before):
             rest = rest.removeprefix(before)
         return pattern("connector").match(re.sub(r"[.!。]", " ", rest)) is not None
+
+    def _ends_line(self, i: int) -> bool:
+        end = self.found[i + 1 if self.is_paired(i) else i].end
+        rest = self.text[end : end + 100]
+        return _LINE_END.match(rest) is not None or (self.several and re.match(r" ?[:\-–—(]", rest) is not None)
 
     def _gap(self, i: int) -> str:
         """What stands between a mention and the one before it; too long a gap is cut."""
@@ -374,8 +389,9 @@ def choose(text: str, question: Question, shown: Sequence[int], *, marked: bool)
     numbers = [mention for mention in mentions if not mention.is_label]
     deciding = numbers if numbers and not said.several else mentions
     codes = frozenset(mention.code for mention in deciding if mention.code is not None)
-    if len(codes) > question.max_choices:
-        return Choice(problem=f"{len(codes)} options are named where at most {question.max_choices} may be chosen")
+    allowed = question.max_choices if said.several else 1
+    if len(codes) > allowed:
+        return Choice(problem=f"{len(codes)} options are named where at most {allowed} may be chosen")
     final = bool(opening) and not said.several and len(said.text) - end > HEARD + 30  # a word more than is heard
     return Choice(codes=codes, opening=bool(opening), final=final)
 
@@ -386,10 +402,15 @@ def _unoffered(said: Statement, mentions: Sequence[Mention]) -> str:
     for mention in mentions:
         if mention.code is None or mention.code not in shown:
             return f"{mention.words} is not one of {', '.join(map(str, sorted(shown)))}"
-    figures = any(mention.labelled or mention.kind is Kind.LINE for mention in mentions)
-    for mention, after in zip(mentions, (*mentions[1:], None), strict=True):
+    labelled = {mention.code for mention in mentions if mention.labelled}
+    figures = labelled or any(mention.kind is Kind.LINE for mention in mentions)
+    for before, mention, after in zip((None, *mentions), mentions, (*mentions[1:], None), strict=False):
         is_number = mention.kind in (Kind.NUMBER, Kind.WORD) and not mention.labelled
-        if figures and is_number and not (after and after.is_label):
+        if not figures or not is_number or (after and after.is_label):
+            continue
+        # "0 (1)" and "2, 20" are clear where 0 is the label of 1 and 20 that of 2; "0, 1" is not where 1 is a label too
+        bracketed = before and re.fullmatch(r" ?[(\[] ?", said.text[before.end : mention.start])
+        if (labelled and mention.code not in labelled) or (mention.shared and not bracketed and before):
             return f"{mention.words} may be the number of an option or its label"
     return ""
 
@@ -409,16 +430,18 @@ def _disagreement(said: Statement, mentions: Sequence[Mention], heard: Sequence[
     def agrees(label: int) -> bool:
         if said.scale and low <= min(number, label) and max(number, label) <= high:
             return off_middle * (label - (low + high) / 2) >= 0 or (bool(heard) and not near_an_end)
-        weaker = any(
-            is_weaker(word, other) for word in said.vocabulary.full[label] for other in said.vocabulary.full[number]
-        )
-        return label == number or (bool(heard) and weaker)
+        return label == number or (bool(heard) and _is_weaker(said, label, number))
 
     named = [agrees(mention.code or 0) for mention in mentions if mention.is_label]
     if named and not (any(named) if heard else all(named)):
         return CONTRADICTIONS[0]
     leaning = said.leaning(end) if said.vocabulary.poles and near_an_end else None
     return "" if leaning is None or agrees(leaning) else CONTRADICTIONS[1]
+
+
+def _is_weaker(said: Statement, label: int, number: int) -> bool:
+    full = said.vocabulary.full
+    return any(is_weaker(words, other) for words in full[label] for other in full[number])
 
 
 def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int]) -> str:
@@ -437,15 +460,17 @@ def _listed(said: Statement, mentions: Sequence[Mention], stated: Sequence[int])
 
 
 def _is_pair(said: Statement, one: Mention, other: Mention) -> bool:
-    """Whether a label is right after its number."""
+    """Whether a label is right after its number, which does not stand in brackets after another label."""
+    bracketed = re.search(r"\w ?[(\[] ?$", said.text[max(0, one.start - 4) : one.start])
     beside = re.fullmatch(r" ?[:.)\]\-–—=、]{0,2} ?[\"'“]?", said.text[one.end : other.start])
-    return not one.is_label and other.is_label and beside is not None
+    return not one.is_label and other.is_label and beside is not None and not bracketed
 
 
 def _counting(said: Statement, stated: Sequence[Mention]) -> Sequence[Mention]:
     """Numbers that only count what is chosen: 1., 2., 3. before options with other codes."""
     text, numbered = said.text, [(one, other) for one, other in pairwise(stated) if one.kind is Kind.NUMBER]
-    opening = [one for one, other in numbered if re.match(r"[.)、] ?$", text[one.end : other.start])]
+    bulleted = [pair for pair in numbered if BULLET.match(text[: pair[0].start].rpartition("\n")[2])]
+    opening = [one for one, other in bulleted if re.match(r"[.)、] ?$", text[one.end : other.start])]
     paired = [one for one, other in numbered if _is_pair(said, one, other)]
     counts = [found for found in (opening, paired) if [one.code for one in found] == list(range(1, len(found) + 1))]
     return next((found for found in counts if len(found) > 1), ())

@@ -112,13 +112,13 @@ def _merged(name: str) -> str:
     tables = _tables().values()
     if any(name in table["expressions"] for table in tables):
         return "|".join(f"(?:{found})" for table in tables for found in table["expressions"].get(name, ()))
-    words = (fold(word) for table in tables for word in table["words"].get(name, ()))
-    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first(words))})"
+    return _alternatives(word for table in tables for word in table["words"].get(name, ()))
 
 
-def longest_first(words: Iterable[str]) -> list[str]:
-    """Each word once, in the order in which a pattern has to try them."""
-    return sorted(set(words), key=lambda word: (-len(word), word))
+def _alternatives(words: Iterable[str]) -> str:
+    """A group that matches any of the words, the longest first; words in Latin letters as whole words."""
+    longest_first = sorted({fold(word) for word in words}, key=lambda word: (-len(word), word))
+    return f"(?:{'|'.join(whole_word(re.escape(word), word) for word in longest_first)})"
 
 
 def whole_word(expression: str, word: str) -> str:

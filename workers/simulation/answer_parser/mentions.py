@@ -10,12 +10,23 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 
 from defsurvey.storage.surveys.survey import Question, QuestionType
-from defsurvey.workers.simulation.answer_parser import lexicon
-from defsurvey.workers.simulation.answer_parser.lexicon import clean, degrees, fold, longest_first, lookup, pattern
+from defsurvey.workers.simulation.answer_parser.lexicon import (
+    all_marks,
+    clean,
+    degrees,
+    fold,
+    is_latin,
+    is_readable,
+    is_spaced,
+    languages,
+    lookup,
+    pattern,
+    whole_word,
+)
 
 #: Code and label, with the language of each wording, of every option shown.
 Labels = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -41,21 +52,36 @@ def known_labels(labels: Labels) -> dict[str, int]:
     return {words: min(codes) for words, codes in owners.items() if len(codes) == 1}
 
 
+def unreadable_labels(labels: Labels) -> frozenset[str]:
+    """Those of the known labels that are in no language whose denials are known."""
+    readable = [(code, [entry for entry in wordings if is_readable(*entry)]) for code, wordings in labels]
+    return frozenset(known_labels(labels).keys() - known_labels(readable).keys())
+
+
+def patterns(known: Iterable[str]) -> str:
+    """The known labels as a text may write them, the longest first, with any marks between their words."""
+    return "|".join(map(_label_pattern, sorted(known, key=lambda label: (-len(label), label))))
+
+
 def _label_pattern(label: str) -> str:
-    """A label as a text may write it, with any marks between its words."""
     words = label.split(" ")
     # a degree may begin another sentence or label: "Agree. Strongly held views ...", "agree/strongly agree"
     ends = r"\n.!?。/" if len(words) == 2 and degrees() & set(words) else ""
-    written = rf"[^\w{'' if lexicon.is_latin(label) else lexicon.all_marks()}{ends}]{{1,4}}".join(map(re.escape, words))
-    if len(label) == 1 and not lexicon.is_spaced(label):  # "是", "否": only where no other character stands beside it
+    written = rf"[^\w{'' if is_latin(label) else all_marks()}{ends}]{{1,4}}".join(map(re.escape, words))
+    if len(label) == 1 and not is_spaced(label):  # "是", "否": only where no other character stands beside it
         return rf"(?<![\u4e00-\u9fff]){written}(?![\u4e00-\u9fff])"
-    return lexicon.whole_word(written, label) + (rf"(?! \w*{words[0]})" if ends and words[1] in degrees() else "")
+    return whole_word(written, label) + (rf"(?! \w*{words[0]})" if ends and words[1] in degrees() else "")
 
 
 @lru_cache(maxsize=4096)  # the labels of a survey, as replies write them
 def key(text: str) -> str:
     """The words of a text, without what stands between them."""
-    return " ".join(re.findall(rf"[\w{lexicon.all_marks()}]+", fold(clean(text))))
+    return " ".join(_words().findall(fold(clean(text))))
+
+
+@cache
+def _words() -> re.Pattern[str]:
+    return re.compile(rf"[\w{all_marks()}]+")
 
 
 def _short_forms(wordings: Iterable[str]) -> Iterator[str]:
@@ -76,10 +102,11 @@ def _short_forms(wordings: Iterable[str]) -> Iterator[str]:
 
 def _without_first_word(words: str) -> Iterator[str]:
     rest = pattern("leading").sub("", words, count=1)
-    yield rest
-    verb, blank, object_ = rest.partition(" ")
-    if blank and verb.endswith("s"):  # "One needs to ..." is "Need to ..." as well
-        yield f"{verb[:-1]} {object_}"
+    if rest != words:
+        yield rest
+        verb, blank, object_ = rest.partition(" ")
+        if blank and verb.endswith("s"):  # "One needs to ..." is "Need to ..." as well
+            yield f"{verb[:-1]} {object_}"
 
 
 def _within(words: str, other: str) -> bool:
@@ -93,14 +120,19 @@ def is_weaker(words: str, other: str) -> bool:
     return rest in degrees() and not pattern("denial").search(rest)
 
 
-def poles(labels: Labels, low: int, high: int) -> tuple[tuple[re.Pattern[str], int], ...]:
-    """The word that both ends of a scale share and one of them denies, and the code of the end that affirms it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poles:
+    """The word that both ends of a scale share, of which one end denies what the other affirms."""
 
-    Of each language in which there is one: "never justifiable", "always justifiable".
-    """
+    words: re.Pattern[str]
+    affirming: int  #: code of the end that affirms it
+
+
+def poles(labels: Labels, low: int, high: int) -> tuple[Poles, ...]:
+    """Of each language in which the ends are a word and its denial: "never justifiable", "always justifiable"."""
     found = []
     ends = {code: dict(wordings) for code, wordings in labels if code in (low, high)}
-    for language in ends[low].keys() & ends[high].keys() & lexicon.languages():
+    for language in ends[low].keys() & ends[high].keys() & languages():
         one, other = (fold(clean(ends[code][language])) for code in (low, high))
         shared = next(one[i:] for i in range(len(one) + 1) if other.endswith(one[i:]))
         denied = [bool(pattern("denial").search(end.removesuffix(shared))) for end in (one, other)]
@@ -108,7 +140,7 @@ def poles(labels: Labels, low: int, high: int) -> tuple[tuple[re.Pattern[str], i
         if word and denied[0] != denied[1] and len(word[0]) > (3 if word[0].isascii() else 1):
             stem = rf"(?<![a-z])(?P<opposite>dis|un|ir|in)?{word[0][:6]}(?![a-z]*ion(?![a-z]))[a-z]*"
             words = re.compile(stem if word[0].isascii() else re.escape(word[0]))
-            found.append((words, high if denied[0] else low))
+            found.append(Poles(words=words, affirming=high if denied[0] else low))
     return tuple(found)
 
 
@@ -145,7 +177,7 @@ def figures(labels: Labels) -> Figures:
         elif plain(number) != str(code):
             numbers.setdefault(plain(number), set()).add(code)
     return Figures(
-        pattern="|".join(map(_figure_pattern, longest_first(codes))),
+        pattern="|".join(map(_figure_pattern, sorted(codes, key=lambda label: (-len(label), label)))),
         codes={words: min(owners) for words, owners in codes.items() if len(owners) == 1},
         numbers={n: min(owners) for n, owners in numbers.items() if len(owners) == 1 and n not in shown},
         own=frozenset((code, number) for number, owners in numbers.items() for code in owners),
@@ -172,7 +204,9 @@ def plain(number: str) -> str:
 def _figure_pattern(label: str) -> str:
     parts = [part for part in re.split(r"([^\w\s])", label) if part]
     written = " ?".join(_DASH if part == "-" else re.escape(part) for part in parts)
-    before = rf"(?<![a-z\d/])(?<!{_DASH})(?<!\d[.,])" if label[0].isdecimal() else ""
+    # one that begins with three digits may be a group of a longer number
+    begins = r"(?<!\d[.,])" if re.match(r"\d{3}(?!\d)", label) else r"(?<!\d\.)"
+    before = rf"(?<![a-z\d/])(?<!{_DASH}){begins}" if label[0].isdecimal() else ""
     return before + written + (_LONGER if label[-1].isdecimal() else r"(?! ?\d)")
 
 
@@ -191,6 +225,8 @@ _UNIT = re.compile(
     r" ?(?:(?!(?:plus|minus|ago|old|maximum|minimum|max|percent|hundred|thousand|million|billion|dozen)(?![a-z]))[a-z]+"
     r"|(?:(?![多几余来百千万亿半成倍以前后内外上下之太不没少的了我是就也到至或和与者])[\u4e00-\u9fff]){1,3})(?![a-z])"
 )
+#: A comma as Chinese writes it; it groups no digits.
+_LISTED = re.compile(r"(?<=\d)，(?=[\d０-９])")
 
 
 class Kind(Enum):
@@ -237,7 +273,11 @@ class Vocabulary:
     fraction: re.Pattern[str] | None  #: what makes it one of another scale
     shown: tuple[int, ...]
     ends: tuple[int, int]  #: of a scale, the first and the last code that is no residual one; else 0
-    poles: Sequence[tuple[re.Pattern[str], int]]  #: see ``poles``
+    poles: Sequence[Poles]
+
+    def fold(self, text: str) -> str:
+        """A cleaned text as its mentions are looked for."""
+        return fold(_LISTED.sub("， ", text) if self.figures.own or self.figures.codes else text)
 
     def without_span(self, text: str) -> str:
         """A folded text with blanks for the range of a scale, which is no mention."""
@@ -287,7 +327,8 @@ class Vocabulary:
     def _number(self, kind: Kind, words: str, start: int, text: str) -> Mention:
         end = start + len(words)
         if kind is Kind.WORD:
-            number = str(lookup("numeral").get(words, ""))
+            value = numeral(words)
+            number = "" if value is None else str(value)
         else:
             dash = words.startswith("-") and re.search(r"[\w)] ?$", text[max(0, start - 2) : start])  # no sign
             number = plain(words[1:] if dash else words)
@@ -317,7 +358,7 @@ class Vocabulary:
         """An ordinal counts the options shown; it is clear only where that place has the same code."""
         found = re.match(r"第?(\d+|[a-z]+|[^\W\d]{1,2}?(?=[项个种选]))", words)
         word = found[1] if found else ""
-        place = int(word) if word.isdecimal() else lookup("ordinal").get(word) or lookup("numeral").get(word)
+        place = int(word) if word.isdecimal() else lookup("ordinal").get(word) or numeral(word)
         return place if place and 0 < place <= len(self.shown) and self.shown[place - 1] == place else None
 
 
@@ -334,7 +375,7 @@ def unread_labels(question: Question) -> Iterator[str]:
     words = vocabulary(question, question.codes)
     for option in question.options:
         for label in option.label.values():
-            if not label.isdecimal() and all(m.code != option.code for m in words.mentions(fold(clean(label)))):
+            if not label.isdecimal() and all(m.code != option.code for m in words.mentions(words.fold(clean(label)))):
                 yield label
 
 
@@ -344,15 +385,14 @@ def _vocabulary(
 ) -> Vocabulary:
     shown = tuple(code for code, _ in labels)
     known = known_labels(labels)
-    readable = [(code, [entry for entry in wordings if lexicon.is_readable(*entry)]) for code, wordings in labels]
     scale = kind is QuestionType.SCALE
     numbers = figures(labels)
     total = rf"(?:{max(shown)}{'|ten' if max(shown) == 10 else ''})(?!\d|\.\d|[a-z])"
     return Vocabulary(
-        pattern=_pattern(shown, "|".join(map(_label_pattern, longest_first(known))), numbers),
+        pattern=_pattern(shown, patterns(known), numbers),
         labels=known,
         full={code: [key(label) for _, label in wordings] for code, wordings in labels},
-        unreadable=frozenset(known.keys() - known_labels(readable).keys()),
+        unreadable=unreadable_labels(labels),
         figures=numbers,
         span=_span(min(shown), max(shown), scale=scale) if kind.ordered else None,
         score=re.compile(
@@ -409,3 +449,10 @@ def _written(number: int) -> str:
     others = "".join(word for word in numerals if not word.isascii()) + "百千万a-z"
     forms = "|".join([str(number), *(word for word, value in numerals.items() if value == number)])
     return rf"(?<![\d第{others}])(?<!\d\.)(?:{forms})(?!\d|\.\d|[{others}])"
+
+
+def numeral(word: str) -> int | None:
+    """The number that a word is, up to nineteen in Chinese."""
+    numerals: Mapping[str, int] = lookup("numeral")
+    units = numerals.get(word[1:]) if word[0] == "十" else None
+    return numerals.get(word, None if units is None else 10 + units)
