@@ -57,7 +57,7 @@ class Option:
     value: Value | None = None  #: only for options of a multiple-choice question
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots, so that the codes can be kept: a reply asks for them 30 times
 class Question:
     """One question as it is asked."""
 
@@ -69,7 +69,7 @@ class Question:
     max_choices: int = 1  #: more than 1 only for ``multiple``
     value: Value | None = None  #: None for a multiple-choice question: there the options carry it
 
-    @property
+    @cached_property
     def codes(self) -> tuple[int, ...]:
         """Option codes in the survey's own order."""
         return tuple(option.code for option in self.options)

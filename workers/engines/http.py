@@ -8,7 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -104,8 +104,16 @@ class _Network(httpcore2.SyncBackend):
 class _Stream:
     def __init__(self, stream: httpcore2.NetworkStream, call: threading.local) -> None:
         self._stream, self._call = stream, call
+        self._unsent = b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002 -- that of the read goes
+        self._unsent += buffer  # head and body leave together, in one packet
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            with suppress(httpcore2.WriteError):  # a server may answer before it has read all, and hang up
+                self._stream.write(unsent, timeout)
         left = self._call.until - time.monotonic()
         if left <= 0:
             raise httpcore2.ReadTimeout("the reply was not there in time")

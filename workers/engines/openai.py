@@ -42,6 +42,9 @@ class OpenAIProvider(Provider):
         renamed = _OF_OPENAI.fullmatch((urlsplit(self._url).hostname or "").rstrip("."))
         self._limit = "max_completion_tokens" if renamed or "max_completion_tokens" in card.takes else "max_tokens"
         self._completions = httpx2.URL(f"{self._url.rstrip('/')}/chat/completions")
+        self._headers = httpx2.Headers({"accept": "application/json", "user-agent": "defsurvey"})
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
         self._tls = httpx2.create_ssl_context()
         self._clients: list[Client] = []
         self._mine = threading.local()
@@ -49,10 +52,7 @@ class OpenAIProvider(Provider):
     def _client(self) -> Client:
         """Each thread has one of its own: they would wait for each other at the connections of a common one."""
         if not hasattr(self._mine, "client"):
-            headers = {"accept": "application/json", "user-agent": "defsurvey"}
-            if self._key:
-                headers["authorization"] = f"Bearer {self._key}"
-            self._mine.client = Client(seconds=self._card.timeout_seconds, headers=headers, verify=self._tls)
+            self._mine.client = Client(seconds=self._card.timeout_seconds, verify=self._tls)
             self._clients.append(self._mine.client)
         client: Client = self._mine.client
         return client
@@ -60,7 +60,8 @@ class OpenAIProvider(Provider):
     def ask(self, request: Request) -> Completion:
         """Ask once; see ``Provider``."""
         try:
-            reply = self._client().post(self._completions, json=self._body(request))
+            sent = httpx2.Request("POST", self._completions, headers=self._headers, json=self._body(request))
+            reply = self._client().send(sent)
         except httpx2.HTTPError as error:
             went_wrong = not_reached(error, self._key)
         else:

@@ -302,6 +302,8 @@ def _stays(section: Section, choice: Choice, question: Question, shown: Sequence
 def _in_short(section: Section, choice: Choice, question: Question, shown: Sequence[int]) -> str:
     """The first sentence of an answer, or all of it where the sentence does not hold the whole choice."""
     short = first_sentence(section.answer)
+    if short == section.answer:
+        return short
     return short if choose(short, question, shown, marked=section.marked).codes == choice.codes else section.answer
 
 
