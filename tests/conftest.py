@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import tempfile
 from functools import partial
 
@@ -13,6 +14,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would 
 # Threads of libraries that share their cores with other tests spin, and crawl; also in processes that tests start.
 for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}.items():
     os.environ.setdefault(name, value)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the daemons that tests start
 
 
 def pytest_xdist_auto_num_workers() -> int:
