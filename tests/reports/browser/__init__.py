@@ -1,1 +1,0 @@
-"""The report in a real browser."""

@@ -130,3 +130,11 @@ def test_what_only_announces_a_reply_is_not_taken_for_it() -> None:
     with listening(talk) as url, OPENAI.engine_at(url, attempts=1, concurrency=1) as engine:
         for asked in ("first", "second"):
             assert engine.submit(ask(asked)).result(PATIENCE).text == asked
+
+
+def test_what_a_server_says_before_it_has_read_all_is_heard(protocol: Protocol) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.sendall(b'HTTP/1.1 413 Too Large\r\ncontent-length: 24\r\n\r\n{"error":"far too long"}')
+
+    with listening(talk) as url, protocol.engine_at(url, attempts=1) as engine:
+        assert "far too long" in engine.submit(ask("How? " * 2_000_000)).result(PATIENCE).error
