@@ -31,12 +31,12 @@ from benchmarks.ways import alone, batched, grouped
 from benchmarks.workloads import Interviews, Recording, fixed, interviews
 from defsurvey.storage.runs.run import MemoryOrder
 from defsurvey.workers.engines.base import Completion, Counters, Request
-from defsurvey.workers.engines.transformers.answering import read_request
-from defsurvey.workers.engines.transformers.engine import TransformersEngine, prepare
-from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.threads import in_passing
-from defsurvey.workers.engines.transformers.weights import Weights, find_weights
+from defsurvey.workers.engines.transformers.core.answering import read_request
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine, prepare
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.threads import in_passing
+from defsurvey.workers.engines.transformers.core.weights import Weights, find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from defsurvey.workers.engines.transformers.freeing import give_back
-from defsurvey.workers.engines.transformers.threads import in_passing
+from defsurvey.workers.engines.transformers.core.freeing import give_back
+from defsurvey.workers.engines.transformers.core.threads import in_passing
 
 _Result = TypeVar("_Result")
 _Arguments = ParamSpec("_Arguments")

@@ -12,12 +12,12 @@ from itertools import groupby
 import torch
 
 from defsurvey.workers.engines.base import Counters
-from defsurvey.workers.engines.transformers import plain
-from defsurvey.workers.engines.transformers.decoder import Decoder
-from defsurvey.workers.engines.transformers.kv import Layout
-from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.engines.transformers.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.core import plain
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.kv import Layout
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.scheduler import Limits
 
 
 class Nobody:

@@ -17,7 +17,7 @@ from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, Engine, Request
 from defsurvey.workers.engines.scripted import ScriptedEngine
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.models import find_card, read_cards
 from defsurvey.workers.simulation.draws import draw_axes
 from defsurvey.workers.simulation.interview import interview

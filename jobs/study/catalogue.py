@@ -226,7 +226,7 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
 
 def template(extra: Path | None, name: str) -> str:
     """A chat template of our own in Jinja, by its name or by that of a model whose card names it."""
-    from defsurvey.workers.engines.transformers.templates import TEMPLATES
+    from defsurvey.workers.engines.transformers.core.templates import TEMPLATES
 
     named = name if name in TEMPLATES else find_card(name, read_cards(extra)).chat_template
     if named not in TEMPLATES:

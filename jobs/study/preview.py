@@ -59,7 +59,7 @@ def preview(
 
 
 def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str | None) -> Prompt:
-    from defsurvey.workers.engines.transformers.prompt import render_prompt
+    from defsurvey.workers.engines.transformers.core.prompt import render_prompt
 
     method = method_of(cell.condition)
     index = min(index, cell.participants - 1)  # a panel has one participant alone

@@ -10,7 +10,7 @@ from benchmarks import gpu
 from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
 from benchmarks.measuring import in_its_own_process, measured
 from benchmarks.workloads import random_prompts
-from defsurvey.workers.engines.transformers.support import adopt
+from defsurvey.workers.engines.transformers.core.support import adopt
 
 CPU = torch.device("cpu")
 TINY = {

@@ -10,9 +10,9 @@ import pytest
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.survey import Group, Option, Question, ReferenceDistribution, Survey
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.citizens import DIVORCE, FAMILY, QUALITIES, SURVEY
 from tests.workers.tiny import write_tiny_model

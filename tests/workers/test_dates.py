@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from transformers.utils import chat_template_utils
 
-from defsurvey.workers.engines.transformers.dates import dated
-from defsurvey.workers.engines.transformers.loading import load_model
-from defsurvey.workers.engines.transformers.prompt import date_told, render_prompt
-from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.engines.transformers.core.dates import dated
+from defsurvey.workers.engines.transformers.core.loading import load_model
+from defsurvey.workers.engines.transformers.core.prompt import date_told, render_prompt
+from defsurvey.workers.engines.transformers.core.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from tests.workers.families.test_prompts import FIRST, asked
 from tests.workers.families.tiny_families import Family, write_tokenizer

@@ -12,9 +12,9 @@ from defsurvey.storage.runs import outbox, recovery, store
 from defsurvey.storage.runs.steps import read_probabilities
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.engines.transformers.support import UnsupportedModel
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.support import UnsupportedModel
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.interview import interview
@@ -58,7 +58,7 @@ def test_probabilities_are_those_of_the_model(
         def refuse(_model: object) -> None:
             raise UnsupportedModel("for the test")
 
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.core.engine.adopt", refuse)
     engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
     apart = engine.submit(_tiny_request("1", "2", "7")).result(60)
     nested = engine.submit(_tiny_request("1", "2", "10", "12")).result(60)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.workers.engines.transformers.prompt import TEMPLATES
+from defsurvey.workers.engines.transformers.core.prompt import TEMPLATES
 from defsurvey.workers.models import CHAT_TEMPLATES, ModelError, UnknownModel, find_card, read_cards
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "models.md"

@@ -15,7 +15,7 @@ from defsurvey.jobs.broker import client_of
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs.ledger import Ledger, StaleLease
 from defsurvey.workers.engines.base import Counters
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.runner import telemetry
 from defsurvey.workers.runner.participant_runner import Outcome, ParticipantRunner
 from defsurvey.workers.runner.telemetry import CountedLedger, Gauges, MetricsUnavailable, new_registry, profile, show

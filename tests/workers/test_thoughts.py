@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.engines.transformers.thoughts import decode_reply, special_marks, thought_begun
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.thoughts import decode_reply, special_marks, thought_begun
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.test_engine import _generate, _question
 from tests.workers.families.tiny_families import Family, write_tokenizer

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from defsurvey.workers.engines.transformers import loops, tiles
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.exchanging import exchange
-from defsurvey.workers.engines.transformers.kv import Layout
-from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.engines.transformers.packing import pack
-from defsurvey.workers.engines.transformers.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.kv import Layout
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.cpu import loops, tiles
+from defsurvey.workers.engines.transformers.cpu.exchanging import exchange
+from defsurvey.workers.engines.transformers.cpu.packing import pack
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
@@ -71,7 +71,7 @@ def served(
         raise UnsupportedModel("it is said so in this test")
 
     if request.param == "alone":
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.engine.adopt", refuse)
+        monkeypatch.setattr("defsurvey.workers.engines.transformers.core.engine.adopt", refuse)
     opened: list[TransformersEngine] = []
 
     def opens(**fields: object) -> TransformersEngine:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from defsurvey.workers.engines.transformers import loops, matrix, product, tiles
-from defsurvey.workers.engines.transformers.batch import Packed, Piece
-from defsurvey.workers.engines.transformers.buffered import attend_buffered
-from defsurvey.workers.engines.transformers.buffers import BufferKV, Buffers
-from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
-from defsurvey.workers.engines.transformers.product import can
+from defsurvey.workers.engines.transformers.core.batch import Packed, Piece
+from defsurvey.workers.engines.transformers.core.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.cpu import loops, matrix, product, tiles
+from defsurvey.workers.engines.transformers.cpu.buffered import attend_buffered
+from defsurvey.workers.engines.transformers.cpu.buffers import BufferKV, Buffers
+from defsurvey.workers.engines.transformers.cpu.product import can
 
 #: Of sums in float32 of products of numbers of that format, relative to the numbers' size.
 TOLERANCE = 3e-6

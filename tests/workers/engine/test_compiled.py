@@ -16,10 +16,10 @@ import torch
 from numba import carray, from_dtype, types
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers import drawing, keeping, linear, loops, rowwise, tiles
-from defsurvey.workers.engines.transformers.compiled import FORMATS, compiled, integers, narrow, take, widen
-from defsurvey.workers.engines.transformers.keeping import kept, sources
-from defsurvey.workers.engines.transformers.team import Sequel, run
+from defsurvey.workers.engines.transformers.cpu import drawing, keeping, linear, loops, rowwise, tiles
+from defsurvey.workers.engines.transformers.cpu.compiled import FORMATS, compiled, integers, narrow, take, widen
+from defsurvey.workers.engines.transformers.cpu.keeping import kept, sources
+from defsurvey.workers.engines.transformers.cpu.team import Sequel, run
 
 #: What the loops here are told; a task is a number.
 CALL = np.dtype(
@@ -84,7 +84,11 @@ def test_only_modules_that_have_to_do_with_compiling_count(tmp_path: Path) -> No
 
 #: Opens loops of several kinds, as a worker does at its start.
 OPENED = """
-from defsurvey.workers.engines.transformers import linear, loops, outputs, rowwise, team
+from defsurvey.workers.engines.transformers.cpu import team
+from defsurvey.workers.engines.transformers.cpu import rowwise
+from defsurvey.workers.engines.transformers.cpu import outputs
+from defsurvey.workers.engines.transformers.cpu import loops
+from defsurvey.workers.engines.transformers.cpu import linear
 
 linear.multiplying(outputs.NONE, linear.IN_REGISTERS, biased=True)
 loops.storing(64, "bfloat16")

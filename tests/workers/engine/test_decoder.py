@@ -14,17 +14,17 @@ import torch
 
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers import decoder as decoder_module
-from defsurvey.workers.engines.transformers.batch import Batch
-from defsurvey.workers.engines.transformers.decoder import Decoder, draws_for
-from defsurvey.workers.engines.transformers.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.failing import failed_for_good, out_of_memory
-from defsurvey.workers.engines.transformers.kv import OutOfRoom
-from defsurvey.workers.engines.transformers.loading import LoadedModel
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.scheduler import Limits, TooLarge
-from defsurvey.workers.engines.transformers.selection import select
-from defsurvey.workers.engines.transformers.selector import Draws
+from defsurvey.workers.engines.transformers.core import decoder as decoder_module
+from defsurvey.workers.engines.transformers.core.batch import Batch
+from defsurvey.workers.engines.transformers.core.decoder import Decoder, draws_for
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.failing import failed_for_good, out_of_memory
+from defsurvey.workers.engines.transformers.core.kv import OutOfRoom
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.scheduler import Limits, TooLarge
+from defsurvey.workers.engines.transformers.core.selection import select
+from defsurvey.workers.engines.transformers.core.selector import Draws
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
 from tests.workers.engine.tiny_models import Caught, decode, mixed_requests

@@ -15,14 +15,14 @@ import pytest
 
 from defsurvey.storage.runs.run import Decoding, Reply, UsedDecoding
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers.answering import read_request
-from defsurvey.workers.engines.transformers.decoder import Decoder
-from defsurvey.workers.engines.transformers.engine import TransformersEngine, open_transformers
-from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.scheduler import Limits
-from defsurvey.workers.engines.transformers.support import adopt
-from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.engines.transformers.core.answering import read_request
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine, open_transformers
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.scheduler import Limits
+from defsurvey.workers.engines.transformers.core.support import adopt
+from defsurvey.workers.engines.transformers.core.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import is_settled, read
 from tests.end_to_end.machine import wait_until

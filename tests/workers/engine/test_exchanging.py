@@ -9,16 +9,17 @@ from transformers import LlamaConfig
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
-from defsurvey.workers.engines.transformers import exchanging, linear, matrix, support
-from defsurvey.workers.engines.transformers.attention import forward
-from defsurvey.workers.engines.transformers.batch import Piece, build
-from defsurvey.workers.engines.transformers.buffers import Buffers
-from defsurvey.workers.engines.transformers.comparing import same
-from defsurvey.workers.engines.transformers.exchanging import GatedLayers, Layer, Norm, exchange
-from defsurvey.workers.engines.transformers.fused import FusedLayer
-from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
-from defsurvey.workers.engines.transformers.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
-from defsurvey.workers.engines.transformers.packing import can_pack, pack
+from defsurvey.workers.engines.transformers.core import support
+from defsurvey.workers.engines.transformers.core.attention import forward
+from defsurvey.workers.engines.transformers.core.batch import Piece, build
+from defsurvey.workers.engines.transformers.core.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.cpu import exchanging, linear, matrix
+from defsurvey.workers.engines.transformers.cpu.buffers import Buffers
+from defsurvey.workers.engines.transformers.cpu.comparing import same
+from defsurvey.workers.engines.transformers.cpu.exchanging import GatedLayers, Layer, Norm, exchange
+from defsurvey.workers.engines.transformers.cpu.fused import FusedLayer
+from defsurvey.workers.engines.transformers.cpu.linear import IN_MATRIX_UNITS, IN_REGISTERS, Way
+from defsurvey.workers.engines.transformers.cpu.packing import can_pack, pack
 from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 LAYOUT = Layout(layers=(LayerShape(2, 4),), dtype=torch.float32, device=torch.device("cpu"))

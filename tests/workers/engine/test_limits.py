@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from defsurvey.workers.engines import machine
-from defsurvey.workers.engines.transformers.kv import STRIDE, LayerShape, Layout, OutOfRoom
-from defsurvey.workers.engines.transformers.limits import limits_for, participants_at_once
-from defsurvey.workers.engines.transformers.pool import Pool, store_for
-from defsurvey.workers.engines.transformers.scheduler import Limits
-from defsurvey.workers.engines.transformers.threads import in_passing
+from defsurvey.workers.engines.transformers.core.kv import STRIDE, LayerShape, Layout, OutOfRoom
+from defsurvey.workers.engines.transformers.core.limits import limits_for, participants_at_once
+from defsurvey.workers.engines.transformers.core.scheduler import Limits
+from defsurvey.workers.engines.transformers.core.threads import in_passing
+from defsurvey.workers.engines.transformers.gpu.pool import Pool, store_for
 from tests.end_to_end.machine import wait_until
 
 LAYOUT = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
@@ -64,7 +64,7 @@ def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
 #: Takes and frees four pieces of 8 MB again and again; prints how many pages were got anew, before and after.
 _PAGES = """
 import ctypes, resource
-from defsurvey.workers.engines.transformers.freeing import give_back, hold_on
+from defsurvey.workers.engines.transformers.core.freeing import give_back, hold_on
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_pos_emb
 
-from defsurvey.workers.engines.transformers import linear, matrix, packing
-from defsurvey.workers.engines.transformers.linear import (
+from defsurvey.workers.engines.transformers.cpu import linear, matrix, packing
+from defsurvey.workers.engines.transformers.cpu.linear import (
     IN_MATRIX_UNITS,
     IN_REGISTERS,
     Way,
@@ -21,9 +21,9 @@ from defsurvey.workers.engines.transformers.linear import (
     multiply,
     way,
 )
-from defsurvey.workers.engines.transformers.outputs import GATED, NONE, PLUS, SWISH, TIMES
-from defsurvey.workers.engines.transformers.packing import PackedLinear, Part, can_pack, join, pack
-from defsurvey.workers.engines.transformers.rowwise import normed, rotate
+from defsurvey.workers.engines.transformers.cpu.outputs import GATED, NONE, PLUS, SWISH, TIMES
+from defsurvey.workers.engines.transformers.cpu.packing import PackedLinear, Part, can_pack, join, pack
+from defsurvey.workers.engines.transformers.cpu.rowwise import normed, rotate
 from tests.workers.engine.tiny_models import tiny_model
 
 #: What a number may be off by, once it is rounded to bfloat16.

@@ -20,22 +20,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.workloads import random_prompts
-from defsurvey.workers.engines.transformers import paged
-from defsurvey.workers.engines.transformers.attention import forward
-from defsurvey.workers.engines.transformers.batch import Piece, build
-from defsurvey.workers.engines.transformers.beams import start
-from defsurvey.workers.engines.transformers.decoder import Decoder
-from defsurvey.workers.engines.transformers.exchanging import exchange
-from defsurvey.workers.engines.transformers.gathered import attend_gathered, gather
-from defsurvey.workers.engines.transformers.kv import LayerShape, Layout
-from defsurvey.workers.engines.transformers.loading import attend_without_plans
-from defsurvey.workers.engines.transformers.paged import attend_paged, paging, usable
-from defsurvey.workers.engines.transformers.pool import Pool
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.scheduler import Limits
-from defsurvey.workers.engines.transformers.selection import select
-from defsurvey.workers.engines.transformers.selector import Draws
-from defsurvey.workers.engines.transformers.support import adopt, packed_logits
+from defsurvey.workers.engines.transformers.core.attention import forward
+from defsurvey.workers.engines.transformers.core.batch import Piece, build
+from defsurvey.workers.engines.transformers.core.beams import start
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.kv import LayerShape, Layout
+from defsurvey.workers.engines.transformers.core.loading import attend_without_plans
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.scheduler import Limits
+from defsurvey.workers.engines.transformers.core.selection import select
+from defsurvey.workers.engines.transformers.core.selector import Draws
+from defsurvey.workers.engines.transformers.core.support import adopt, packed_logits
+from defsurvey.workers.engines.transformers.cpu.exchanging import exchange
+from defsurvey.workers.engines.transformers.gpu import paged
+from defsurvey.workers.engines.transformers.gpu.gathered import attend_gathered, gather
+from defsurvey.workers.engines.transformers.gpu.paged import attend_paged, paging, usable
+from defsurvey.workers.engines.transformers.gpu.pool import Pool
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, VOCABULARY, decode, mixed_requests, tiny_model
 
@@ -181,7 +181,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from defsurvey.workers.engines.transformers import paged_kernel
+from defsurvey.workers.engines.transformers.gpu import paged_kernel
 
 card, number_format, rows, per_group, width = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 constants = {

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
-from defsurvey.workers.engines.transformers import selector
-from defsurvey.workers.engines.transformers.beams import start
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.selection import select
-from defsurvey.workers.engines.transformers.selector import Draws, Stream, draw
+from defsurvey.workers.engines.transformers.core import selector
+from defsurvey.workers.engines.transformers.core.beams import start
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.selection import select
+from defsurvey.workers.engines.transformers.core.selector import Draws, Stream, draw
 from tests.workers.engine.scripted_logits import (
     Script,
     ScriptedModel,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from defsurvey.workers.engines.transformers import attention
-from defsurvey.workers.engines.transformers.kv import LayerShape
-from defsurvey.workers.engines.transformers.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.core import attention
+from defsurvey.workers.engines.transformers.core.kv import LayerShape
+from defsurvey.workers.engines.transformers.core.support import UnsupportedModel, adopt
 from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 

@@ -7,8 +7,8 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
-from defsurvey.workers.engines.transformers.decoder import Decoder
-from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 
 VOCABULARY = 98
 #: How many tokens back the model with a window sees.

@@ -10,8 +10,8 @@ from defsurvey.storage.runs.run import Cell, Condition, Draws, Participant, Prot
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, FinishReason, Message, Request
 from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.transformers.prompt import render_prompt
-from defsurvey.workers.engines.transformers.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.prompt import render_prompt
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from defsurvey.workers.simulation.methods import questionnaire
 from tests.workers.citizens import SURVEY

@@ -10,7 +10,7 @@ import pytest
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.engines.openai import open_openai
-from defsurvey.workers.engines.transformers.prompt import TEMPLATES, encode_prompt, render_prompt
+from defsurvey.workers.engines.transformers.core.prompt import TEMPLATES, encode_prompt, render_prompt
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.api.server import Got, Reply, chat, serving
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer

@@ -1,0 +1,137 @@
+"""From a forward's logits to what every search does next: computed in groups that are chosen alike, copied once."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defsurvey.workers.engines.transformers.core.beams import Choosing, Rows, Search
+from defsurvey.workers.engines.transformers.core.placing import place
+from defsurvey.workers.engines.transformers.core.selector import Stream, draw, keys_of, warper
+
+#: So many scores are looked at at once, which bounds the memory that sorting and drawing take.
+_MOST_CHOSEN = 1 << 25
+
+
+def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | Exception | None]:
+    """Let every search go on.
+
+    Args:
+        searches: who goes on.
+        logits: shape (rows, vocabulary); those of each search follow those of the one before.
+        counts: how many rows each search has: one for its prompt, later one for each beam.
+
+    Returns:
+        For each search the rows to compute next, None where its reply is found, or an error: its logits are no
+        numbers, or what it asks whether it has enough fails. The others go on.
+    """
+    starts = [0, *accumulate(counts)]
+    alike: dict[tuple[Choosing, int], list[int]] = defaultdict(list)
+    for member, (search, count) in enumerate(zip(searches, counts, strict=True)):
+        alike[search.choosing, count].append(member)
+    groups = [
+        _Group(choosing, count, members[first : first + step])
+        for (choosing, count), members in alike.items()
+        for step in [max(1, _MOST_CHOSEN // (choosing.num_beams * logits.shape[-1]))]
+        for first in range(0, len(members), step)
+    ]
+    rows = place([group.rows(starts) for group in groups], logits.device)
+    scores = place([group.scores(searches) for group in groups], logits.device)
+    streams = [[one for member in group.members if (one := searches[member].stream)] for group in groups]
+    keys = place([keys_of(theirs) for theirs in streams], logits.device)
+    candidates = []
+    for group, at, before, theirs, of_theirs in zip(groups, rows, scores, streams, keys, strict=True):
+        part = logits.index_select(0, at).float().view(len(group.members), group.count, -1)
+        candidates.append(_choose(part, group.choosing, before, theirs, of_theirs))
+    following: list[Rows | Exception | None] = [None] * len(searches)
+    for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
+        for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
+            if _are_scores(reached):
+                following[member] = _taken(searches[member], reached, indices, logits.shape[-1])
+            else:
+                following[member] = RuntimeError("the model computes logits that are no numbers")
+    return following
+
+
+def _are_scores(reached: list[float]) -> bool:
+    """Whether there is anything to choose by; scores that a temperature near 0 divides may all be infinitely small."""
+    return all(score < math.inf for score in reached) and max(reached) > -math.inf  # NaN is below neither
+
+
+def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Rows | Exception | None:
+    try:
+        return search.take(best, chosen, vocabulary)
+    except Exception as error:  # noqa: BLE001 -- who asks has a say in it; its defect belongs to its request
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Searches that choose alike."""
+
+    choosing: Choosing
+    count: int  # rows of each
+    members: Sequence[int]
+
+    def rows(self, starts: Sequence[int]) -> np.ndarray:
+        """Which rows of the logits are theirs."""
+        return np.array([starts[member] + row for member in self.members for row in range(self.count)])
+
+    def scores(self, searches: Sequence[Search]) -> np.ndarray:
+        """What each beam has reached, shape (members, beams)."""
+        return np.array([searches[member].scores for member in self.members], dtype=np.float32)
+
+
+def _choose(
+    logits: Tensor, choosing: Choosing, before: Tensor, streams: Sequence[Stream], keys: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Scores of the candidates and where they stand among all continuations, each of shape (searches, candidates).
+
+    Args:
+        logits: shape (searches, rows, vocabulary), in float32.
+        choosing: how candidates are chosen.
+        before: what each beam has reached, shape (searches, beams).
+        streams: where randomness comes from; none without sampling.
+        keys: of the streams, see ``draw``.
+    """
+    count, rows, vocabulary = logits.shape
+    warp = warper(choosing.sampling, num_beams=choosing.num_beams, ends=choosing.ends)
+    if choosing.num_beams == 1:
+        scores = warp(logits[:, 0])
+        indices = draw(scores, 1, streams, keys) if streams else scores.argmax(dim=-1, keepdim=True)
+        return scores.gather(1, indices), indices
+    likely = warp(torch.log_softmax(logits, dim=-1).view(count * rows, vocabulary)).view(count, rows, vocabulary)
+    scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).reshape(count, -1)
+    if not streams:
+        best, indices = torch.topk(scores, choosing.candidates)
+        return best, indices
+    indices = draw(scores, choosing.candidates, streams, keys)
+    best, order = scores.gather(1, indices).sort(descending=True)
+    return best, indices.gather(1, order)
+
+
+def _on_the_host(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Scores and indices of all groups, copied from the device at once."""
+    if not pairs or pairs[0][0].device.type == "cpu":
+        return list(pairs)
+    return unpacked(packed(pairs).cpu(), [best.shape for best, _ in pairs])
+
+
+def packed(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Scores (float32) and indices (below 2**31) of like shape, one pair after the other, in one int32 tensor."""
+    return torch.cat(
+        [word.reshape(-1) for best, chosen in pairs for word in (best.view(torch.int32), chosen.to(torch.int32))]
+    )
+
+
+def unpacked(words: Tensor, shapes: Sequence[torch.Size]) -> list[tuple[Tensor, Tensor]]:
+    """The pairs that were ``packed``, by their shapes."""
+    parts = iter(torch.split(words, [shape.numel() for shape in shapes for _ in range(2)]))
+    return [(next(parts).view(torch.float32).view(shape), next(parts).view(shape)) for shape in shapes]

@@ -1,0 +1,200 @@
+"""Whether a model can be served by the batch, found out by trying.
+
+A model that does otherwise is refused with a reason and can still be served one request at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defsurvey.workers.engines.transformers.core import attention
+from defsurvey.workers.engines.transformers.core.batch import Piece, build
+from defsurvey.workers.engines.transformers.core.kv import KV, STRIDE, LayerShape, Layout
+from defsurvey.workers.engines.transformers.cpu.buffered import serves
+from defsurvey.workers.engines.transformers.gpu.pool import store_for
+
+#: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
+_UNSTEADY_ROPES = ("dynamic", "longrope")
+#: What a layer may ask of attention and the batch does not compute.
+_UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
+#: Tensors that layers hand to attention and that change nothing: keys have their positions already. Any other may say
+#: what a token sees, such as which keys were chosen for it, which only a long prompt would show.
+_TOLD_IN_VAIN = ("position_ids", "cache_position")
+#: How a configuration calls how many tokens a layer sees, and layers of that kind.
+_SPANS = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
+#: Largest difference between packed and plain logits, relative to the largest logit.
+_TOLERANCE, _SHORT_TOLERANCE = 1e-3, 0.1
+#: Lengths of the two prompts that are tried.
+_LONG, _SHORT = 24, 7
+
+
+class UnsupportedModel(Exception):
+    """The batch cannot serve this model; the message says why."""
+
+
+@dataclass(slots=True)
+class Observed:
+    """What the layers of one forward asked of attention."""
+
+    shapes: dict[int, LayerShape] = field(default_factory=dict)
+    calls: int = 0
+    settings: set[str] = field(default_factory=set)
+    windowed: set[int] = field(default_factory=set)  #: layers that ask for a window
+    dtype: torch.dtype | None = None
+
+    def note(self, layer: int, key: Tensor, value: Tensor, settings: dict[str, Any]) -> None:
+        """One layer's call."""
+        self.calls += 1
+        self.shapes[layer] = LayerShape(key.shape[1], key.shape[-1])
+        if key.shape != value.shape:
+            self.settings.add("keys and values of different shapes")
+        self.settings |= {name for name in _UNKNOWN_SETTINGS if settings.get(name) is not None}
+        self.settings |= {
+            name for name, value in settings.items() if isinstance(value, Tensor) and name not in _TOLD_IN_VAIN
+        }
+        if settings.get("sliding_window") is not None:
+            self.windowed.add(layer)
+        self.dtype = key.dtype
+
+
+def adopt(model: Any) -> Layout:
+    """Make a model use the packed attention, and return what it keeps for one token.
+
+    Raises:
+        UnsupportedModel: it cannot; the model is left as it was.
+    """
+    attention.register()
+    before = model.config._attn_implementation
+    try:
+        layout = _try_out(model)
+    except UnsupportedModel:
+        model.set_attn_implementation(before)
+        raise
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # Whatever an unforeseen architecture makes of a packed row; its own errors come in every kind.
+        model.set_attn_implementation(before)
+        reason = " ".join(str(error).split())
+        raise UnsupportedModel(f"a packed forward fails with {type(error).__name__}: {reason}") from error
+    return layout
+
+
+def _try_out(model: Any) -> Layout:
+    text = model.config.get_text_config()
+    ropes = _rope_types(getattr(text, "rope_parameters", None))
+    if unsteady := ropes & set(_UNSTEADY_ROPES):
+        raise UnsupportedModel(f"its positions ({', '.join(sorted(unsteady))}) depend on the longest of a batch")
+    if not model._can_set_attn_implementation():
+        raise UnsupportedModel("it does not attend through the library's attention interface")
+    plain = plain_logits(model)  # by its own attention: under another name it may hand over what it makes use of itself
+    model.set_attn_implementation(attention.NAME)
+    layout, alone = _observe(model, text)
+    _compare("under the batch's attention logits of a sequence by itself", alone, plain[:1], layout)
+    _compare("packed logits", packed_logits(model, layout), plain, layout)
+    return layout
+
+
+def _compare(what: str, logits: Tensor, plain: Tensor, layout: Layout) -> None:
+    """Refuse a model whose logits are further from plain ones than sums in another order explain."""
+    difference, largest = _differ(logits, plain)
+    if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
+        raise UnsupportedModel(f"{what} differ from plain ones by {difference:.2g} of {largest:.2g}")
+
+
+def _rope_types(parameters: Any) -> set[str]:
+    """The kinds of rotary positions, which may be told for each kind of layer."""
+    if not isinstance(parameters, dict):
+        return set()
+    kind = parameters.get("rope_type")
+    return {str(kind)} if kind else set().union(*(_rope_types(inner) for inner in parameters.values()))
+
+
+def _observe(model: Any, text: Any) -> tuple[Layout, Tensor]:
+    """What a model keeps, and its logits behind the longer prompt, by itself, in float32, shape (1, vocabulary)."""
+    observed, layers = Observed(), int(text.num_hidden_layers)
+    ids = _row(model, _tried(model)[0][0])
+    with torch.inference_mode():
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed).logits[0].float()
+    if observed.calls != layers or sorted(observed.shapes) != list(range(layers)) or observed.dtype is None:
+        raise UnsupportedModel(f"of its {layers} layers {observed.calls} attend through the library's interface")
+    if observed.settings:
+        raise UnsupportedModel(f"its attention asks for {', '.join(sorted(observed.settings))}")
+    for name, kind in _SPANS.items():
+        if not _limited(text, name, kind, observed) <= observed.windowed:
+            raise UnsupportedModel(f"its {name} of {getattr(text, name)} tokens is only in its mask")
+    if model.device.type == "cpu" and not serves(observed.dtype):
+        raise UnsupportedModel(f"on a CPU there is no attention for numbers of type {observed.dtype}")
+    shapes = tuple(observed.shapes[layer] for layer in range(layers))
+    return Layout(layers=shapes, dtype=observed.dtype, device=model.device), logits
+
+
+def _limited(text: Any, name: str, kind: str, observed: Observed) -> set[int]:
+    """Layers that see fewer tokens than there can be, by the configuration; where it does not say which, one that asks.
+
+    A layer may also leave it to the mask that the library makes for it, which a packed forward does not look at.
+    """
+    span, most = getattr(text, name, None), getattr(text, "max_position_embeddings", None)
+    if not span or not getattr(text, f"use_{name}", True) or (most is not None and span >= most):
+        return set()
+    kinds = getattr(text, "layer_types", None)
+    if not kinds:
+        return observed.windowed or set(observed.shapes)
+    return {layer for layer, of in enumerate(kinds) if of == kind}
+
+
+def _differ(logits: Tensor, plain: Tensor) -> tuple[float, float]:
+    """Largest difference of logits from plain ones, and the largest plain one."""
+    return float((logits - plain).abs().max()), float(plain.abs().max())
+
+
+def packed_logits(model: Any, layout: Layout) -> Tensor:
+    """Logits of the batch in float32, shape (6, vocabulary): two prompts, then two beams of each."""
+    prompts, beams = _tried(model)
+    store = store_for(layout, 2 * STRIDE * -(-(_LONG + 2) // STRIDE))
+    buffers = [store.open(len(prompt) + 2) for prompt in prompts]
+    # The longer prompt comes in two chunks, the second together with the shorter prompt.
+    chunks = [[(0, 0, _LONG // 2)], [(0, _LONG // 2, _LONG), (1, 0, _SHORT)]]
+    packed: list[Tensor] = []
+    for chunk in chunks:
+        pieces = [_prompt_piece(buffers[which], prompts[which], start, stop) for which, start, stop in chunk]
+        packed.append(attention.forward(model, build(pieces, device=layout.device)))
+    pieces = []
+    for kv, prompt, tokens in zip(buffers, prompts, beams, strict=True):
+        at = kv.branch((0, 0))
+        pieces.append(Piece(kv, tokens, at, len(prompt), tree=True, logits=True))
+    packed.append(attention.forward(model, build(pieces, device=layout.device)))
+    return torch.cat(packed).float()
+
+
+def plain_logits(model: Any) -> Tensor:
+    """What the model computes by itself of the same, one sequence at a time; in the same order and shape."""
+    prompts, beams = _tried(model)
+    sequences = [
+        *prompts,
+        *([*prompt, token] for prompt, tokens in zip(prompts, beams, strict=True) for token in tokens),
+    ]
+    with torch.inference_mode():
+        plain = [
+            model(input_ids=_row(model, tokens), use_cache=False, logits_to_keep=1).logits[0] for tokens in sequences
+        ]
+    return torch.cat(plain).float()
+
+
+def _tried(model: Any) -> tuple[list[list[int]], list[list[int]]]:
+    """Two prompts, and for each the next tokens of two beams."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    numbers = torch.Generator().manual_seed(0)
+    prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
+    return prompts, [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
+
+
+def _prompt_piece(kv: KV, prompt: list[int], start: int, stop: int) -> Piece:
+    at = kv.extend(stop - start)
+    return Piece(kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
+
+
+def _row(model: Any, tokens: list[int]) -> Tensor:
+    return torch.tensor([tokens], device=model.device)
