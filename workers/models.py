@@ -40,7 +40,7 @@ class Capabilities:
 #: The engines that a card can name. To add one, see "Add an engine" in docs/architecture.md.
 ENGINES: Mapping[str, Capabilities] = {
     "transformers": Capabilities(
-        opens="defsurvey.workers.engines.transformers.core.engine:open_transformers",
+        opens="defsurvey.workers.engines.transformers.opening:open_transformers",
         weights=True,
         on_device=True,
         probabilities=True,

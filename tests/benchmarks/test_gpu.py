@@ -5,12 +5,12 @@ import os
 import numpy as np
 import pytest
 import torch
+from defsurvey.workers.engines.transformers.core.support import adopt
 
 from benchmarks import gpu
 from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
 from benchmarks.measuring import in_its_own_process, measured
 from benchmarks.workloads import random_prompts
-from defsurvey.workers.engines.transformers.core.support import adopt
 
 CPU = torch.device("cpu")
 TINY = {

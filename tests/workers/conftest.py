@@ -10,6 +10,7 @@ import pytest
 from defsurvey.storage.database import Database
 from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.survey import Group, Option, Question, ReferenceDistribution, Survey
+from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.core.weights import find_weights
@@ -75,7 +76,7 @@ def tiny_loaded(one_thread: None, tiny_card: ModelCard, tmp_path_factory: pytest
 
 @pytest.fixture
 def tiny_engine(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+    engine = opening.serve(tiny_card, tiny_loaded, threads=1)
     yield engine
     engine.close()
 
@@ -98,6 +99,6 @@ def smollm_loaded(one_thread: None, smollm_card: ModelCard, models_cache: Path) 
 
 @pytest.fixture(scope="session")
 def smollm_engine(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    engine = TransformersEngine(smollm_card, smollm_loaded, threads=1)
+    engine = opening.serve(smollm_card, smollm_loaded, threads=1)
     yield engine
     engine.close()

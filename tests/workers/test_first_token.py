@@ -12,9 +12,9 @@ from defsurvey.storage.runs import outbox, recovery, store
 from defsurvey.storage.runs.steps import read_probabilities
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
-from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers import opening
+from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
-from defsurvey.workers.engines.transformers.core.support import UnsupportedModel
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.interview import interview
@@ -58,8 +58,8 @@ def test_probabilities_are_those_of_the_model(
         def refuse(_model: object) -> None:
             raise UnsupportedModel("for the test")
 
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.core.engine.adopt", refuse)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1)
+        monkeypatch.setattr(opening, "adopt", refuse)
+    engine = opening.serve(tiny_card, tiny_loaded, threads=1)
     apart = engine.submit(_tiny_request("1", "2", "7")).result(60)
     nested = engine.submit(_tiny_request("1", "2", "10", "12")).result(60)
     spoken = engine.submit(replace(_tiny_request(), choices=())).result(60)
@@ -77,7 +77,7 @@ def test_probabilities_are_those_of_the_model(
     assert apart.probabilities == pytest.approx([first[sign] / total for sign in "127"])
     ones = [1 - second["0"] - second["2"], second["0"], second["2"]]
     expected = [first["1"] * ones[0], first["2"], first["1"] * ones[1], first["1"] * ones[2]]
-    assert nested.probabilities == pytest.approx([weight / (first["1"] + first["2"]) for weight in expected])
+    assert nested.probabilities == pytest.approx([one / (first["1"] + first["2"]) for one in expected], rel=1e-5)
     assert nested.finish is FinishReason.STOP
     assert spoken.probabilities is None
 

@@ -173,14 +173,13 @@ def test_a_profile_names_rates_reuse_and_phases() -> None:
         reply_tokens=80,
         finished=4,
         restarted=1,
-        compactions=2,
         peak_kv_bytes=2_500_000,
         seconds={"forward": 3.0, "select": 1.0, "idle": 6.0},
     )
     assert list(profile("tiny", SimpleNamespace(counters=lambda: counters))) == [
         "profile of tiny: 4 replies, 80 tokens in 4.0 s (20.0 tokens/s)",
         "  10 steps of 40.0 rows; prompts: 300 tokens computed, 120 taken over",
-        "  keys and values: at most 2 MB; 2 compactions, 1 requests begun again",
+        "  keys and values: at most 2 MB; 1 requests begun again",
         "  forward       3.00 s  75.0%",
         "  select        1.00 s  25.0%",
         "  idle          6.00 s",

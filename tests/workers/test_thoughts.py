@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
-from defsurvey.workers.engines.transformers.core.thoughts import decode_reply, special_marks, thought_begun
+from defsurvey.workers.engines.transformers.core.prompt import decode_reply, special_marks, thought_begun
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.test_engine import _generate, _question
 from tests.workers.families.tiny_families import Family, write_tokenizer
@@ -36,7 +36,7 @@ def test_a_thought_that_the_prompt_began_is_part_of_the_reply(
     """Its text shows that it is one, also to the question whether it will do, and the model goes on behind the mark."""
     template = tiny_loaded.tokenizer.chat_template + "{{ '<think>\\n' }}"
     monkeypatch.setattr(tiny_loaded.tokenizer, "chat_template", template)
-    engine = TransformersEngine(tiny_card.model_copy(update={"answer_prefix": prefix}), tiny_loaded)
+    engine = opening.serve(tiny_card.model_copy(update={"answer_prefix": prefix}), tiny_loaded)
     request = _question(start="Answer: ")
     seen: list[str] = []
     reply = engine.submit(replace(request, enough=lambda text: bool(seen.append(text)))).result()

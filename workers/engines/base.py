@@ -238,7 +238,6 @@ class Counters:
     reply_tokens: int = 0  #: tokens of finished replies
     finished: int = 0  #: replies delivered
     restarted: int = 0  #: requests that were begun again, for want of memory or after a failure
-    compactions: int = 0
     kv_bytes: int = 0  #: held now, kept prompts included
     peak_kv_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)  #: by phase

@@ -230,8 +230,7 @@ def profile(model: str, engine: object) -> Iterator[str]:
         f" prompts: {counters.prefilled_tokens} tokens computed, {counters.reused_tokens} taken over"
     )
     yield (
-        f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.compactions} compactions,"
-        f" {counters.restarted} requests begun again"
+        f"  keys and values: at most {counters.peak_kv_bytes / 1e6:.0f} MB; {counters.restarted} requests begun again"
     )
     for phase, seconds in counters.seconds.items():
         share = f"{seconds / busy:6.1%}" if busy and phase != "idle" else ""

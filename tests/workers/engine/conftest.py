@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
+from defsurvey.workers.engines.transformers import opening
+from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, adopt
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.core.kv import Layout
+from defsurvey.workers.engines.transformers.core.forward import Layout
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.core.support import UnsupportedModel, adopt
-from defsurvey.workers.engines.transformers.cpu import loops, tiles
-from defsurvey.workers.engines.transformers.cpu.exchanging import exchange
-from defsurvey.workers.engines.transformers.cpu.packing import pack
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, mixed_requests, tiny_model
@@ -38,8 +36,6 @@ def tiny(request: pytest.FixtureRequest, one_thread: None) -> Tiny:
     # Before the batch touches the model: the oracle is the library as it comes.
     replies = [generated(model, asked) for asked in requests]
     layout = adopt(model)
-    assert pack(model)
-    assert exchange(model, layout) == 2 * 4 + 1  # two norms, the gate and the layer itself, and the last norm
     return Tiny(model=model, layout=layout, requests=requests, replies=replies)
 
 
@@ -48,17 +44,6 @@ def llama(one_thread: None) -> Tiny:
     """The tiny model without a window, with no requests of its own."""
     model = tiny_model("llama")
     return Tiny(model=model, layout=adopt(model), requests=[], replies=[])
-
-
-@pytest.fixture
-def compiled_anew() -> Iterator[None]:
-    """Loops that know of another processor are nobody else's."""
-    made = (loops.attending, tiles.laying, tiles.attending)
-    for loop in made:
-        loop.cache_clear()
-    yield
-    for loop in made:
-        loop.cache_clear()
 
 
 @pytest.fixture(params=["batch", "alone"])
@@ -71,11 +56,11 @@ def served(
         raise UnsupportedModel("it is said so in this test")
 
     if request.param == "alone":
-        monkeypatch.setattr("defsurvey.workers.engines.transformers.core.engine.adopt", refuse)
+        monkeypatch.setattr(opening, "adopt", refuse)
     opened: list[TransformersEngine] = []
 
     def opens(**fields: object) -> TransformersEngine:
-        opened.append(TransformersEngine(tiny_card.model_copy(update=fields), tiny_loaded, threads=1))
+        opened.append(opening.serve(tiny_card.model_copy(update=fields), tiny_loaded, threads=1))
         return opened[-1]
 
     yield opens

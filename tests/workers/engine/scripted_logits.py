@@ -8,10 +8,10 @@ from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from defsurvey.workers.engines.transformers.core.beams import start
+from defsurvey.workers.engines.transformers.core.drawing import Draws
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.search import start
 from defsurvey.workers.engines.transformers.core.selection import select
-from defsurvey.workers.engines.transformers.core.selector import Draws
 
 #: From the tokens so far, prompt included, to the logits of the next one.
 Script = Callable[[tuple[int, ...]], Tensor]

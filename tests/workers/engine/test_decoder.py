@@ -3,7 +3,7 @@
 import random
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,66 +14,63 @@ import torch
 
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core import decoder as decoder_module
-from defsurvey.workers.engines.transformers.core.batch import Batch
-from defsurvey.workers.engines.transformers.core.decoder import Decoder, draws_for
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.drawing import Draws, draws_for
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.core.failing import failed_for_good, out_of_memory
-from defsurvey.workers.engines.transformers.core.kv import OutOfRoom
+from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.core.scheduler import Limits, TooLarge
 from defsurvey.workers.engines.transformers.core.selection import select
-from defsurvey.workers.engines.transformers.core.selector import Draws
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.conftest import Tiny
-from tests.workers.engine.tiny_models import Caught, decode, mixed_requests
+from tests.workers.engine.tiny_models import Caught, decode
 
 #: No prompt is kept.
-NO_REUSE = Limits(kept_bytes=0)
-#: A pool of these bytes is taken at once.
-POOL = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
+NO_REUSE = Limits(kv_bytes=1 << 23, keep=False)
+LIMITS = Limits(kv_bytes=1 << 23)
+BLOCK = TorchRunner.block_size
+
+
+def _batch(tiny: Tiny, limits: Limits = NO_REUSE, runner: TorchRunner | None = None) -> Decoder:
+    return Decoder(runner or TorchRunner(tiny.model, tiny.layout, limits.kv_bytes), limits, Draws.LIBRARY)
 
 
 @contextmanager
-def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, **settings: Any) -> Iterator[Decoder]:
+def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, runner: TorchRunner | None = None) -> Iterator[Decoder]:
     """A decoder whose bytes are checked at the end: closing gives everything back."""
-    decoder = Decoder(tiny.model, tiny.layout, limits, **settings)
+    decoder = _batch(tiny, limits, runner)
     yield decoder
-    if not limits.kept_bytes:
+    if not limits.keep:
         assert decoder.counters().kv_bytes == 0
     decoder.close()
     assert decoder.counters().kv_bytes == 0
 
 
 @pytest.mark.parametrize(
-    ("limits", "settings"),
-    [
-        (NO_REUSE, {}),
-        (Limits(), {}),
-        (Limits(rows=6, tokens=16), {}),
-        (NO_REUSE, {"compacting": False}),
-        (POOL, {"pooled": True}),
-    ],
-    ids=["together", "reuse", "capped", "uncompacted", "pool"],
+    "limits",
+    [NO_REUSE, LIMITS, Limits(rows=6, tokens=16, kv_bytes=1 << 23)],
+    ids=["together", "reuse", "capped"],
 )
-def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits, settings: dict[str, Any]) -> None:
+def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits) -> None:
     for order in range(3):
-        with _decoder(tiny, limits, **settings) as decoder:
+        with _decoder(tiny, limits) as decoder:
             caught = decode(decoder, tiny.requests, random.Random(order))
             counters = decoder.counters()
         assert [one.tokens for one in caught] == tiny.replies
         assert counters.finished == len(tiny.requests)
         assert counters.reply_tokens == sum(map(len, tiny.replies))
         assert counters.prefilled_tokens + counters.reused_tokens == sum(len(r.prompt) for r in tiny.requests)
-        assert (counters.reused_tokens > 0) == (limits.kept_bytes > 0)
+        assert counters.reused_tokens > 0
 
 
-@pytest.mark.parametrize(
-    ("tokens", "again"), [(320, 1), (1024, 0)], ids=["hardly room for one", "who outgrows it waits"]
-)
-def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, tokens: int, again: int) -> None:
-    limits = Limits(kv_bytes=tokens * tiny.layout.bytes_per_token, kept_bytes=0)
+@pytest.mark.parametrize(("blocks", "again"), [(18, 1), (64, 0)], ids=["hardly room for one", "who outgrows it waits"])
+def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, blocks: int, again: int) -> None:
+    limits = Limits(kv_bytes=blocks * BLOCK * tiny.layout.bytes_per_token, keep=False)
     with _decoder(tiny, limits) as decoder:
         caught = decode(decoder, tiny.requests)
         counters = decoder.counters()
@@ -82,40 +79,53 @@ def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, tokens: int, agai
     assert counters.peak_kv_bytes <= limits.kv_bytes
 
 
-def test_where_everyone_waits_for_room_the_youngest_begin_again(tiny: Tiny) -> None:
+def test_prompts_that_begin_alike_are_computed_once_though_they_run_at_the_same_time(tiny: Tiny) -> None:
+    common = tuple(range(1, 3 * BLOCK + 1))
+    requests = [
+        ResolvedRequest(prompt=(*common, number), num_beams=1 + number % 3, max_new_tokens=9) for number in range(20)
+    ]
+    with _decoder(tiny, replace(NO_REUSE, tokens=BLOCK)) as decoder:
+        together = [one.tokens for one in decode(decoder, requests)]
+        counters = decoder.counters()
+    assert counters.prefilled_tokens == len(common) + len(requests)
+    alone = []
+    for request in requests:
+        with _decoder(tiny) as decoder:
+            alone += [one.tokens for one in decode(decoder, [request])]
+    assert together == alone
+
+
+def test_who_shares_a_prompt_that_is_given_up_computes_the_rest(llama: Tiny) -> None:
+    common = tuple(range(1, 4 * BLOCK + 1))
+    with _decoder(llama) as decoder:
+        (expected,) = decode(decoder, [ResolvedRequest(prompt=(*common, 7), max_new_tokens=5)])
+    first, second = Caught(), Caught()
+    with _decoder(llama, replace(NO_REUSE, tokens=BLOCK + 5)) as decoder:
+        decoder.add(ResolvedRequest(prompt=(*common, 6), max_new_tokens=5), first)
+        decoder.add(ResolvedRequest(prompt=(*common, 7), max_new_tokens=5), second)
+        decoder.step()
+        first.gone = True
+        while decoder.unfinished:
+            decoder.step()
+    assert (first.tokens, second.tokens) == (None, expected.tokens)
+
+
+def test_where_blocks_run_out_the_youngest_begin_again(tiny: Tiny) -> None:
     requests = [
         replace(one, prompt=(5, 6, 7, number), num_beams=5, max_new_tokens=60, ends=())
         for number, one in enumerate(tiny.requests[:5])
     ]
+    short = [replace(one, max_new_tokens=1) for one in requests]  # so that replies are thought to be short
     with _decoder(tiny, NO_REUSE) as decoder:
         expected = [one.tokens for one in decode(decoder, requests)]
-    limits = Limits(kv_bytes=800 * tiny.layout.bytes_per_token, kept_bytes=0)
-    with _decoder(tiny, limits, compacting=False) as decoder:
+    limits = Limits(kv_bytes=24 * BLOCK * tiny.layout.bytes_per_token, keep=False)
+    with _decoder(tiny, limits) as decoder:
+        decode(decoder, short)
         caught = decode(decoder, requests)
         counters = decoder.counters()
     assert [one.tokens for one in caught] == expected
     assert counters.restarted > 0
     assert counters.peak_kv_bytes <= limits.kv_bytes
-
-
-@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
-def test_where_a_forward_is_too_large_prompts_are_forgotten_if_that_helps(
-    llama: Tiny, monkeypatch: pytest.MonkeyPatch, pooled: bool
-) -> None:
-    forward = llama.model.forward
-    with _decoder(llama, POOL, pooled=pooled) as decoder:
-        decode(decoder, [ResolvedRequest(prompt=tuple(range(5, 45)), max_new_tokens=2)])
-        failing = iter([True])
-
-        def once(input_ids: torch.Tensor, **settings: object) -> object:
-            if next(failing, False):
-                raise torch.OutOfMemoryError("CUDA out of memory")
-            return forward(input_ids=input_ids, **settings)
-
-        monkeypatch.setattr(llama.model, "forward", once)
-        decode(decoder, [ResolvedRequest(prompt=(n, 3), max_new_tokens=2) for n in range(2)])
-        decode(decoder, [ResolvedRequest(prompt=(*range(5, 45), 50), max_new_tokens=2)])
-        assert decoder.counters().reused_tokens == (40 if pooled else 0)
 
 
 def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
@@ -140,28 +150,29 @@ def test_what_a_failed_forward_had_computed_is_gone_before_the_next_try(
 
 
 def test_short_number_formats_and_gpus_draw_the_cheap_way(llama: Tiny) -> None:
-    assert draws_for(llama.layout) is Draws.LIBRARY
-    assert draws_for(replace(llama.layout, dtype=torch.bfloat16)) is Draws.CUMULATIVE
-    assert draws_for(replace(llama.layout, device=torch.device("cuda:0"))) is Draws.HASHED
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    assert draws_for(cpu, torch.float32) is Draws.LIBRARY
+    assert draws_for(cpu, torch.bfloat16) is Draws.CUMULATIVE
+    assert draws_for(gpu, torch.float32) is Draws.HASHED
 
 
 def test_a_request_larger_than_all_memory_is_refused_with_both_numbers(llama: Tiny) -> None:
     limit = 128 * llama.layout.bytes_per_token
-    with _decoder(llama, Limits(kv_bytes=limit, kept_bytes=0)) as decoder:
+    with _decoder(llama, Limits(kv_bytes=limit, keep=False)) as decoder:
         long = ResolvedRequest(prompt=(5,) * 200, max_new_tokens=3)
         growing = ResolvedRequest(prompt=(5, 6), num_beams=2, max_new_tokens=300)
         small = ResolvedRequest(prompt=(5, 6, 7), max_new_tokens=5)
         too_long, outgrown, fine = decode(decoder, [long, growing, small])
     assert isinstance(too_long.error, TooLarge)
     assert isinstance(outgrown.error, TooLarge)
-    assert f"take {256 * llama.layout.bytes_per_token:,} bytes, and there is room for {limit:,}" in str(too_long.error)
+    assert f"take {224 * llama.layout.bytes_per_token:,} bytes, and there is room for {limit:,}" in str(too_long.error)
     assert fine.tokens is not None
     assert len(fine.tokens) == 5
 
 
 def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
     rng = random.Random(2)
-    with _decoder(tiny, Limits(rows=20, tokens=64, kept_bytes=0)) as decoder:
+    with _decoder(tiny, Limits(rows=20, tokens=64, kv_bytes=1 << 23, keep=False)) as decoder:
         kept = [Caught() for _ in tiny.requests]
         given_up = [Caught() for _ in tiny.requests]
         for request, one, other in zip(tiny.requests, kept, given_up, strict=True):
@@ -177,33 +188,13 @@ def test_cancelled_neighbours_change_nothing(tiny: Tiny) -> None:
     assert all(one.error is None for one in (*kept, *given_up))
 
 
-def _reluctantly(make: Any, gives: Callable[[], bool]) -> Any:
-    """A way to make tensors that finds no memory unless ``gives`` says so."""
+def test_no_memory_for_blocks_is_told_at_once(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def zeros(*_sizes: Any, **_settings: Any) -> Any:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
 
-    def zeros(*sizes: Any, **settings: Any) -> Any:
-        if not gives():
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
-        return make(*sizes, **settings)
-
-    return zeros
-
-
-def test_where_a_buffer_cannot_be_had_its_request_waits(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    room = 1536 * tiny.layout.bytes_per_token
-    with _decoder(tiny, Limits(kept_bytes=room // 4)) as decoder:
-        monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: decoder.counters().kv_bytes < room))
-        caught = decode(decoder, tiny.requests)
-        counters = decoder.counters()
-        monkeypatch.undo()
-    assert counters.restarted > 1
-    assert [one.tokens for one in caught] == tiny.replies
-
-
-def test_no_memory_at_all_fails_one_after_the_other(llama: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "zeros", _reluctantly(torch.zeros, lambda: False))
-    with _decoder(llama) as decoder:
-        caught = decode(decoder, mixed_requests(3, seed=0))
-    assert [type(one.error) for one in caught] == [OutOfRoom] * 3
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(OutOfRoom, match="can't allocate memory"):
+        _batch(llama)
 
 
 def test_a_failing_forward_fails_only_for_whom_it_is_about(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +227,7 @@ def test_counters_add_up(llama: Tiny) -> None:
         ResolvedRequest(prompt=(1, 2, 3), max_new_tokens=4),
         ResolvedRequest(prompt=(4,) * 10, num_beams=2, max_new_tokens=3),
     ]
-    with _decoder(llama, Limits(tokens=8)) as decoder:
+    with _decoder(llama, replace(LIMITS, tokens=8)) as decoder:
         decode(decoder, requests)
         counters = decoder.counters()
     # 8 tokens of prompts, then the other 5 beside the first beam, then 2 + 1, 2 + 1 beams.
@@ -254,54 +245,50 @@ def test_counters_add_up(llama: Tiny) -> None:
 #: A prompt that is one piece, and more than two of the least that is computed at once.
 LONG = ResolvedRequest(prompt=tuple(range(1, 91)), max_new_tokens=12)
 SAMPLED = ResolvedRequest(prompt=tuple(range(2, 92)), num_beams=3, sampling=Sampling(), max_new_tokens=12, seed=4)
-LIMITS = Limits(kv_bytes=1 << 23, kept_bytes=1 << 21)
 NO_ROOM = torch.OutOfMemoryError("CUDA out of memory")
-LOOP_WITHOUT_ROOM = MemoryError("a compiled loop found no memory for its own numbers")
+ONEDNN_WITHOUT_ROOM = RuntimeError("could not create a primitive")
 
 
-def _cramped(monkeypatch: pytest.MonkeyPatch, rows: int, *, then: Callable[[], None] = lambda: None) -> list[int]:
-    """Memory for so many rows in a forward; returns, as they come, those that were computed. ``then`` follows each."""
-    forward, computed = decoder_module.forward, []
+class Cramped(TorchRunner):
+    """Has memory for so many tokens in a step; notes what was computed."""
 
-    def cramped(model: Any, batch: Batch) -> torch.Tensor:
-        if batch.rows > rows:
+    def __init__(self, tiny: Tiny, tokens: int) -> None:
+        super().__init__(tiny.model, tiny.layout, LIMITS.kv_bytes)
+        self.tokens, self.computed = tokens, list[int]()
+
+    def run(self, rows: Sequence[Row]) -> torch.Tensor:
+        tokens = sum(len(row.tokens) for row in rows)
+        if tokens > self.tokens:
             raise NO_ROOM
-        computed.append(batch.rows)
-        logits = forward(model, batch)
-        then()
-        return logits
-
-    monkeypatch.setattr(decoder_module, "forward", cramped)
-    return computed
+        self.computed.append(tokens)
+        return super().run(rows)
 
 
 def _replies(tiny: Tiny, *requests: ResolvedRequest) -> list[list[int] | None]:
     """What the batch makes of each where there is memory enough."""
-    decoder = Decoder(tiny.model, tiny.layout, LIMITS)
+    decoder = _batch(tiny, LIMITS)
     replies = [decode(decoder, [request])[0].tokens for request in requests]
     decoder.close()
     return replies
 
 
-@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
-@pytest.mark.parametrize("rows", [64, 32])
-def test_a_lone_prompt_too_large_for_the_device_is_computed_in_halves(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, rows: int, pooled: bool
-) -> None:
+@pytest.mark.parametrize("tokens", [64, 32])
+def test_a_lone_prompt_too_large_for_the_device_is_computed_in_pieces(tiny: Tiny, tokens: int) -> None:
     expected = _replies(tiny, LONG, LONG, SAMPLED)
-    decoder = Decoder(tiny.model, tiny.layout, LIMITS, pooled=pooled)
-    computed = _cramped(monkeypatch, rows)
+    runner = Cramped(tiny, tokens)
+    decoder = _batch(tiny, LIMITS, runner)
     caught = [decode(decoder, [request])[0] for request in (LONG, LONG, SAMPLED)]
     counters = decoder.counters()
     decoder.close()
     assert [one.error for one in caught] == [None] * 3
     assert [one.tokens for one in caught] == expected
-    assert sum(computed[: computed.index(1)]) == 90  # no token of the first prompt was computed twice
-    assert (counters.reused_tokens, counters.prefilled_tokens, counters.restarted) == (89, 2 * 90 + 1, 0)
+    assert sum(runner.computed[: runner.computed.index(1)]) == 90  # no token of the first prompt was computed twice
+    reused = 89 // BLOCK * BLOCK
+    assert (counters.reused_tokens, counters.prefilled_tokens, counters.restarted) == (reused, 3 * 90 - reused, 0)
 
 
-@pytest.mark.parametrize("error", [NO_ROOM, LOOP_WITHOUT_ROOM], ids=["gpu", "loop"])
-def test_a_prompt_computed_in_halves_may_begin_again(
+@pytest.mark.parametrize("error", [NO_ROOM, ONEDNN_WITHOUT_ROOM], ids=["gpu", "oneDNN"])
+def test_where_there_is_no_memory_to_choose_all_begin_again(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     expected = _replies(tiny, LONG, SAMPLED)
@@ -313,8 +300,7 @@ def test_a_prompt_computed_in_halves_may_begin_again(
         return chosen
 
     monkeypatch.setattr(decoder_module, "select", choosing)
-    _cramped(monkeypatch, 64)
-    decoder = Decoder(tiny.model, tiny.layout, LIMITS)
+    decoder = _batch(tiny, LIMITS, Cramped(tiny, 64))
     caught = decode(decoder, [LONG, SAMPLED])
     assert decoder.counters().restarted > 0
     decoder.close()
@@ -358,7 +344,7 @@ def test_a_device_that_has_failed_ends_its_engine(
     assert ended == [kind]
 
 
-@pytest.mark.parametrize("error", [NO_ROOM, LOOP_WITHOUT_ROOM])
+@pytest.mark.parametrize("error", [NO_ROOM, ONEDNN_WITHOUT_ROOM])
 @pytest.mark.parametrize("choices", [(), ("1", "2")], ids=["reply", "first token"])
 def test_memory_that_runs_out_costs_one_answer(
     engine: TransformersEngine,
@@ -386,42 +372,37 @@ def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
     ]
 
 
-def test_kept_prompts_do_not_give_way_to_who_has_to_wait_all_the_same(llama: Tiny) -> None:
-    room = 640 * llama.layout.bytes_per_token
-    decoder = Decoder(llama.model, llama.layout, Limits(kv_bytes=room, kept_bytes=room))
-    kept = [tuple(range(first, first + 60)) for first in (1, 2, 3)]
-    for prompt in kept:
-        decode(decoder, [ResolvedRequest(prompt=prompt, max_new_tokens=2)])
-    running, waiting, last = Caught(), Caught(), Caught()
-    decoder.add(ResolvedRequest(prompt=(7, *range(89)) * 4, max_new_tokens=40), running)  # 364 tokens and a few: 6 or 7
-    decoder.step()
-    decoder.add(ResolvedRequest(prompt=(8, *range(89)) * 4, max_new_tokens=40), waiting)
-    decoder.step()
-    running.gone = waiting.gone = True
-    decoder.step()
-    before = decoder.counters().reused_tokens
-    decoder.add(ResolvedRequest(prompt=(*kept[0], 5), max_new_tokens=2), last)
-    while decoder.unfinished:
-        decoder.step()
-    assert decoder.counters().reused_tokens == before + 60
+def test_kept_prompts_give_way_the_one_unused_for_longest_first(llama: Tiny) -> None:
+    limits = Limits(kv_bytes=7 * BLOCK * llama.layout.bytes_per_token)
+    one, other, third = (tuple(range(first, first + 2 * BLOCK)) for first in (1, 2, 3))
+    decoder = _batch(llama, limits)
+
+    def reused(prompt: tuple[int, ...]) -> int:
+        before = decoder.counters().reused_tokens
+        decode(decoder, [ResolvedRequest(prompt=(*prompt, 5), max_new_tokens=2)])
+        return decoder.counters().reused_tokens - before
+
+    assert [reused(prompt) for prompt in (one, other, one, third)] == [0, 0, 2 * BLOCK, 0]
+    assert [reused(prompt) for prompt in (one, third, (*range(4, 60), *range(4, 30)))] == [2 * BLOCK, 2 * BLOCK, 0]
+    assert [reused(prompt) for prompt in (third, one)] == [2 * BLOCK, 2 * BLOCK]
     decoder.close()
 
 
 def test_a_batch_that_has_drained_is_as_large_as_before(
     tiny_card: ModelCard, tiny_loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, failing, requests_in, all_asked = decoder_module.forward, [False], [], threading.Event()
+    run, failing, requests_in, all_asked = TorchRunner.run, [False], [], threading.Event()
 
-    def once(model: Any, batch: Batch) -> torch.Tensor:
-        requests_in.append(len(batch.counts))
+    def once(runner: TorchRunner, rows: Sequence[Row]) -> torch.Tensor:
+        requests_in.append(len(rows))
         all_asked.wait(30)
         if failing[0]:
             failing[0] = False
             raise NO_ROOM
-        return forward(model, batch)
+        return run(runner, rows)
 
-    monkeypatch.setattr(decoder_module, "forward", once)
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, limits=Limits(kept_bytes=0))
+    engine = opening.serve(tiny_card, tiny_loaded, threads=1, limits=NO_REUSE)
+    monkeypatch.setattr(TorchRunner, "run", once)
     all_asked.set()
     alone = engine.submit(_request(0)).result(30)
     failing[0] = True

@@ -15,13 +15,16 @@ import pytest
 
 from defsurvey.storage.runs.run import Decoding, Reply, UsedDecoding
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.transformers import opening
+from defsurvey.workers.engines.transformers.core.adoption import adopt
 from defsurvey.workers.engines.transformers.core.answering import read_request
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
-from defsurvey.workers.engines.transformers.core.engine import TransformersEngine, open_transformers
+from defsurvey.workers.engines.transformers.core.drawing import Draws
+from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
+from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
-from defsurvey.workers.engines.transformers.core.support import adopt
 from defsurvey.workers.engines.transformers.core.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import is_settled, read
@@ -74,11 +77,12 @@ def test_replies_are_the_same_however_a_model_is_served(
 def _batched(card: ModelCard, loaded: LoadedModel, request: Request) -> Completion:
     asked = read_request(card, loaded, request)
     assert not isinstance(asked, Completion)
-    decoder = Decoder(loaded.model, adopt(loaded.model), Limits())
+    runner = TorchRunner(loaded.model, adopt(loaded.model), 1 << 23)
+    decoder = Decoder(runner, Limits(), Draws.LIBRARY)
     tokens = decode(decoder, [asked.resolved])[0].tokens
     decoder.close()
     assert tokens is not None
-    return asked.completion(loaded, tokens)
+    return asked.completion(loaded, tokens, ())
 
 
 def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Callable[..., TransformersEngine]) -> None:
@@ -114,7 +118,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Call
 
 
 def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    engine = TransformersEngine(tiny_card, tiny_loaded, threads=1, backlog=2)
+    engine = opening.serve(tiny_card, tiny_loaded, threads=1, backlog=2)
     first, second = engine.submit(_request(1)), engine.submit(_request(2))
     third = engine.submit(_request(3))
     assert first.done() or second.done()
@@ -139,7 +143,7 @@ def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_l
     assert refused in ([], ["model tiny: its engine is closed"])
 
 
-@pytest.mark.parametrize("where", ["engine.read_request", "answering.Question.completion", "enough"])
+@pytest.mark.parametrize("where", ["core.engine.read_request", "core.answering.Question.completion", "enough"])
 def test_a_defect_around_a_reply_reaches_who_asked(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -291,7 +295,7 @@ def test_a_reply_is_what_generate_gives(
 
 def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
     card = ModelCard(name="base", path=write_tiny_model(tmp_path, chat_template=None))
-    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
+    engine = opening.open_transformers(card, device="cpu", cache=tmp_path, threads=1)
     completion = engine.submit(_question()).result()
     engine.close()
     assert completion.finish is FinishReason.ERROR
@@ -301,7 +305,7 @@ def test_a_tokenizer_without_template_needs_a_named_one(tmp_path: Path) -> None:
 def test_published_generation_defaults_do_not_apply(tmp_path: Path, tiny_loaded: LoadedModel) -> None:
     folder = write_tiny_model(tmp_path, repetition_penalty=1.7, top_k=2, do_sample=True, temperature=0.3)
     card = ModelCard(name="opinionated", path=folder, dtype="float32")
-    engine = open_transformers(card, device="cpu", cache=tmp_path, threads=1)
+    engine = opening.open_transformers(card, device="cpu", cache=tmp_path, threads=1)
     prompt = "[user] How are you?\n[assistant] "
     for decoding in DECODINGS:
         text = engine.submit(_question(decoding=decoding)).result().text
@@ -340,14 +344,14 @@ def test_a_prompt_beyond_the_window_is_an_error_that_names_both_numbers(tiny_eng
 
 
 def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    long = TransformersEngine(tiny_card, tiny_loaded)
+    long = opening.serve(tiny_card, tiny_loaded)
     full = long.submit(_question()).result()
     assert (full.finish, full.completion_tokens) == (FinishReason.LENGTH, 16)
     long.close()
     tokens = _ids(tiny_loaded, full.text)  # the text holds each token as one character
     assert len(tokens) == 16
     fifth = tokens[4]
-    short = TransformersEngine(tiny_card, replace(tiny_loaded, ends=(fifth,)))
+    short = opening.serve(tiny_card, replace(tiny_loaded, ends=(fifth,)))
     stopped = short.submit(_question()).result()
     short.close()
     assert stopped.finish is FinishReason.STOP
@@ -357,7 +361,7 @@ def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: Loade
 def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> None:
     loaded = load_model(tiny_card, find_weights(tiny_card, tmp_path), device="cpu")
     model = weakref.ref(loaded.model)
-    engine = TransformersEngine(tiny_card, loaded)
+    engine = opening.serve(tiny_card, loaded)
     engine.submit(_question()).result()
     del loaded
     engine.close()
@@ -380,7 +384,7 @@ def test_how_replies_begin_and_end_is_described(tiny_card: ModelCard, tmp_path: 
 @pytest.mark.parametrize("device", ["cuda:99", "abacus"])
 def test_a_device_that_is_not_there_is_unavailable(tiny_card: ModelCard, tmp_path: Path, device: str) -> None:
     with pytest.raises(EngineUnavailable, match=f"model tiny: cannot be loaded from .* to {device}"):
-        open_transformers(tiny_card, device=device, cache=tmp_path, threads=None)
+        opening.open_transformers(tiny_card, device=device, cache=tmp_path, threads=None)
 
 
 # --- the real small model ---

@@ -4,23 +4,20 @@ import platform
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from defsurvey.workers.engines import machine
-from defsurvey.workers.engines.transformers.core.kv import STRIDE, LayerShape, Layout, OutOfRoom
-from defsurvey.workers.engines.transformers.core.limits import limits_for, participants_at_once
+from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, limits_for, participants_at_once
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.gpu.pool import Pool, store_for
 from tests.end_to_end.machine import wait_until
 
-LAYOUT = Layout(layers=(LayerShape(1, 4),), dtype=torch.float32, device=torch.device("cpu"))
-#: What one request of usual size takes: 600 + 3 * 96 tokens of 32 bytes.
-ONE = 888 * 32
+CPU, TOKEN = torch.device("cpu"), 32
+#: What one request of usual size takes: 600 + 3 * 96 tokens.
+ONE = 888 * TOKEN
 
 
 @pytest.mark.parametrize(
@@ -37,34 +34,34 @@ def test_a_processor_gives_a_share_of_its_memory(
 ) -> None:
     monkeypatch.setattr(machine, "memory", lambda: memory)
     monkeypatch.setattr(machine, "memory_left", lambda: left)
-    assert limits_for(LAYOUT, weights) == Limits(rows=128, tokens=2048, kv_bytes=room, kept_bytes=room)
+    assert limits_for(CPU, TOKEN, weights) == Limits(rows=128, tokens=2048, kv_bytes=room)
 
 
 def test_a_gpu_gives_four_fifths_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (1_000_000, 2_000_000))
-    found = limits_for(replace(LAYOUT, device=torch.device("cuda:0")), 5_000)
-    assert found == Limits(rows=512, tokens=2048, kv_bytes=800_000, kept_bytes=800_000)
+    found = limits_for(torch.device("cuda:0"), TOKEN, 5_000)
+    assert found == Limits(rows=512, tokens=2048, kv_bytes=800_000)
 
 
 def test_a_model_that_leaves_no_room_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory", lambda: 32 << 30)
     monkeypatch.setattr(machine, "memory_left", lambda: 2 * ONE)
-    assert limits_for(LAYOUT, 1).kv_bytes == ONE
+    assert limits_for(CPU, TOKEN, 1).kv_bytes == ONE
     monkeypatch.setattr(machine, "memory_left", lambda: 2 * ONE - 2)
     with pytest.raises(OutOfRoom, match=r"one request takes 0\.0284 MB of them; its weights leave room for 0\.0284"):
-        limits_for(LAYOUT, 1)
+        limits_for(CPU, TOKEN, 1)
 
 
 def test_the_room_of_a_model_says_how_many_participants_fit() -> None:
     for room, rows, expected in ((10 * ONE, 128, 10), (10 * ONE - 1, 128, 9), (1 << 40, 128, 42), (1, 128, 1)):
-        chosen = Limits(rows=rows, tokens=512, kv_bytes=room, kept_bytes=room)
-        assert participants_at_once(LAYOUT, chosen) == expected
+        chosen = Limits(rows=rows, tokens=512, kv_bytes=room)
+        assert participants_at_once(TOKEN, chosen) == expected
 
 
 #: Takes and frees four pieces of 8 MB again and again; prints how many pages were got anew, before and after.
 _PAGES = """
 import ctypes, resource
-from defsurvey.workers.engines.transformers.core.freeing import give_back, hold_on
+from defsurvey.workers.engines.transformers.core.memory import give_back, hold_on
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
@@ -119,44 +116,3 @@ def test_the_helpers_of_a_passing_thread_end_with_it(one_thread: None) -> None:
         torch.set_num_threads(1)
     with pytest.raises(ZeroDivisionError):
         in_passing(lambda: 1 // 0)
-
-
-# Buffers of keys and values: the tree of beams, compaction, kept prompts, and bytes that are all accounted for.
-
-
-TWO_LAYERS = Layout(layers=(LayerShape(2, 4), LayerShape(1, 5)), dtype=torch.float32, device=torch.device("cpu"))
-#: Keys and values of 2 heads x 4 numbers and of 1 head x 5 numbers, 4 bytes each.
-TOKEN_BYTES = 104
-
-
-@pytest.mark.parametrize("pooled", [False, True], ids=["buffers", "pool"])
-def test_every_byte_is_counted(pooled: bool) -> None:
-    store = store_for(TWO_LAYERS, 640, pooled=pooled)
-    one, other = store.open(1), store.open(STRIDE + 1)
-    assert store.bytes == 3 * STRIDE * TOKEN_BYTES
-    assert other.bytes == 2 * STRIDE * TOKEN_BYTES
-    one.extend(STRIDE)
-    assert one.wants((0,)) == STRIDE * TOKEN_BYTES
-    one.branch((0,))
-    assert one.wants((0,)) == 0
-    assert store.bytes == 4 * STRIDE * TOKEN_BYTES
-    one.close()
-    one.close()
-    other.close()
-    assert store.bytes == 0
-    assert store.peak_bytes == 4 * STRIDE * TOKEN_BYTES
-
-
-def test_a_pool_gives_its_pages_out_again_and_no_more_than_it_has() -> None:
-    pool = Pool(TWO_LAYERS, 3 * STRIDE + 1)
-    first, second = pool.open(2 * STRIDE), pool.open(1)
-    assert sorted([*first.slots, *second.slots]) == list(range(3 * STRIDE))
-    with pytest.raises(OutOfRoom, match="1 pages of keys and values are wanted, 0 are free"):
-        second.extend(STRIDE + 1)
-    for layer in pool.layers:
-        layer[int(first.slots[0])] = torch.nan
-    first.close()
-    second.extend(3 * STRIDE)
-    assert all(torch.isfinite(layer).all() for layer in pool.layers)
-    second.close()
-    assert pool.bytes == 0

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
-from defsurvey.workers.engines.transformers.core import selector
-from defsurvey.workers.engines.transformers.core.beams import start
+from defsurvey.workers.engines.transformers.core import drawing
+from defsurvey.workers.engines.transformers.core.drawing import Draws, Stream, draw
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.search import start
 from defsurvey.workers.engines.transformers.core.selection import select
-from defsurvey.workers.engines.transformers.core.selector import Draws, Stream, draw
 from tests.workers.engine.scripted_logits import (
     Script,
     ScriptedModel,
@@ -165,7 +165,7 @@ def test_hashed_noise_is_splitmix() -> None:
     scores = torch.zeros(1, 50)
     noise = []
     for place in range(1, 51):
-        word = selector._mixed(key + place * 0x9E3779B97F4A7C15)
+        word = drawing._mixed(key + place * 0x9E3779B97F4A7C15)
         noise.append(-math.log(-math.log(((word >> 11) + 0.5) / 2**53)))
     expected = sorted(range(50), key=lambda place: -noise[place])[:10]
     assert draw(scores, 10, [Stream(1234567, Draws.HASHED)])[0].tolist() == expected
@@ -173,7 +173,7 @@ def test_hashed_noise_is_splitmix() -> None:
 
 def test_splitmix_gives_its_published_numbers() -> None:
     golden = 0x9E3779B97F4A7C15
-    outputs = [selector._mixed(1234567 + step * golden) for step in range(1, 4)]
+    outputs = [drawing._mixed(1234567 + step * golden) for step in range(1, 4)]
     assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
 
 

@@ -1,6 +1,7 @@
 """Two language models of a few thousand random weights, one with a sliding window, and requests of every kind."""
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -77,8 +78,8 @@ class Caught:
     def cancelled(self) -> bool:
         return self.gone
 
-    def reply(self, tokens: list[int]) -> None:
-        self.tokens = tokens
+    def reply(self, tokens: list[int], probabilities: Sequence[float]) -> None:
+        self.tokens, self.probabilities = tokens, probabilities
 
     def fail(self, error: Exception) -> None:
         self.error = error

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from defsurvey.storage.runs.run import UsedDecoding
 from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, Request
-from defsurvey.workers.engines.transformers.core.decoding import resolve_decoding
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
-from defsurvey.workers.engines.transformers.core.prompt import encode_prompt, render_prompt
-from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.core.thoughts import decode_reply, special_marks, thought_begun
+from defsurvey.workers.engines.transformers.core.prompt import (
+    decode_reply,
+    encode_prompt,
+    render_prompt,
+    special_marks,
+    thought_begun,
+)
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling, resolve_decoding
 from defsurvey.workers.models import ModelCard
+
+#: What is used of a request's decoding where texts are weighed.
+_WEIGHED = UsedDecoding(num_beams=1, do_sample=False, temperature=None, top_p=None, max_new_tokens=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,11 +29,13 @@ class Question:
 
     resolved: ResolvedRequest
     used: UsedDecoding
-    beginning: str  #: what the reply was begun with, and a thought that the prompt began
-    marks: frozenset[int]  #: special tokens that a reply's text keeps
+    beginning: str = ""  #: what the reply was begun with, and a thought that the prompt began
+    marks: frozenset[int] = frozenset()  #: special tokens that a reply's text keeps
 
-    def completion(self, loaded: LoadedModel, reply: list[int]) -> Completion:
-        """The completion that the tokens of a reply make."""
+    def completion(self, loaded: LoadedModel, reply: Sequence[int], probabilities: Sequence[float]) -> Completion:
+        """The completion that the tokens of a reply make, or the probabilities of the texts that were weighed."""
+        if self.resolved.choices:
+            return self._weighed(probabilities)
         if reply and reply[-1] in loaded.ends:
             finish = FinishReason.STOP
         else:
@@ -41,51 +51,81 @@ class Question:
     def failure(self, error: Exception) -> Completion:
         """The completion that says why there is no reply."""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        failed = _failed(reason, self.used)
+        return failed if self.resolved.choices else replace(failed, prompt_tokens=len(self.resolved.prompt))
+
+    def _weighed(self, probabilities: Sequence[float]) -> Completion:
+        """The probabilities, scaled to sum to 1."""
+        total = sum(probabilities)
+        if not total > 0:
+            return _failed("no choice has a probability above 0", self.used)
         return Completion(
             text="",
-            finish=FinishReason.ERROR,
+            finish=FinishReason.STOP,
             used=self.used,
             prompt_tokens=len(self.resolved.prompt),
-            error=reason,
+            completion_tokens=0,
+            probabilities=tuple(probability / total for probability in probabilities),
         )
 
 
 def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:
     """What a request asks of the model; where something is wrong with it, a completion that says so."""
     try:
-        used = resolve_decoding(request.decoding)
-        text = render_prompt(
-            loaded.tokenizer,
-            card.chat_template,
-            request,
-            answer_prefix=card.answer_prefix,
-            options=card.template_options,
-        )
-        prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
-        asked = request.decoding
-        sampling = Sampling(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p)
-        start = request.reply_start if card.answer_prefix else ""
-        beginning = thought_begun(text.removesuffix(start)) + start
-        marks = special_marks(loaded.tokenizer)
-        resolved = ResolvedRequest(
-            prompt=tuple(prompt),
-            num_beams=asked.num_beams,
-            sampling=sampling if asked.do_sample else None,
-            max_new_tokens=asked.max_new_tokens,
-            ends=loaded.ends,
-            seed=request.seed,
-            enough=_enough(loaded, request, beginning, marks),
-        )
+        return (_weighing if request.choices else _replying)(card, loaded, request)
     except ValueError as error:
-        return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=str(error))
+        return _failed(str(error), _WEIGHED if request.choices else NO_DECODING)
+
+
+def _replying(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:
+    used = resolve_decoding(request.decoding)
+    text = render_prompt(
+        loaded.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix, options=card.template_options
+    )
+    prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
+    asked = request.decoding
     room = loaded.window - asked.max_new_tokens
     if len(prompt) > room:
         excess = (
             f"the prompt has {len(prompt)} tokens, and model {card.name} has room for {room}: "
             f"its window of {loaded.window} less max_new_tokens {asked.max_new_tokens}"
         )
-        return Completion(text="", finish=FinishReason.ERROR, used=used, prompt_tokens=len(prompt), error=excess)
+        return replace(_failed(excess, used), prompt_tokens=len(prompt))
+    start = request.reply_start if card.answer_prefix else ""
+    beginning = thought_begun(text.removesuffix(start)) + start
+    marks = special_marks(loaded.tokenizer)
+    sampling = Sampling(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p)
+    resolved = ResolvedRequest(
+        prompt=tuple(prompt),
+        num_beams=asked.num_beams,
+        sampling=sampling if asked.do_sample else None,
+        max_new_tokens=asked.max_new_tokens,
+        ends=loaded.ends,
+        seed=request.seed,
+        enough=_enough(loaded, request, beginning, marks),
+    )
     return Question(resolved=resolved, used=used, beginning=beginning, marks=marks)
+
+
+def _weighing(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:
+    """The request's choices behind its ``reply_start``.
+
+    The reply is begun whatever the card says: a chat model's own first token is seldom an option.
+    """
+    begun = render_prompt(
+        loaded.tokenizer, card.chat_template, request, answer_prefix=True, options=card.template_options
+    )
+    texts = [encode_prompt(loaded.tokenizer, card.chat_template, begun + choice) for choice in request.choices]
+    longest = max(map(len, texts))
+    if longest > loaded.window:
+        excess = f"the prompt has {longest} tokens, and model {card.name} has a window of {loaded.window}"
+        return _failed(excess, _WEIGHED)
+    # Taken from the whole text: a tokenizer may join the blank before a choice to it.
+    columns = zip(*texts, strict=False)
+    prompt = tuple(column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns))
+    choices = tuple(tuple(text[len(prompt) :]) for text in texts)
+    resolved = ResolvedRequest(prompt=prompt, choices=choices, max_new_tokens=max(map(len, choices)))
+    return Question(resolved=resolved, used=_WEIGHED)
 
 
 def _enough(
@@ -96,3 +136,7 @@ def _enough(
     if enough is None:
         return None
     return lambda tokens: enough(beginning + decode_reply(loaded.tokenizer, tokens, marks))
+
+
+def _failed(reason: str, used: UsedDecoding) -> Completion:
+    return Completion(text="", finish=FinishReason.ERROR, used=used, error=reason)

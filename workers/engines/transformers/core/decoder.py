@@ -1,6 +1,6 @@
-"""The batch: admit, build, forward, select, deliver; and again.
+"""The batch: admit, plan, compute, select, deliver; and again.
 
-Puts scheduler, attention and searches together. Not safe to call from several threads at once.
+Puts scheduler, runner and searches together. Not safe to call from several threads at once.
 """
 
 from __future__ import annotations
@@ -8,52 +8,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from traceback import clear_frames
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from defsurvey.workers.engines.base import Counters
-from defsurvey.workers.engines.transformers.core.attention import forward
-from defsurvey.workers.engines.transformers.core.batch import Piece, build
-from defsurvey.workers.engines.transformers.core.beams import start
-from defsurvey.workers.engines.transformers.core.failing import failed_for_good, out_of_memory
-from defsurvey.workers.engines.transformers.core.kv import Layout
+from defsurvey.workers.engines.transformers.core.blocks import Blocks
+from defsurvey.workers.engines.transformers.core.drawing import Draws
+from defsurvey.workers.engines.transformers.core.memory import failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.core.scheduler import Delivery, Limits, Scheduler, Work
+from defsurvey.workers.engines.transformers.core.runner import Runner
+from defsurvey.workers.engines.transformers.core.scheduler import Delivery, Limits, Planned, Scheduler, Work
+from defsurvey.workers.engines.transformers.core.search import start
 from defsurvey.workers.engines.transformers.core.selection import select
-from defsurvey.workers.engines.transformers.core.selector import Draws
 from defsurvey.workers.engines.transformers.core.tally import Tally
-from defsurvey.workers.engines.transformers.gpu.pool import store_for
-
-Planned = Sequence[tuple[Work, Piece]]
 
 
 class Decoder:
     """Decodes any number of requests together, each as if it were alone.
 
     Args:
-        model: A model that uses the packed attention, see ``support.adopt``.
-        layout: What it keeps for one token.
+        runner: Computes the steps; it is closed with the decoder.
         limits: How much is done at once.
-        compacting: Whether dead branches of beams are squeezed out.
-        pooled: Whether keys and values are in one pool, all of it taken at once; None: on anything but a CPU.
+        draws: How tokens are drawn.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        layout: Layout,
-        limits: Limits,
-        *,
-        compacting: bool = True,
-        pooled: bool | None = None,
-    ) -> None:
-        self._model = model
-        self._device = layout.device
-        tokens = limits.kv_bytes // layout.bytes_per_token
-        self._store = store_for(layout, tokens, compacting=compacting, pooled=pooled)
-        self._scheduler = Scheduler(limits, self._store, partial(start, draws=draws_for(layout)))
+    def __init__(self, runner: Runner, limits: Limits, draws: Draws) -> None:
+        self._runner = runner
+        blocks = Blocks(runner.blocks, runner.block_size, runner.block_bytes, keep=limits.keep)
+        self._scheduler = Scheduler(limits, blocks, partial(start, draws=draws))
         self.tally = Tally()  #: where whoever gives it work counts the time of that, and of waiting for some
 
     def add(self, request: ResolvedRequest, delivery: Delivery) -> None:
@@ -61,11 +44,22 @@ class Decoder:
         self._scheduler.add(request, delivery)
 
     def step(self) -> bool:
-        """One forward for all that run; False where there was nothing to do."""
-        planned = self._admit()
-        for group, logits in self._forward(planned):
-            self._deliver(self._select(group, logits))
-        return bool(planned)
+        """Compute the next tokens of all that run; False where there was nothing to do."""
+        with self.tally.phase("admit"):
+            self._scheduler.admit()
+            planned = self._scheduler.plan()
+        if not planned:
+            return False
+        try:
+            with self.tally.phase("forward"):
+                logits = self._compute(planned)
+        except Exception as error:  # noqa: BLE001 -- a device that has failed for good is told from all else there
+            self._recover(planned, error)
+            return True
+        self._count(planned)
+        self._scheduler.computed(planned)
+        self._deliver(self._select(planned, logits))
+        return True
 
     @property
     def unfinished(self) -> int:
@@ -74,118 +68,90 @@ class Decoder:
 
     def counters(self) -> Counters:
         """What has been done so far; safe to call from any thread."""
+        blocks = self._scheduler.blocks
         return self.tally.read(
             restarted=self._scheduler.restarted,
             reused_tokens=self._scheduler.reused,
-            compactions=self._store.compactions,
-            kv_bytes=self._store.bytes,
-            peak_kv_bytes=self._store.peak_bytes,
+            kv_bytes=blocks.held * blocks.bytes,
+            peak_kv_bytes=blocks.most_held * blocks.bytes,
         )
 
     def close(self) -> None:
         """Give all memory back; what is unfinished is forgotten."""
         self._scheduler.close()
+        self._runner.close()
 
-    def _admit(self) -> Planned:
-        with self.tally.phase("admit"):
-            self._scheduler.admit()
-            return self._scheduler.plan()
+    def _compute(self, planned: Sequence[Planned]) -> Tensor:
+        self._runner.copy(self._scheduler.copies)
+        self._scheduler.copies.clear()
+        return self._runner.run([row for one in planned for row in one.rows])
 
-    def _forward(self, planned: Planned) -> list[tuple[Planned, Tensor]]:
-        """Logits of everyone planned. One that fails is tried again in halves, and fails only for whom it must."""
-        if not planned:
-            return []
-        try:
-            rows, logits = self._compute([piece for _, piece in planned])
-        except Exception as error:
-            clear_frames(error.__traceback__)  # what was computed so far is in the way of the next try
-            if failed_for_good(error):
-                raise
-            return [done for half in self._halves(planned, error) for done in self._forward(half)]
-        self.tally.steps += 1
-        self.tally.rows += rows
-        for _, piece in planned:
-            if piece.tree:
-                self.tally.beam_rows += len(piece.tokens)
-            else:
-                self.tally.prefilled_tokens += len(piece.tokens)
-        return [(planned, logits)]
-
-    def _halves(self, planned: Planned, error: Exception) -> list[Planned]:
-        """What is tried instead of a forward that failed; nothing where one request has failed by itself."""
+    def _recover(self, planned: Sequence[Planned], error: Exception) -> None:
+        """A step has failed: less of it is tried at once, and it fails only for whom it must."""
+        clear_frames(error.__traceback__)  # what was computed so far is in the way of the next try
+        if failed_for_good(error):
+            raise error
         if out_of_memory(error):
-            self._scheduler.shrink()
-        if len(planned) > 1:
-            middle = len(planned) // 2
-            return [planned[:middle], planned[middle:]]
-        ((work, piece),) = planned
-        if out_of_memory(error) and (half := self._scheduler.halve(work, piece)) is not None:
-            return [[(work, half)]]
+            if self._scheduler.shrink(planned):
+                return
+        elif len(planned) > 1:
+            self._scheduler.suspect(planned)
+            return
+        self._fail(planned[0].work, error)
+
+    def _fail(self, work: Work, error: Exception) -> None:
         self._scheduler.finish(work)
         work.delivery.fail(error)
-        return []
 
-    def _compute(self, pieces: Sequence[Piece]) -> tuple[int, Tensor]:
-        """How many rows a forward has, and its logits."""
-        with self.tally.phase("build"):
-            batch = build(pieces, device=self._device)
-        with self.tally.phase("forward"):
-            return batch.rows, forward(self._model, batch)
+    def _count(self, planned: Sequence[Planned]) -> None:
+        self.tally.steps += 1
+        for one in planned:
+            tokens = sum(len(row.tokens) for row in one.rows)
+            self.tally.rows += tokens
+            if one.work.following:
+                self.tally.beam_rows += tokens
+            else:
+                self.tally.prefilled_tokens += tokens
 
-    def _select(self, planned: Planned, logits: Tensor) -> list[Work]:
+    def _select(self, planned: Sequence[Planned], logits: Tensor) -> list[Work]:
         """Let every search that got logits go on; returns those that have found their reply."""
         found = []
+        waiting = [(one.work, len(one.rows)) for one in planned if one.rows[0].logits]
         with self.tally.phase("select"), torch.inference_mode():
-            waiting = [(work, len(piece.tokens) if piece.tree else 1) for work, piece in planned if piece.logits]
-            searches = [work.search for work, _ in waiting if work.search is not None]
             try:
-                chosen = select(searches, logits, [count for _, count in waiting])
+                chosen = select([work.search for work, _ in waiting], logits, [count for _, count in waiting])
             except Exception as error:
                 if not out_of_memory(error):
                     raise
                 clear_frames(error.__traceback__)
-                self._begin_again([work for work, _ in waiting], error)
+                self._begin_again(planned, error)
                 return []
             for (work, _), following in zip(waiting, chosen, strict=True):
                 if isinstance(following, Exception):  # a defect of the model, for this prompt, or of who asks
-                    self._scheduler.finish(work)
-                    work.delivery.fail(following)
+                    self._fail(work, following)
                     continue
                 work.following = following
                 if following is None:
                     found.append(work)
         return found
 
-    def _begin_again(self, works: Sequence[Work], error: Exception) -> None:
+    def _begin_again(self, planned: Sequence[Planned], error: Exception) -> None:
         """There was no memory to choose: some numbers may have been drawn, so that nothing can go on from here."""
-        self._scheduler.shrink()
-        alone = len(self._scheduler.running) == 1
+        self._scheduler.shrink(planned)
+        works = [one.work for one in planned if one.rows[0].logits]
+        if len(self._scheduler.running) == 1:
+            self._fail(works[0], error)
+            return
         for work in reversed(works):  # each is put before all that wait
-            if alone:
-                self._scheduler.finish(work)
-                work.delivery.fail(error)
-            else:
-                self._scheduler.restart(work)
+            self._scheduler.restart(work)
 
     def _deliver(self, found: list[Work]) -> None:
         with self.tally.phase("deliver"):
             for work in found:
-                assert work.search is not None
+                self._scheduler.replied(work)
                 reply = work.search.reply()
-                self._scheduler.finish(work, keep=True)
                 self.tally.replied(len(reply))
                 try:
-                    work.delivery.reply(reply)
+                    work.delivery.reply(reply, work.search.probabilities)
                 except Exception as error:  # noqa: BLE001 -- a defect belongs to its request; all others still wait
                     work.delivery.fail(error)
-
-
-def draws_for(layout: Layout) -> Draws:
-    """How tokens are drawn for a model's device and number format.
-
-    Only in float32 do a packed forward and a single one agree closely enough for the same draws to give the same
-    tokens, so only there are they made the library's costly way.
-    """
-    if layout.device.type != "cpu":
-        return Draws.HASHED
-    return Draws.LIBRARY if layout.dtype is torch.float32 else Draws.CUMULATIVE

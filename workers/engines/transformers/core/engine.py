@@ -1,15 +1,18 @@
-"""One resident model, asked by any number of threads."""
+"""One resident model, asked by any number of threads.
+
+Read on in ``decoder`` (one step), ``scheduler`` (who is computed in it), ``blocks`` (where keys and values are),
+``runner`` and ``forward`` (how it is computed), ``selection`` and ``search`` (what each reply does next).
+"""
 
 from __future__ import annotations
 
 import gc
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 
@@ -17,55 +20,15 @@ from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import Completion, Counters, EngineUnavailable, Request, give_up
 from defsurvey.workers.engines.transformers.core import plain
 from defsurvey.workers.engines.transformers.core.answering import Question, read_request
-from defsurvey.workers.engines.transformers.core.choosing import weigh
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
-from defsurvey.workers.engines.transformers.core.failing import failed_for_good
-from defsurvey.workers.engines.transformers.core.freeing import give_back, hold_on
-from defsurvey.workers.engines.transformers.core.kv import Layout, OutOfRoom
-from defsurvey.workers.engines.transformers.core.limits import limits_for, participants_at_once
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.core.scheduler import Limits, TooLarge
-from defsurvey.workers.engines.transformers.core.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.memory import failed_for_good, give_back
+from defsurvey.workers.engines.transformers.core.scheduler import TooLarge
 from defsurvey.workers.engines.transformers.core.tally import Tally
-from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.core.weights import find_weights
-from defsurvey.workers.engines.transformers.cpu.exchanging import exchange
-from defsurvey.workers.engines.transformers.cpu.packing import pack
 from defsurvey.workers.models import ModelCard
 
 #: So many requests may be unfinished at once; who submits one more waits until another is done.
 BACKLOG = 4096
-
-
-def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int | None) -> TransformersEngine:
-    """Find, load and start a model; raises EngineUnavailable (see ``workers.engines.opening``)."""
-    weights = find_weights(card, cache)
-    loaded = in_passing(lambda: load_model(card, weights, device=device))
-    try:
-        return TransformersEngine(card, loaded, threads=threads)
-    except OutOfRoom as error:
-        raise EngineUnavailable(f"model {card.name}: {device} has no room for keys and values: {error}") from error
-
-
-def prepare(loaded: LoadedModel, limits: Limits | None = None) -> tuple[Layout, Limits]:
-    """Make a model ready for the batch.
-
-    Args:
-        loaded: The model.
-        limits: How much is done at once; None: what the device's memory suggests.
-
-    Returns:
-        What it keeps for one token, and the limits.
-
-    Raises:
-        UnsupportedModel: it cannot be served that way, and is as it was.
-    """
-    layout = adopt(loaded.model)
-    chosen = limits or limits_for(layout, loaded.model.get_memory_footprint())
-    pack(loaded.model)
-    exchange(loaded.model, layout)
-    hold_on()
-    return layout, chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +42,8 @@ class _Answering:
     def cancelled(self) -> bool:
         return self.future.cancelled()
 
-    def reply(self, tokens: list[int]) -> None:
-        _settle(self.future, self.question.completion(self.loaded, tokens))
+    def reply(self, tokens: list[int], probabilities: Sequence[float]) -> None:
+        _settle(self.future, self.question.completion(self.loaded, tokens, probabilities))
 
     def fail(self, error: Exception) -> None:
         # Too little memory or a device that fails costs an answer; anything else is a defect and reaches who asked.
@@ -97,8 +60,10 @@ class TransformersEngine:
     Args:
         card: The model's card.
         loaded: The model.
+        decoder: The batch that serves it; None: the library generates one reply at a time.
+        at_once: How many participants' requests it has room for at once.
+        batching: How it is served, in words.
         threads: CPU threads; None leaves it to the library.
-        limits: How much is done at once; None: what the device's memory suggests.
         backlog: How many requests may be unfinished before ``submit`` waits.
     """
 
@@ -106,9 +71,11 @@ class TransformersEngine:
         self,
         card: ModelCard,
         loaded: LoadedModel,
+        decoder: Decoder | None,
         *,
+        at_once: int = 2,  # the second one's prompt is there when the first is done
+        batching: str = "continuous",
         threads: int | None = None,
-        limits: Limits | None = None,
         backlog: int = BACKLOG,
     ) -> None:
         self._card = card
@@ -119,17 +86,9 @@ class TransformersEngine:
         self._cancelled: list[Future[Completion]] = []  # by whoever asked, and whoever waits is not told yet
         self._changed = threading.Condition()
         self._closed = False
+        self._at_once = at_once
         tally = Tally()
-        self._read: Callable[[], Counters] = tally.read
-        self._at_once = 2  # the second one's prompt is there when the first is done
-        decoder, batching = None, "continuous"
-        try:
-            layout, chosen = in_passing(lambda: prepare(loaded, limits))
-            decoder = Decoder(loaded.model, layout, chosen)
-            self._read = decoder.counters
-            self._at_once = participants_at_once(layout, chosen)
-        except UnsupportedModel as reason:
-            batching = f"one request at a time: {reason}"
+        self._read: Callable[[], Counters] = tally.read if decoder is None else decoder.counters
         self._description = {
             **loaded.description,
             "threads": str(threads or "library default"),
@@ -212,14 +171,19 @@ class TransformersEngine:
         """Let the library generate one reply, as long as somebody waits for it."""
         asked = answering.question.resolved
         try:
+            reply: list[int] = []
+            weighed: Sequence[float] = ()
             with tally.phase("forward"):
-                reply = plain.generate(answering.loaded, asked, lambda: self._in_vain(answering.future))
+                if asked.choices:
+                    weighed = plain.weigh(answering.loaded, asked)
+                else:
+                    reply = plain.generate(answering.loaded, asked, lambda: self._in_vain(answering.future))
             if self._in_vain(answering.future):
                 return  # it may not be finished
             tally.replied(len(reply))
             tally.prefilled_tokens += len(asked.prompt)
             with tally.phase("deliver"):
-                answering.reply(reply)
+                answering.reply(reply, weighed)
         except Exception as error:
             if failed_for_good(error):
                 raise
@@ -253,7 +217,7 @@ class TransformersEngine:
     def _asked(self, loaded: LoadedModel, request: Request, future: Future[Completion]) -> Question | None:
         """What the model is asked; None where the future has its outcome already."""
         try:
-            asked = (weigh if request.choices else read_request)(self._card, loaded, request)
+            asked = read_request(self._card, loaded, request)
         except Exception as error:
             if failed_for_good(error):
                 raise

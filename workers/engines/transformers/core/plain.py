@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from defsurvey.workers.engines.transformers.core.decoding import SWITCHED_OFF
+import torch
+
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
-from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.request import SWITCHED_OFF, ResolvedRequest
+from defsurvey.workers.engines.transformers.core.search import Weighing
+from defsurvey.workers.engines.transformers.core.selection import select
 
 #: Torch has one random generator per process: between its seeding and the end of a generation nobody else may draw.
 _DRAWING = threading.Lock()
@@ -25,11 +28,13 @@ def generate(loaded: LoadedModel, request: ResolvedRequest, stopped: Callable[[]
     Raises:
         RuntimeError: memory ran out, or the device failed.
     """
-    import torch
-
     prompt = len(request.prompt)
     ids = torch.tensor([request.prompt], device=loaded.model.device)
     enough = request.enough if request.num_beams == 1 else None
+
+    def allowed(_row: int, sequence: Any) -> list[int]:
+        assert request.allowed is not None
+        return list(request.allowed(sequence[prompt:].tolist()))
 
     def done(rows: Any, _scores: Any) -> Any:
         ended = stopped() or (enough is not None and enough(rows[0, prompt:].tolist()))
@@ -42,12 +47,30 @@ def generate(loaded: LoadedModel, request: ResolvedRequest, stopped: Callable[[]
             attention_mask=torch.ones_like(ids),
             generation_config=settings(request, padding=loaded.padding),
             stopping_criteria=[done],
+            prefix_allowed_tokens_fn=allowed if request.allowed else None,
         )
     reply: list[int] = sequence[0, prompt:].tolist()
     for position, token in enumerate(reply):
         if token in request.ends:  # what follows the end is padding
             return reply[: position + 1]
     return reply
+
+
+def weigh(loaded: LoadedModel, request: ResolvedRequest) -> Sequence[float]:
+    """How probable each of the request's choices is; raises what ``generate`` raises, and ValueError where none is."""
+    search = Weighing(request.choices)
+    rows = [list(request.prompt)]
+    with torch.inference_mode():
+        while True:
+            ids = [torch.tensor([row], device=loaded.model.device) for row in rows]
+            logits = [loaded.model(input_ids=one, use_cache=False, logits_to_keep=1).logits[0, -1] for one in ids]
+            (following,) = select([search], torch.stack(logits), [len(rows)])
+            if isinstance(following, Exception):
+                raise following
+            if following is None:
+                return search.probabilities
+            pairs = zip(following.parents, following.tokens, strict=True)
+            rows = [[*rows[parent], token] for parent, token in pairs]
 
 
 def settings(request: ResolvedRequest, *, padding: int) -> Any:

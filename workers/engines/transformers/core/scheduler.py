@@ -1,23 +1,22 @@
-"""Who is computed in the next forward, and who has to wait.
+"""Who is computed in the next step, and who has to wait.
 
-Requests are admitted in order of arrival as long as their beams, and the room that they are expected to need for their
-keys and values, fit. Prompts are computed in chunks beside the beams of others. Who outgrows the memory there is waits
-until others are done; if everyone waits, the youngest gives its room back and begins again later: its reply is the
-same.
+Requests are admitted in order of arrival as long as their beams, and the blocks that they are expected to come to, fit.
+A step computes the next token of every beam, and beside them pieces of prompts. What several prompts have in common is
+computed by whichever of them comes first. Where blocks run out, the youngest request gives its own back and begins
+again later: its reply is the same.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from defsurvey.workers.engines.transformers.core.batch import Piece
-from defsurvey.workers.engines.transformers.core.beams import Rows, Search
-from defsurvey.workers.engines.transformers.core.kv import KV, KVStore, OutOfRoom
-from defsurvey.workers.engines.transformers.core.prefix import PrefixIndex
+from defsurvey.workers.engines.transformers.core.blocks import Block, Blocks
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.search import Following, Search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,12 +24,12 @@ class Limits:
     """How much is done at once."""
 
     rows: int = 128  #: beams of all running requests together
-    tokens: int = 512  #: tokens in one forward, beams and pieces of prompts together
+    tokens: int = 512  #: tokens in one step, beams and pieces of prompts together
     kv_bytes: int = 1 << 31  #: keys and values of all requests, kept prompts included
-    kept_bytes: int = 1 << 29  #: of these, at most so much for kept prompts; 0: none is kept
+    keep: bool = True  #: whether prompts that were answered are kept for others that begin alike
 
 
-#: However little memory there is, so much of a prompt is computed at once; no less of one is halved.
+#: However little memory there is, so much of a prompt is computed at once.
 _LEAST_TOKENS = 32
 
 
@@ -45,8 +44,8 @@ class Delivery(Protocol):
         """Whether nobody waits for it any more."""
         ...
 
-    def reply(self, tokens: list[int]) -> None:
-        """Take the reply."""
+    def reply(self, tokens: list[int], probabilities: Sequence[float]) -> None:
+        """Take the reply; where texts were weighed, how probable each of them is, and no tokens."""
         ...
 
     def fail(self, error: Exception) -> None:
@@ -59,216 +58,211 @@ class Work:
     """A request on its way."""
 
     request: ResolvedRequest
+    search: Search
     delivery: Delivery
-    search: Search | None = None
-    kv: KV | None = None
-    prefilled: int = 0  #: tokens of the prompt whose keys and values are there
-    following: Rows | None = None  #: the beams' next tokens; None: the prompt is not through yet
-    depth: int = 0  #: tokens generated
-    again: bool = False  #: whether it had begun before, and there was no room for it to go on
+    path: list[Block] = field(default_factory=list)  #: the prompt's blocks; empty while it waits
+    ends: list[Block] = field(default_factory=list)  #: the last block of each beam
+    computed: int = 0  #: tokens of the prompt that it has computed itself
+    length: int = 0  #: tokens of a beam whose keys and values are there, or are computed next
+    following: Following | None = None  #: the beams' next tokens; None: the prompt is not through yet
+    rows: list[Row] = field(default_factory=list)  #: the beams' rows that are to be computed
+    again: bool = False  #: whether it had begun before, and had to give its blocks back
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What one request computes in a step."""
+
+    work: Work
+    rows: Sequence[Row]
 
 
 class Scheduler:
-    """Queues, running requests and the limits between them."""
+    """Queues, running requests and the limits between them.
 
-    def __init__(self, limits: Limits, store: KVStore, begin: Callable[[ResolvedRequest], Search]) -> None:
-        self.limits = limits
-        self.rows, self.tokens = limits.rows, limits.tokens  # lowered when the device runs out of memory
-        self.kept = PrefixIndex()
-        self.reused = self.restarted = 0
-        self._stalled = False  # whether someone waits for room to grow, before whom nobody is let in
-        self._replies = self._reply_tokens = 0  # of those that are done, to guess the length of others
+    Args:
+        limits: How much is done at once.
+        blocks: Where keys and values go.
+        begin: The search that a request asks for.
+    """
+
+    def __init__(self, limits: Limits, blocks: Blocks, begin: Callable[[ResolvedRequest], Search]) -> None:
+        self.blocks = blocks
         self.waiting: deque[Work] = deque()
         self.running: list[Work] = []
-        self._store = store
+        self.copies: list[tuple[int, int]] = []  #: blocks to be copied before the next step is computed
+        self.reused = self.restarted = 0
+        self._limits = limits
+        self._rows, self._tokens = limits.rows, limits.tokens  # lowered when the device runs out of memory
         self._begin = begin
+        self._suspects: deque[Work] = deque()
+        self._replies = self._reply_tokens = 0  # of those that are done, to guess the length of others
 
     def add(self, request: ResolvedRequest, delivery: Delivery) -> None:
         """Put a request at the end of the queue."""
-        self.waiting.append(Work(request, delivery))
+        self.waiting.append(Work(request, self._begin(request), delivery))
 
     def admit(self) -> None:
         """Let go whom nobody waits for, and let in who fits."""
         for work in [work for work in self.running if work.delivery.cancelled()]:
             self.finish(work)
-        # Who begins again comes first, and has found out what there is no memory for.
         if not self.running and not (self.waiting and self.waiting[0].again):
-            self.rows, self.tokens = self.limits.rows, self.limits.tokens
-        self._stalled = self._stalled and bool(self.running)
-        while self.waiting and not self._stalled and self._fits(self.waiting[0]):
-            work = self.waiting.popleft()
+            self._rows, self._tokens = self._limits.rows, self._limits.tokens
+        while self.waiting:
+            work = self.waiting[0]
             if not work.delivery.cancelled():
+                if self.running and not self._fits(work):
+                    break
                 self._start(work)
+            self.waiting.popleft()
 
-    def plan(self) -> list[tuple[Work, Piece]]:
-        """What is computed next: every running beam, then pieces of prompts as far as there is room."""
-        pieces: list[tuple[Work, Piece]] = []
-        stalled: list[Work] = []
-        for work in [work for work in self.running if work.following is not None]:
-            if self._make_free(_wanted(work)):
-                self._plan_beams(work, pieces)
-            else:
-                stalled.append(work)
-        room = self.tokens - sum(len(piece.tokens) for _, piece in pieces)
-        for work in self.running:
+    def plan(self) -> list[Planned]:
+        """What is computed next, in order: rows of beams, then pieces of prompts as far as there is room."""
+        while self._suspects and self._suspects[0] not in self.running:
+            self._suspects.popleft()
+        works = [self._suspects[0]] if self._suspects else self.running
+        self._make_room([work for work in works if work.following and not work.rows])
+        planned: list[Planned] = []
+        room = self._tokens
+        for work in [work for work in works if work.following and work in self.running]:
+            if not work.rows:
+                self._branch(work)
+            if planned and len(work.rows) + self._tokens - room > self._rows:
+                break
+            planned.append(Planned(work, work.rows))
+            room -= len(work.rows)
+        coming: dict[Block, int] = {}  # how far blocks will be filled when this step is done
+        for work in works:
             if work.following is None and room > 0:
-                pieces.append((work, self._chunk(work, room)))
-                room -= len(pieces[-1][1].tokens)
-        if not pieces and stalled and self._make_room(stalled[0]):
-            self._plan_beams(stalled.pop(0), pieces)
-        self._stalled = bool(stalled)
-        return pieces
+                row = self._piece(work, room, coming)
+                planned.append(Planned(work, [row]))
+                room -= len(row.tokens)
+        return planned
 
-    def finish(self, work: Work, *, keep: bool = False) -> None:
-        """A request is done: its room is given back, or its prompt kept for the next one."""
+    def computed(self, planned: Sequence[Planned]) -> None:
+        """Take note that a plan has been carried out."""
+        for one in planned:
+            work, (row, *_) = one.work, one.rows
+            if work.rows:
+                work.rows = []
+            else:
+                work.computed += len(row.tokens)
+                self._fill(work, row.past + len(row.tokens))
+                if row.logits:
+                    self.reused += len(work.request.prompt) - work.computed
+        if self._suspects and planned and planned[0].work is self._suspects[0]:
+            self._suspects.popleft()
+
+    def suspect(self, planned: Sequence[Planned]) -> None:
+        """A step has failed, for want of anything but memory: compute each of its requests by itself."""
+        self._suspects = deque(one.work for one in planned)
+
+    def shrink(self, planned: Sequence[Planned]) -> bool:
+        """The device has run out of memory: do with half of it until nothing runs. False where it cannot be less."""
+        tokens = sum(len(row.tokens) for one in planned for row in one.rows)
+        rows = sum(len(one.rows) for one in planned)
+        if len(planned) == 1 and (rows > 1 or tokens <= _LEAST_TOKENS):
+            return False
+        self._rows = max(1, min(self._rows, rows) // 2)
+        self._tokens = max(_LEAST_TOKENS, min(self._tokens, tokens) // 2)
+        return True
+
+    def finish(self, work: Work) -> None:
+        """A request is done, or given up: its blocks are for others, and those of its prompt kept."""
         self.running.remove(work)
-        kv, work.kv = work.kv, None
-        if kv is None:
-            return
-        if keep:
-            self._replies += 1
-            self._reply_tokens += work.depth
-        if keep and self.limits.kept_bytes:
-            self.kept.keep(work.request.prompt, kv)
-            while self.kept.bytes > self.limits.kept_bytes:
-                self.kept.drop_oldest()
-            self._make_free(0)
-        else:
-            kv.close()
+        self.blocks.close(work.ends)
+
+    def replied(self, work: Work) -> None:
+        """A request has its reply."""
+        self._replies += 1
+        self._reply_tokens += work.length - len(work.request.prompt)
+        self.finish(work)
 
     def restart(self, work: Work) -> None:
-        """Give a request's room back and let it begin again, before all that wait; its reply will be the same."""
+        """Take a request's blocks and let it begin again, before all that wait; its reply will be the same."""
         self.finish(work)
-        self._put_back(work)
-
-    def halve(self, work: Work, piece: Piece) -> Piece | None:
-        """The first half of a piece of a prompt, the rest of which is planned anew; None for beams, and for little."""
-        if piece.tree or len(piece.tokens) <= _LEAST_TOKENS:
-            return None
-        half = len(piece.tokens) // 2
-        piece.kv.take_back(len(piece.tokens) - half)
-        work.prefilled = piece.first + half
-        return replace(piece, tokens=piece.tokens[:half], logits=False)
-
-    def shrink(self) -> None:
-        """The device has run out of memory: do with half of it until nothing is running, nor waits to begin again."""
-        if self._store.gives_back:
-            self.kept.clear()
-        self.rows = max(1, min(self.rows, sum(work.request.num_beams for work in self.running)) // 2)
-        self.tokens = max(_LEAST_TOKENS, self.tokens // 2)
+        self.restarted += 1
+        self.waiting.appendleft(Work(work.request, self._begin(work.request), work.delivery, again=True))
 
     def close(self) -> None:
-        """Give all room back and forget everyone."""
+        """Give all blocks back and forget everyone."""
         for work in self.running[:]:
             self.finish(work)
         self.waiting.clear()
-        self.kept.clear()
+        self.blocks.forget()
 
     def _fits(self, work: Work) -> bool:
-        if work.delivery.cancelled() or not self.running:
-            return True
-        rows = sum(other.request.num_beams for other in self.running) + work.request.num_beams
-        return rows <= self.rows and self._make_free(self._store.bytes_for(self._expected(work)))
+        rows = sum(other.search.most_rows for other in self.running) + work.search.most_rows
+        if rows > self._rows:
+            return False
+        spoken_for = sum(max(0, self._expected(other) - self._held(other)) for other in self.running)
+        own = self._expected(work) - self.blocks.shared(work.request.prompt)
+        return own <= self.blocks.available - spoken_for
 
     def _expected(self, work: Work) -> int:
-        """How many tokens a request may come to, going by the replies so far: who starts should not have to restart.
-
-        Beams have most of their tokens in common, and dead branches are squeezed out.
-        """
+        """How many blocks a request may come to, going by the replies so far: who starts should not have to restart."""
         request, longest = work.request, work.request.max_new_tokens
-        reply = min(longest, 2 * self._reply_tokens // self._replies) if self._replies else longest
-        return max(_least(work), len(request.prompt) + min(request.num_beams, 2) * reply)
+        known = self._replies and not work.again
+        reply = min(longest, 2 * self._reply_tokens // self._replies) if known else longest
+        return self.blocks.needed(len(request.prompt)) + work.search.most_rows * (1 + self.blocks.needed(reply))
 
-    def _make_free(self, wanted: int) -> bool:
-        """Whether so many bytes can be had within the limit; kept prompts give way, if that is enough."""
-        missing = self._store.bytes + wanted - self.limits.kv_bytes
-        if missing > 0 and missing > self.kept.bytes:  # summed up only where it is asked for
-            return False
-        while self._store.bytes + wanted > self.limits.kv_bytes:
-            if not self.kept.drop_oldest():
-                return False
-        return True
+    def _held(self, work: Work) -> int:
+        behind = self.blocks.needed(work.length) - len(work.path) + 1
+        return len(work.path) + behind * len(work.ends)
 
     def _start(self, work: Work) -> None:
-        prompt, tokens = work.request.prompt, self._expected(work)
-        if not self._make_free(self._store.bytes_for(tokens)):
-            tokens = _least(work)
-            if not self._make_free(needed := self._store.bytes_for(tokens)):
-                self._refuse(work, needed)
-                return
-        try:
-            work.kv = self._store.open(tokens)
-        except OutOfRoom as error:
-            self._without_room(work, error)
+        needed = self.blocks.needed(len(work.request.prompt))
+        if needed > self.blocks.available:
+            self._refuse(work, needed)
             return
-        work.search = self._begin(work.request)
-        work.prefilled = self.kept.copy_into(work.kv, prompt)
-        self.reused += work.prefilled
+        work.path = self.blocks.open(work.request.prompt)
+        work.ends = work.path[-1:]
+        work.length = len(work.request.prompt)
         self.running.append(work)
 
-    def _make_room(self, work: Work) -> bool:
-        """Whether there is room for the next token of every beam once the youngest others have given theirs."""
-        assert work.kv is not None
-        wanted = _wanted(work)
-        while not self._make_free(wanted):
+    def _make_room(self, works: Sequence[Work]) -> None:
+        """Let the youngest begin again until there are blocks for the next token of every beam."""
+
+        def wanted() -> int:
+            going = [work for work in works if work in self.running and work.following]
+            return sum(self.blocks.wanted(len(w.ends), w.following.parents, w.length) for w in going if w.following)
+
+        while (needed := wanted()) > self.blocks.available:
             if len(self.running) > 1:
-                self.restart(next(other for other in reversed(self.running) if other is not work))
-                continue
-            needed = self._store.bytes_for(work.kv.filled + work.request.num_beams)
-            self.finish(work)
-            self._refuse(work, needed)
-            return False
-        return True
+                self.restart(self.running[-1])
+            else:
+                (work,) = self.running
+                needed += self.blocks.count - self.blocks.available
+                self.finish(work)
+                self._refuse(work, needed)
 
     def _refuse(self, work: Work, needed: int) -> None:
-        work.delivery.fail(
-            TooLarge(f"keys and values take {needed:,} bytes, and there is room for {self.limits.kv_bytes:,}")
-        )
+        wanted, room = (count * self.blocks.bytes for count in (needed, self.blocks.count))
+        work.delivery.fail(TooLarge(f"keys and values take {wanted:,} bytes, and there is room for {room:,}"))
 
-    def _without_room(self, work: Work, error: OutOfRoom) -> None:
-        """The device cannot hold one more buffer: wait until another request is done, unless there is none."""
-        if work in self.running:
-            self.finish(work)
-        if not self.running and not len(self.kept):
-            work.delivery.fail(error)
-            return
-        self.kept.clear()
-        self.rows = min(self.rows, sum(other.request.num_beams for other in self.running))
-        self._put_back(work)
+    def _branch(self, work: Work) -> None:
+        """Give every beam a place for its next token."""
+        assert work.following
+        work.ends, copies = self.blocks.branch(work.ends, work.following.parents, work.length)
+        self.copies += copies
+        tokens = zip(work.following.tokens, work.ends, strict=True)
+        work.rows = [Row((token,), work.length, end.table, logits=True) for token, end in tokens]
+        work.length += 1
 
-    def _put_back(self, work: Work) -> None:
-        """Let a request that has no room any more begin again, before all that wait."""
-        self.restarted += 1
-        self.waiting.appendleft(Work(work.request, work.delivery, again=True))
-
-    def _plan_beams(self, work: Work, pieces: list[tuple[Work, Piece]]) -> None:
-        assert work.kv is not None
-        assert work.following is not None
-        try:
-            at = work.kv.branch(work.following.parents)
-        except OutOfRoom as error:
-            self._without_room(work, error)
-            return
-        first = len(work.request.prompt) + work.depth
-        work.depth += 1
-        pieces.append((work, Piece(work.kv, work.following.tokens, at, first, tree=True, logits=True)))
-
-    def _chunk(self, work: Work, room: int) -> Piece:
-        assert work.kv is not None
-        prompt, start = work.request.prompt, work.prefilled
+    def _piece(self, work: Work, room: int, coming: dict[Block, int]) -> Row:
+        """The next piece of a prompt, behind what anybody has computed of it or does in this step."""
+        prompt, size, last = work.request.prompt, self.blocks.size, len(work.path) - 1
+        at = next((n for n, block in enumerate(work.path[:-1]) if coming.get(block, block.filled) < size), last)
+        start = at * size + coming.get(work.path[at], work.path[at].filled)
         stop = min(len(prompt), start + room)
-        at = work.kv.extend(stop - start)
-        work.prefilled = stop
-        return Piece(work.kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
+        for n in range(at, self.blocks.needed(stop)):
+            coming[work.path[n]] = min(size, stop - n * size)
+        table = work.path[-1].table[: self.blocks.needed(stop)]
+        return Row(prompt[start:stop], start, table, logits=stop == len(prompt))
 
-
-def _least(work: Work) -> int:
-    """Tokens of the prompt and a first few of every beam."""
-    return len(work.request.prompt) + 8 * work.request.num_beams
-
-
-def _wanted(work: Work) -> int:
-    """Bytes that its beams' next tokens take beyond what it has."""
-    assert work.kv is not None
-    assert work.following is not None
-    return work.kv.wants(work.following.parents)
+    def _fill(self, work: Work, stop: int) -> None:
+        """Take note that a prompt has been computed so far."""
+        size = self.blocks.size
+        for n in range(self.blocks.needed(stop)):
+            block = work.path[n]
+            block.filled = max(block.filled, min(size, stop - n * size))

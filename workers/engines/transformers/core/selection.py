@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core.beams import Choosing, Rows, Search
+from defsurvey.workers.engines.transformers.core.drawing import Stream, draw, keys_of, warper
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.selector import Stream, draw, keys_of, warper
+from defsurvey.workers.engines.transformers.core.search import Choosing, Following, Search
 
 #: So many scores are looked at at once, which bounds the memory that sorting and drawing take.
 _MOST_CHOSEN = 1 << 25
 
 
-def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Rows | Exception | None]:
+def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Following | Exception | None]:
     """Let every search go on.
 
     Args:
@@ -49,8 +49,12 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     candidates = []
     for group, at, before, theirs, of_theirs in zip(groups, rows, scores, streams, keys, strict=True):
         part = logits.index_select(0, at).float().view(len(group.members), group.count, -1)
-        candidates.append(_choose(part, group.choosing, before, theirs, of_theirs))
-    following: list[Rows | Exception | None] = [None] * len(searches)
+        if group.choosing.weighs:
+            candidates.append(_weigh(part, group.allowed(searches)))
+            continue
+        hidden = _hidden(part, group.allowed(searches)) if group.choosing.constrained else None
+        candidates.append(_choose(part, group.choosing, before, theirs, of_theirs, hidden))
+    following: list[Following | Exception | None] = [None] * len(searches)
     for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
         for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
             if _are_scores(reached):
@@ -65,7 +69,7 @@ def _are_scores(reached: list[float]) -> bool:
     return all(score < math.inf for score in reached) and max(reached) > -math.inf  # NaN is below neither
 
 
-def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Rows | Exception | None:
+def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Following | Exception | None:
     try:
         return search.take(best, chosen, vocabulary)
     except Exception as error:  # noqa: BLE001 -- who asks has a say in it; its defect belongs to its request
@@ -88,9 +92,18 @@ class _Group:
         """What each beam has reached, shape (members, beams)."""
         return np.array([searches[member].scores for member in self.members], dtype=np.float32)
 
+    def allowed(self, searches: Sequence[Search]) -> list[list[Sequence[int]]]:
+        """Of each member and each of its rows the tokens that may follow."""
+        return [searches[member].allowed() for member in self.members]
+
 
 def _choose(
-    logits: Tensor, choosing: Choosing, before: Tensor, streams: Sequence[Stream], keys: Tensor
+    logits: Tensor,
+    choosing: Choosing,
+    before: Tensor,
+    streams: Sequence[Stream],
+    keys: Tensor,
+    hidden: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Scores of the candidates and where they stand among all continuations, each of shape (searches, candidates).
 
@@ -100,14 +113,18 @@ def _choose(
         before: what each beam has reached, shape (searches, beams).
         streams: where randomness comes from; none without sampling.
         keys: of the streams, see ``draw``.
+        hidden: added to the scores before anything else is done with them, as ``generate`` has it: 0 for tokens that
+            may follow, else minus infinity; shape of ``logits``. None: all may.
     """
     count, rows, vocabulary = logits.shape
     warp = warper(choosing.sampling, num_beams=choosing.num_beams, ends=choosing.ends)
     if choosing.num_beams == 1:
-        scores = warp(logits[:, 0])
+        scores = warp(logits[:, 0] if hidden is None else logits[:, 0] + hidden[:, 0])
         indices = draw(scores, 1, streams, keys) if streams else scores.argmax(dim=-1, keepdim=True)
         return scores.gather(1, indices), indices
-    likely = warp(torch.log_softmax(logits, dim=-1).view(count * rows, vocabulary)).view(count, rows, vocabulary)
+    likely = torch.log_softmax(logits, dim=-1)
+    likely = likely if hidden is None else likely + hidden
+    likely = warp(likely.view(count * rows, vocabulary)).view(count, rows, vocabulary)
     scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).reshape(count, -1)
     if not streams:
         best, indices = torch.topk(scores, choosing.candidates)
@@ -115,6 +132,26 @@ def _choose(
     indices = draw(scores, choosing.candidates, streams, keys)
     best, order = scores.gather(1, indices).sort(descending=True)
     return best, indices.gather(1, order)
+
+
+def _hidden(logits: Tensor, allowed: Sequence[Sequence[Sequence[int]]]) -> Tensor:
+    """Minus infinity but for the tokens that may follow; shape of the logits."""
+    hidden = torch.full_like(logits, -math.inf)
+    for member, rows in enumerate(allowed):
+        for row, tokens in enumerate(rows):
+            hidden[member, row, list(tokens)] = 0.0
+    return hidden
+
+
+def _weigh(logits: Tensor, asked: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
+    """Probabilities of the tokens that each search asks for, its rows' one after the other, filled up with zeros."""
+    probabilities = torch.softmax(logits, dim=-1)
+    flat = [[(row, token) for row, tokens in enumerate(rows) for token in tokens] for rows in asked]
+    best = torch.zeros(len(flat), max(map(len, flat)))
+    for member, pairs in enumerate(flat):
+        rows, tokens = zip(*pairs, strict=True)
+        best[member, : len(pairs)] = probabilities[member, list(rows), list(tokens)]
+    return best.to(logits.device), torch.zeros(best.shape, dtype=torch.long, device=logits.device)
 
 
 def _on_the_host(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:

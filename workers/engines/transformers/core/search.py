@@ -1,13 +1,14 @@
 """One request's search: which continuations live on, and when the reply is found.
 
-A transcription of ``generate`` (transformers 5.24: ``_sample`` and ``_beam_search``) for a batch of one with
-length_penalty 1 and early_stopping False, step by step instead of as a loop, so that many searches can share one
-forward.
+``Chain`` and ``Beams`` are a transcription of ``generate`` (transformers 5.24: ``_sample`` and ``_beam_search``) for a
+batch of one with length_penalty 1 and early_stopping False, step by step instead of as a loop, so that many searches
+can share a step. ``Weighing`` asks how probable given texts are.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
@@ -15,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defsurvey.workers.engines.transformers.core.drawing import Draws, Stream
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.core.selector import Draws, Stream
 
 #: The score of a beam that is not there; the library's own number, since scores are added to it.
 _NEVER = -1.0e9
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Following:
     """What has to be computed next: one row of logits for each token."""
 
     parents: tuple[int, ...]  #: for each row, which row of the step before it continues
@@ -38,23 +39,31 @@ class Choosing:
     sampling: Sampling | None
     ends: int  #: number of tokens that end a reply
     candidates: int  #: how many continuations are wanted
+    constrained: bool = False  #: whether only some tokens may follow
+    weighs: bool = False  #: whether probabilities of given tokens are wanted, and nothing is chosen
 
 
 class Search(Protocol):
     """A reply in the making."""
 
     choosing: Choosing
-    stream: Stream | None  #: where randomness comes from; None without sampling
+    most_rows: int  #: rows of a step, at most
     scores: list[float]  #: of each beam so far
+    stream: Stream | None  #: where randomness comes from; None without sampling
+    probabilities: Sequence[float]  #: of the texts that were weighed; else none
 
-    def take(self, best: list[float], chosen: list[int], vocabulary: int, /) -> Rows | None:
+    def take(self, best: list[float], chosen: list[int], vocabulary: int, /) -> Following | None:
         """Go on with the candidates; None once the reply is found.
 
         Args:
-            best: scores of the candidates; with beams accumulated ones, descending.
-            chosen: where they stand among all continuations: beam * vocabulary + token.
-            vocabulary: number of tokens there are.
+            best: Scores of the candidates; with beams accumulated ones, descending.
+            chosen: Where they stand among all continuations: row * vocabulary + token.
+            vocabulary: Number of tokens there are.
         """
+        ...
+
+    def allowed(self) -> list[Sequence[int]]:
+        """Of each row the tokens that may follow it, or are weighed; asked only where there are such."""
         ...
 
     def reply(self) -> list[int]:
@@ -64,21 +73,26 @@ class Search(Protocol):
 
 def start(request: ResolvedRequest, draws: Draws = Draws.LIBRARY) -> Search:
     """The search that a request asks for."""
+    if request.choices:
+        return Weighing(request.choices)
     return Chain(request, draws) if request.num_beams == 1 else Beams(request, draws)
 
 
 class Chain:
     """One token after the other: greedy, or sampled."""
 
+    most_rows = 1
+    probabilities: Sequence[float] = ()
+
     def __init__(self, request: ResolvedRequest, draws: Draws) -> None:
-        self.choosing = Choosing(1, request.sampling, len(request.ends), 1)
+        self.choosing = Choosing(1, request.sampling, len(request.ends), 1, constrained=request.allowed is not None)
         self.stream = Stream(request.seed, draws) if request.sampling else None
         self.scores = [0.0]
         self._request = request
         self._ends = frozenset(request.ends)
         self._tokens: list[int] = []
 
-    def take(self, _best: list[float], chosen: list[int], _vocabulary: int) -> Rows | None:
+    def take(self, _best: list[float], chosen: list[int], _vocabulary: int) -> Following | None:
         """See ``Search``."""
         (token,) = chosen
         self._tokens.append(token)
@@ -86,7 +100,12 @@ class Chain:
             return None
         if self._request.enough is not None and self._request.enough(self._tokens):
             return None
-        return Rows((0,), (token,))
+        return Following((0,), (token,))
+
+    def allowed(self) -> list[Sequence[int]]:
+        """See ``Search``."""
+        assert self._request.allowed is not None
+        return [self._request.allowed(self._tokens)]
 
     def reply(self) -> list[int]:
         """See ``Search``."""
@@ -96,10 +115,15 @@ class Chain:
 class Beams:
     """Several beams at once: the likeliest, or sampled ones. All of it is on the host, in float32 as in the library."""
 
+    probabilities: Sequence[float] = ()
+
     def __init__(self, request: ResolvedRequest, draws: Draws) -> None:
         beams = request.num_beams
         candidates = max(2, 1 + len(request.ends)) * beams
-        self.choosing = Choosing(beams, request.sampling, len(request.ends), candidates)
+        self.choosing = Choosing(
+            beams, request.sampling, len(request.ends), candidates, constrained=request.allowed is not None
+        )
+        self.most_rows = beams
         self.stream = Stream(request.seed, draws) if request.sampling else None
         # Only the first beam counts at first: all start from the same prompt.
         self.scores = [0.0] + [_NEVER] * (beams - 1)
@@ -111,39 +135,45 @@ class Beams:
         self._finished: list[list[int]] = [[] for _ in range(beams)]
         self._is_finished = [False] * beams
 
-    def take(self, best: list[float], chosen: list[int], vocabulary: int) -> Rows | None:
+    def take(self, best: list[float], chosen: list[int], vocabulary: int) -> Following | None:
         """See ``Search``."""
         beams = self._request.num_beams
         parents = [index // vocabulary for index in chosen]
         tokens = [index % vocabulary for index in chosen]
         last = self._length + 1 >= self._request.max_new_tokens
         hits = [last or token in self._ends for token in tokens]
-        sequences = [[*self._running[parent], token] for parent, token in zip(parents, tokens, strict=True)]
 
         # Mostly nobody ends, and the first of the candidates, who come in order, go on; which of equals does, the
         # library's own operations tell.
         if any(hits) or not all(higher > lower for higher, lower in pairwise(best[: beams + 1])):
-            kept = self._weigh(torch.tensor(best), hits, sequences)
+            kept = self._weigh(torch.tensor(best), hits, parents, tokens)
         else:
             kept = list(range(beams))
             self.scores = best[:beams]
-        self._running = [sequences[index] for index in kept]
+        self._running = [[*self._running[parents[index]], tokens[index]] for index in kept]
         self._length += 1
         if all(hits) or not self._can_improve():
             return None
         # The first time all beams continue the same row.
         continued = (0,) * beams if self._length == 1 else tuple(parents[index] for index in kept)
-        return Rows(continued, tuple(tokens[index] for index in kept))
+        return Following(continued, tuple(tokens[index] for index in kept))
+
+    def allowed(self) -> list[Sequence[int]]:
+        """See ``Search``."""
+        assert self._request.allowed is not None
+        return [self._request.allowed(tokens) for tokens in (self._running if self._length else self._running[:1])]
 
     def reply(self) -> list[int]:
         """See ``Search``."""
         return self._finished[0]
 
-    def _weigh(self, reached: Tensor, hits: list[bool], sequences: list[list[int]]) -> list[int]:
+    def _weigh(self, reached: Tensor, hits: list[bool], parents: list[int], tokens: list[int]) -> list[int]:
         """Which candidates go on, where some end or are equal, as the library has it."""
         alive = reached + _NEVER * torch.tensor(hits, dtype=torch.float32)
         following = torch.topk(alive, self._request.num_beams)[1]
-        self._finish(reached, hits, sequences)
+        if any(hits):
+            sequences = [[*self._running[parent], token] for parent, token in zip(parents, tokens, strict=True)]
+            self._finish(reached, hits, sequences)
         self.scores = alive[following].tolist()
         kept: list[int] = following.tolist()
         return kept
@@ -167,3 +197,67 @@ class Beams:
         # Against a place that is still free any running beam counts, unless it is one that is not there.
         worst = self._finished_scores.min().item() if all(self._is_finished) else _NEVER
         return bool(best > np.float32(worst))
+
+
+@dataclass(slots=True)
+class _Branch:
+    """Texts that begin alike, and how probable that beginning is."""
+
+    probability: float
+    rests: dict[int, Sequence[int]] = field(default_factory=dict)  #: by a text's place, its tokens from here on
+
+
+class Weighing:
+    """How probable it is that a reply begins with each of some texts, and with no other of them.
+
+    Texts that begin with the same tokens branch where they first differ; a text that ends where others go on has what
+    these leave over. The rows of a step are the branches that are as long.
+    """
+
+    def __init__(self, texts: Sequence[Sequence[int]]) -> None:
+        self.choosing = Choosing(1, None, 0, 1, weighs=True)
+        self.stream: Stream | None = None
+        self.scores = [0.0]
+        self.most_rows = len(texts)
+        self.probabilities: Sequence[float] = ()
+        self._found = [0.0] * len(texts)
+        self._branches = [_Branch(1.0, dict(enumerate(texts)))]
+
+    def take(self, best: list[float], _chosen: list[int], _vocabulary: int) -> Following | None:
+        """See ``Search``; ``best`` has the probability of each token that was ``allowed``, one row after the other."""
+        probabilities = iter(best)
+        parents, tokens, deeper = [], [], []
+        for row, branch in enumerate(self._branches):
+            left = 1.0
+            for token, inside in _by_first_token(branch).items():
+                share = next(probabilities)
+                left -= share
+                if len(inside) == 1:
+                    (place,) = inside
+                    self._found[place] = branch.probability * share
+                else:
+                    parents.append(row)
+                    tokens.append(token)
+                    deeper.append(_Branch(branch.probability * share, inside))
+            for place, rest in branch.rests.items():
+                if not rest:
+                    self._found[place] = branch.probability * max(0.0, left)
+        self._branches, self.probabilities = deeper, self._found
+        return Following(tuple(parents), tuple(tokens)) if deeper else None
+
+    def allowed(self) -> list[Sequence[int]]:
+        """See ``Search``."""
+        return [list(_by_first_token(branch)) for branch in self._branches]
+
+    def reply(self) -> list[int]:
+        """Nothing: no token is generated."""
+        return []
+
+
+def _by_first_token(branch: _Branch) -> dict[int, dict[int, Sequence[int]]]:
+    """Texts of a branch by the token that follows, and what of each comes behind it."""
+    found: dict[int, dict[int, Sequence[int]]] = {}
+    for place, rest in branch.rests.items():
+        if rest:
+            found.setdefault(rest[0], {})[place] = rest[1:]
+    return found

@@ -1,6 +1,4 @@
-"""From scores to chosen continuations, as transformers' ``generate`` chooses them.
-
-Pure functions of scores and a generator.
+"""From scores to drawn tokens, as transformers' ``generate`` draws them. Pure functions of scores and a generator.
 
 There are three ways to draw, by one law. ``Draws.LIBRARY`` makes the very draws that ``generate`` makes, one random
 number for each token of the vocabulary and each beam; it is what a float32 model gets on a CPU.
@@ -15,7 +13,6 @@ in one operation, nothing is copied to find out what was drawn, and a reply does
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
@@ -25,12 +22,13 @@ from torch import Tensor
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from defsurvey.workers.engines.transformers.core.request import Sampling
-from defsurvey.workers.engines.transformers.cpu.drawing import drawn
 
 Warp = Callable[[Tensor], Tensor]
 
 #: How many numbers are drawn at once where several different tokens are wanted.
 _AT_ONCE = 32
+#: Weights are summed up in groups of so many, so that a drawn token is looked for among few.
+_GROUP = 512
 #: How many random numbers are hashed at once, which bounds the memory that it takes.
 _MOST_HASHED = 1 << 24
 
@@ -49,6 +47,17 @@ class Draws(StrEnum):
     HASHED = "hashed"
 
 
+def draws_for(device: torch.device, dtype: torch.dtype) -> Draws:
+    """How tokens are drawn for a model's device and number format.
+
+    Only in float32 do a batch and a single request agree closely enough for the same draws to give the same tokens, so
+    only there are they made the library's costly way.
+    """
+    if device.type != "cpu":
+        return Draws.HASHED
+    return Draws.LIBRARY if dtype is torch.float32 else Draws.CUMULATIVE
+
+
 class Stream:
     """Where one request's randomness comes from.
 
@@ -59,7 +68,7 @@ class Stream:
 
     def __init__(self, seed: int, draws: Draws) -> None:
         self.draws = draws
-        self.generator = seeded(seed)
+        self.generator = torch.Generator().manual_seed(seed)  # draws what ``generate`` does after the same seeding
         self._seed, self._steps = seed, 0
 
     def key(self) -> int:
@@ -79,18 +88,24 @@ def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:
     Returns:
         A function from scores to scores, both of shape (rows, vocabulary).
     """
-    if sampling is None:
-        return _unbent
-    # ``generate`` keeps one token more than there are ends, and two where there is no end.
-    keep = 1 if num_beams == 1 else max(2, ends + 1)
     steps: list[Callable[[Tensor, Tensor], Tensor]] = []
-    if sampling.temperature != 1.0:
-        steps.append(TemperatureLogitsWarper(sampling.temperature))
-    if sampling.top_k:
-        steps.append(TopKLogitsWarper(sampling.top_k, min_tokens_to_keep=keep))
-    if sampling.top_p < 1.0:
-        steps.append(TopPLogitsWarper(sampling.top_p, min_tokens_to_keep=keep))
-    return _chained(steps) if steps else _unbent
+    if sampling is not None:
+        # ``generate`` keeps one token more than there are ends, and two where there is no end.
+        keep = 1 if num_beams == 1 else max(2, ends + 1)
+        if sampling.temperature != 1.0:
+            steps.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            steps.append(TopKLogitsWarper(sampling.top_k, min_tokens_to_keep=keep))
+        if sampling.top_p < 1.0:
+            steps.append(TopPLogitsWarper(sampling.top_p, min_tokens_to_keep=keep))
+    no_tokens = torch.empty(0, dtype=torch.long)  # none of the three looks at the tokens before
+
+    def warp(scores: Tensor) -> Tensor:
+        for step in steps:
+            scores = step(no_tokens, scores)
+        return scores
+
+    return warp
 
 
 def keys_of(streams: Sequence[Stream]) -> np.ndarray:
@@ -117,9 +132,8 @@ def draw(scores: Tensor, count: int, streams: Sequence[Stream], keys: Tensor | N
         keys = torch.from_numpy(keys_of(streams)).to(scores.device) if keys is None else keys
         step = max(1, _MOST_HASHED // scores.shape[-1])
         return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
-    if streams[0].draws is Draws.LIBRARY:
-        return torch.stack([_multinomial(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
-    return _cumulative(scores.contiguous(), count, streams)
+    one_by_one = _multinomial if streams[0].draws is Draws.LIBRARY else _cumulative
+    return torch.stack([one_by_one(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
 
 
 def _multinomial(scores: Tensor, count: int, stream: Stream) -> Tensor:
@@ -129,34 +143,34 @@ def _multinomial(scores: Tensor, count: int, stream: Stream) -> Tensor:
     return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
 
 
-def _cumulative(scores: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
+def _cumulative(scores: Tensor, count: int, stream: Stream) -> Tensor:
+    """Draws by inverting the sum of weights; who was drawn before is passed over, which is without replacement."""
+    weights = torch.softmax(scores, dim=-1)
+    if not torch.isfinite(weights[0]):
+        return _no_number(scores).expand(count)
     tries = _AT_ONCE if count > 1 else 1
-    numbers = torch.stack([torch.rand(tries, generator=of.generator, dtype=torch.float64) for of in streams])
-    highest = scores.amax(dim=-1)
-    # Passing over what was drawn before is drawing without replacement.
-    found = torch.from_numpy(drawn(scores.numpy(), highest.numpy(), numbers.numpy(), count))
-    for row in (~torch.isfinite(highest) | (found[:, -1] < 0)).nonzero().flatten().tolist():
-        if math.isfinite(float(highest[row])):
-            found[row] = _completed(scores[row], found[row].tolist(), streams[row])
-        else:
-            found[row] = _no_number(scores[row])
-    return found
+    found: dict[int, None] = {}
+    left = weights
+    while len(found) < count:
+        numbers = torch.rand(tries, generator=stream.generator, dtype=torch.float64)
+        found.update(dict.fromkeys(_inverted(left, numbers).tolist()))
+        left = weights.index_fill(0, torch.tensor(list(found)), 0.0)
+        if len(found) < count and int((left > 0).sum()) < count - len(found):  # the library then takes any
+            return torch.multinomial(weights[None], count, generator=stream.generator)[0]
+    return torch.tensor(list(found)[:count])
 
 
-def _completed(scores: Tensor, drawn_before: Sequence[int], stream: Stream) -> Tensor:
-    """Further draws where one or few indices were met again and again; -1 stands for one that is missing."""
-    probabilities = torch.softmax(scores, dim=-1)
-    left = probabilities.double()
-    found = dict.fromkeys(index for index in drawn_before if index >= 0)
-    for _ in drawn_before:
-        left[list(found)] = 0.0  # nearly all the rest is too unlikely to be met by chance
-        edges = left.cumsum(0)
-        numbers = torch.rand(_AT_ONCE, generator=stream.generator, dtype=left.dtype)
-        places = torch.searchsorted(edges, numbers * edges[-1], right=True).clamp_(max=len(edges) - 1)
-        found.update(dict.fromkeys(places.tolist()))
-        if len(found) >= len(drawn_before):
-            return torch.tensor(list(found)[: len(drawn_before)])
-    return torch.multinomial(probabilities[None], len(drawn_before), generator=stream.generator)[0]
+def _inverted(weights: Tensor, numbers: Tensor) -> Tensor:
+    """Where the running sum of weights (n,) passes each number's share of the whole; both sums in double precision."""
+    whole = len(weights) // _GROUP * _GROUP
+    sums = torch.cat((weights[:whole].view(-1, _GROUP).sum(-1), weights[whole:].sum(-1, keepdim=True))).double()
+    edges = sums.cumsum(0)
+    aims = numbers * edges[-1]
+    group = torch.searchsorted(edges, aims, right=True)
+    places = group[:, None] * _GROUP + torch.arange(_GROUP)
+    inside = weights[places.clamp(max=len(weights) - 1)].masked_fill_(places >= len(weights), 0.0).double().cumsum(1)
+    aims = torch.minimum(aims - edges[group] + sums[group], inside[:, -1] * (1 - 2.0**-40))
+    return group * _GROUP + torch.searchsorted(inside, aims[:, None], right=True)[:, 0]
 
 
 def _no_number(scores: Tensor) -> Tensor:
@@ -194,24 +208,3 @@ def _mixed(number: int) -> int:
 def _signed(number: int) -> int:
     """The same 64 bits as the library reads them."""
     return number - (1 << 64) if number >> 63 else number
-
-
-def seeded(seed: int) -> torch.Generator:
-    """A generator of its own for one request: it draws what ``torch.manual_seed(seed)`` would let ``generate`` draw."""
-    return torch.Generator().manual_seed(seed)
-
-
-def _unbent(scores: Tensor) -> Tensor:
-    return scores
-
-
-def _chained(steps: Sequence[Callable[[Tensor, Tensor], Tensor]]) -> Warp:
-    # None of the three looks at the tokens before.
-    nothing = torch.empty(0, dtype=torch.long)
-
-    def warp(scores: Tensor) -> Tensor:
-        for step in steps:
-            scores = step(nothing, scores)
-        return scores
-
-    return warp

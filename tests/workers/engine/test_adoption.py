@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from defsurvey.workers.engines.transformers.core import attention
-from defsurvey.workers.engines.transformers.core.kv import LayerShape
-from defsurvey.workers.engines.transformers.core.support import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.core import forward
+from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, adopt
+from defsurvey.workers.engines.transformers.core.forward import LayerShape
 from tests.workers.engine.tiny_models import HEADS, SIZES, built
 
 
@@ -44,12 +44,13 @@ def replied(model: Any) -> list[int]:
     ("architecture", "settings"),
     [
         ("Llama", {}),
+        ("Gemma2", {"head_dim": 4, "sliding_window": 6}),
         ("Mixtral", {"num_local_experts": 3}),
         ("Qwen2", {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1}),
         ("Qwen2", {"use_sliding_window": False, "sliding_window": 6}),
         ("Mistral", {"sliding_window": 6}),
     ],
-    ids=["plain", "experts", "window of one layer", "window switched off", "window of all layers"],
+    ids=["plain", "capped scores", "experts", "window of one layer", "window switched off", "window of all layers"],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_models_that_attend_by_tokens_and_positions_are_served(
@@ -59,14 +60,13 @@ def test_models_that_attend_by_tokens_and_positions_are_served(
     layout = adopt(model)
     assert layout.layers == (LayerShape(2, 4),) * 2
     assert layout.bytes_per_token == 2 * 2 * 8 * dtype.itemsize
-    assert model.config._attn_implementation == attention.NAME
+    assert model.config._attn_implementation == forward.NAME
 
 
 @pytest.mark.parametrize(
     ("architecture", "settings", "reason"),
     [
         ("Mamba", SIZES, "of its 2 layers 0 attend"),
-        ("Gemma2", HEADS | {"head_dim": 4}, "softcap"),
         (
             "Llama",
             HEADS | {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
@@ -150,7 +150,7 @@ def test_a_model_that_computes_something_else_under_our_attention_is_refused(
 
     def another(**settings: Any) -> Any:
         told = forward(**settings)
-        if model.config._attn_implementation != own and (packed or "packed" not in settings):
+        if model.config._attn_implementation != own and (packed or "blocks" not in settings):
             told.logits = told.logits + 0.5
         return told
 

@@ -1,4 +1,4 @@
-"""Whether a model can be served by the batch, found out by trying.
+"""Whether a model can be served by the batch, and a runner computes what it does: found out by trying.
 
 A model that does otherwise is refused with a reason and can still be served one request at a time.
 """
@@ -8,19 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core import attention
-from defsurvey.workers.engines.transformers.core.batch import Piece, build
-from defsurvey.workers.engines.transformers.core.kv import KV, STRIDE, LayerShape, Layout
-from defsurvey.workers.engines.transformers.cpu.buffered import serves
-from defsurvey.workers.engines.transformers.gpu.pool import store_for
+from defsurvey.workers.engines.transformers.core import forward
+from defsurvey.workers.engines.transformers.core.forward import LayerShape, Layout, TorchRunner
+from defsurvey.workers.engines.transformers.core.runner import Row, Runner
 
 #: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
 _UNSTEADY_ROPES = ("dynamic", "longrope")
 #: What a layer may ask of attention and the batch does not compute.
-_UNKNOWN_SETTINGS = ("softcap", "s_aux", "position_bias")
+_UNKNOWN_SETTINGS = ("s_aux", "position_bias")
 #: Tensors that layers hand to attention and that change nothing: keys have their positions already. Any other may say
 #: what a token sees, such as which keys were chosen for it, which only a long prompt would show.
 _TOLD_IN_VAIN = ("position_ids", "cache_position")
@@ -29,7 +28,9 @@ _SPANS = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunke
 #: Largest difference between packed and plain logits, relative to the largest logit.
 _TOLERANCE, _SHORT_TOLERANCE = 1e-3, 0.1
 #: Lengths of the two prompts that are tried.
-_LONG, _SHORT = 24, 7
+_LONG, _SHORT = 70, 7
+#: Tokens for which there is room while a model is tried.
+_ROOM = 512
 
 
 class UnsupportedModel(Exception):
@@ -67,7 +68,7 @@ def adopt(model: Any) -> Layout:
     Raises:
         UnsupportedModel: it cannot; the model is left as it was.
     """
-    attention.register()
+    forward.register()
     before = model.config._attn_implementation
     try:
         layout = _try_out(model)
@@ -90,10 +91,11 @@ def _try_out(model: Any) -> Layout:
     if not model._can_set_attn_implementation():
         raise UnsupportedModel("it does not attend through the library's attention interface")
     plain = plain_logits(model)  # by its own attention: under another name it may hand over what it makes use of itself
-    model.set_attn_implementation(attention.NAME)
+    model.set_attn_implementation(forward.NAME)
     layout, alone = _observe(model, text)
     _compare("under the batch's attention logits of a sequence by itself", alone, plain[:1], layout)
-    _compare("packed logits", packed_logits(model, layout), plain, layout)
+    runner = TorchRunner(model, layout, _ROOM * layout.bytes_per_token)
+    _compare("packed logits", packed_logits(runner, model), plain, layout)
     return layout
 
 
@@ -125,8 +127,6 @@ def _observe(model: Any, text: Any) -> tuple[Layout, Tensor]:
     for name, kind in _SPANS.items():
         if not _limited(text, name, kind, observed) <= observed.windowed:
             raise UnsupportedModel(f"its {name} of {getattr(text, name)} tokens is only in its mask")
-    if model.device.type == "cpu" and not serves(observed.dtype):
-        raise UnsupportedModel(f"on a CPU there is no attention for numbers of type {observed.dtype}")
     shapes = tuple(observed.shapes[layer] for layer in range(layers))
     return Layout(layers=shapes, dtype=observed.dtype, device=model.device), logits
 
@@ -150,23 +150,42 @@ def _differ(logits: Tensor, plain: Tensor) -> tuple[float, float]:
     return float((logits - plain).abs().max()), float(plain.abs().max())
 
 
-def packed_logits(model: Any, layout: Layout) -> Tensor:
-    """Logits of the batch in float32, shape (6, vocabulary): two prompts, then two beams of each."""
+def disagrees(runner: Runner, model: Any, expected: Tensor, dtype: torch.dtype) -> str:
+    """How a runner's logits differ from those expected by more than sums in another order explain; empty: they do not.
+
+    Args:
+        runner: Computes steps of the model.
+        model: The model, for the size of its vocabulary.
+        expected: What ``packed_logits`` gives for the model's own runner, shape (6, vocabulary).
+        dtype: The number format in which the runner computes.
+    """
+    difference, largest = _differ(packed_logits(runner, model), expected)
+    tolerance = _SHORT_TOLERANCE if dtype.itemsize == 2 else _TOLERANCE
+    return "" if difference <= tolerance * largest else f"its logits differ by {difference:.2g} of {largest:.2g}"
+
+
+def packed_logits(runner: Runner, model: Any) -> Tensor:
+    """Logits of a runner in float32, shape (6, vocabulary): two prompts, then two beams of each."""
     prompts, beams = _tried(model)
-    store = store_for(layout, 2 * STRIDE * -(-(_LONG + 2) // STRIDE))
-    buffers = [store.open(len(prompt) + 2) for prompt in prompts]
+    long, short = prompts
+    size = runner.block_size
+    free = iter(range(runner.blocks))
+    tables = [np.array([next(free) for _ in range(-(-(len(prompt) + 1) // size))], np.int32) for prompt in prompts]
     # The longer prompt comes in two chunks, the second together with the shorter prompt.
-    chunks = [[(0, 0, _LONG // 2)], [(0, _LONG // 2, _LONG), (1, 0, _SHORT)]]
-    packed: list[Tensor] = []
-    for chunk in chunks:
-        pieces = [_prompt_piece(buffers[which], prompts[which], start, stop) for which, start, stop in chunk]
-        packed.append(attention.forward(model, build(pieces, device=layout.device)))
-    pieces = []
-    for kv, prompt, tokens in zip(buffers, prompts, beams, strict=True):
-        at = kv.branch((0, 0))
-        pieces.append(Piece(kv, tokens, at, len(prompt), tree=True, logits=True))
-    packed.append(attention.forward(model, build(pieces, device=layout.device)))
-    return torch.cat(packed).float()
+    half = Row(long[: _LONG // 2], 0, tables[0][: -(-_LONG // 2 // size)], logits=False)
+    rest = Row(long[_LONG // 2 :], _LONG // 2, tables[0], logits=True)
+    runner.run([half])
+    found = [runner.run([rest, Row(short, 0, tables[1], logits=True)]).float().clone()]
+    rows, copies = [], []
+    for prompt, table, tokens in zip(prompts, tables, beams, strict=True):
+        second = np.append(table[:-1], np.int32(next(free)))
+        copies.append((int(table[-1]), int(second[-1])))
+        rows += [
+            Row([token], len(prompt), own, logits=True) for token, own in zip(tokens, (table, second), strict=True)
+        ]
+    runner.copy(copies)
+    found.append(runner.run(rows).float().clone())
+    return torch.cat(found)
 
 
 def plain_logits(model: Any) -> Tensor:
@@ -189,11 +208,6 @@ def _tried(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     numbers = torch.Generator().manual_seed(0)
     prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
     return prompts, [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]
-
-
-def _prompt_piece(kv: KV, prompt: list[int], start: int, stop: int) -> Piece:
-    at = kv.extend(stop - start)
-    return Piece(kv, prompt[start:stop], at, start, tree=False, logits=stop == len(prompt))
 
 
 def _row(model: Any, tokens: list[int]) -> Tensor:
