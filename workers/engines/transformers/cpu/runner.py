@@ -47,6 +47,7 @@ class OpenVINORunner:
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
         self.name = f"OpenVINO {release()}"
+        self.device, self.dtype = torch.device("cpu"), getattr(torch, dtype)
         self._compiled: Any = ov.Core().compile_model(graph, "CPU", settings)
         self._request: Any = self._compiled.create_infer_request()
         self._inputs = {port.get_any_name() for port in self._compiled.inputs}
@@ -80,7 +81,7 @@ class OpenVINORunner:
         for name in self._inputs & given.keys():
             self._request.set_tensor(name, ov.Tensor(given[name]))
         self._request.infer()
-        return torch.from_numpy(self._request.get_output_tensor(0).data).flatten(0, -2) 
+        return torch.from_numpy(self._request.get_output_tensor(0).data).flatten(0, -2)
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """See ``core.runner.Runner``."""
