@@ -44,7 +44,7 @@ def render_prompt(
 
     Args:
         tokenizer: The model's tokenizer.
-        template: ``tokenizer`` for its own template, ``none`` for the messages' bare text, or a key of ``own_templates``.
+        template: ``tokenizer`` for its own, ``none`` for the messages' bare text, or a key of ``own_templates``.
         request: What is asked.
         answer_prefix: Whether the reply is begun with ``request.reply_start``.
         options: What else the template is told, such as ``enable_thinking``.

@@ -1,15 +1,17 @@
 """From a transformers model in memory to OpenVINO's graph with paged attention.
 
-The model is traced as a function of tensors alone, keys and values among them. Two transformations of OpenVINO's then
-make them states, and each attention over a state an operation that finds keys and values in blocks; these are the
-graph's inputs ``key_cache.N`` and ``value_cache.N``. What a model computes is not changed: weights keep the type in
-which they are held, and the graph computes in float32 unless it is compiled for another type.
+The model is traced as a function of tensors alone, keys and values among them, of which a transformation of OpenVINO's
+makes states. In this form it is kept on disk, since OpenVINO cannot read what follows: another transformation makes of
+each attention over states an operation that finds keys and values in blocks, the inputs ``key_cache.N`` and
+``value_cache.N``. What a model computes is not changed: weights keep the type in which they are held, and the graph
+computes in float32 unless it is compiled for another type.
 """
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -26,6 +28,8 @@ Quantisation = Literal["int8", "int4"]
 
 #: Which input of a PagedAttentionExtension is the window; 0 or less is none.
 _SLIDING_WINDOW = 10
+#: Where a graph on disk says which windows its layers have.
+_WINDOWS = "windows"
 _SIXTEEN_BITS = (torch.bfloat16, torch.float16)
 #: Where OpenVINO keeps the method that it replaces while a model is traced.
 _ORIGINAL_FORWARD = "_openvino_module_extension_patch_orig_forward"
@@ -35,7 +39,7 @@ class UnsupportedGraph(RuntimeError):
     """The model has no such graph: OpenVINO cannot convert an operation, or some attention of it is not paged."""
 
 
-def paged_graph(model: Any) -> Any:
+def converted(model: Any) -> Any:
     """Convert a model.
 
     Args:
@@ -45,26 +49,45 @@ def paged_graph(model: Any) -> Any:
             would leave the graph with freed memory, and logits of NaN).
 
     Returns:
-        An ``ov.Model`` with the inputs ``input_ids`` and ``position_ids`` (one number per token of all rows, laid end
-        to end), those of paged attention, and ``sampled``, the tokens whose logits are wanted; its output are these.
+        An ``ov.Model`` with keys and values as states, which can be kept on disk; ``paged`` makes what a runner takes.
 
     Raises:
         UnsupportedGraph: the model cannot be converted so.
     """
     config = model.config.get_text_config()
-    with torch.inference_mode(False), torch.no_grad():
-        try:
-            graph = _traced(model, config)
-            _make_stateful(graph)
-            from openvino._offline_transformations import (  # type: ignore[import-untyped]
-                paged_attention_transformation,
-            )
+    with torch.inference_mode(False), torch.no_grad(), _naming_what_is_unsupported():
+        graph = _traced(model, config)
+        _make_stateful(graph)
+    graph.set_rt_info(json.dumps(_windows(config)), _WINDOWS)
+    paged(graph.clone())  # what cannot be paged is not worth keeping
+    return graph
 
-            paged_attention_transformation(graph)
-            _set_windows(graph, config)
-            _gather_sampled(graph)
-        except Exception as error:  # noqa: BLE001 - tracing runs the model's own code, which raises anything
-            raise UnsupportedGraph(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+@contextmanager
+def _naming_what_is_unsupported() -> Iterator[None]:
+    """Tracing runs a model's own code, which raises anything, and OpenVINO raises what it does not know at length."""
+    try:
+        yield
+    except Exception as error:
+        raise UnsupportedGraph(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+
+
+def paged(graph: Any) -> Any:
+    """Have a converted graph find keys and values in blocks; it is changed and returned.
+
+    Its inputs then are ``input_ids`` and ``position_ids``, one number per token of all rows, laid end to end, those of
+    paged attention, and ``sampled``, the tokens whose logits are wanted; these are its output.
+
+    Raises:
+        UnsupportedGraph: a layer attends in a way that has no counterpart over blocks.
+    """
+    from openvino._offline_transformations import paged_attention_transformation  # type: ignore[import-untyped]
+
+    windows = json.loads(graph.get_rt_info(_WINDOWS).astype(str))
+    with _naming_what_is_unsupported():
+        paged_attention_transformation(graph)
+    _set_windows(graph, windows)
+    _gather_sampled(graph)
     return graph
 
 
@@ -94,7 +117,7 @@ class _Step(torch.nn.Module):
     ) -> tuple[Tensor, ...]:
         cache = DynamicCache()
         for keys, values in zip(past[::2], past[1::2], strict=True):
-            layer: Any = DynamicLayer()
+            layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
             layer.keys, layer.values, layer.is_initialized = keys, values, True
             layer.dtype, layer.device = keys.dtype, keys.device
             cache.layers.append(layer)
@@ -149,11 +172,11 @@ def _without_16_bits(model: Any) -> Iterator[None]:
     OpenVINO replaces these by operations of its own, which are not computed while tracing; what else a model holds in
     16 bits, norms above all, is small and is converted for the time.
     """
-    from openvino.frontend.pytorch import patch_model
+    from openvino.frontend.pytorch import patch_model  # type: ignore[import-untyped]
 
     held = [*model.parameters(), *model.buffers()]
     before = [(each, each.data) for each in held if each.dtype in _SIXTEEN_BITS]
-    make_traceable = getattr(patch_model, "__make_16bit_traceable")  # noqa: B009 - the package's name for it
+    make_traceable = getattr(patch_model, "__make_16bit_traceable")  # the package's own name
     try:
         make_traceable(model, _ORIGINAL_FORWARD)
         yield
@@ -168,8 +191,8 @@ def _present(past: str) -> str:
 
 
 def _make_stateful(graph: Any) -> None:
-    """Make states of keys and values, whose rows are chosen by an input ``beam_idx``: the pattern of paged attention."""
-    from openvino import opset13 as op
+    """Make states of keys and values, their rows chosen by ``beam_idx``: the pattern that can be paged."""
+    from openvino import opset13 as op  # type: ignore[import-untyped]
     from openvino._offline_transformations import apply_make_stateful_transformation
 
     beams = op.parameter([-1], np.int32, name="beam_idx")
@@ -192,19 +215,24 @@ def _make_stateful(graph: Any) -> None:
     graph.validate_nodes_and_infer_types()
 
 
-def _set_windows(graph: Any, config: Any) -> None:
-    """Say to the attention of every layer that has a window how far back it sees."""
+def _windows(config: Any) -> list[int]:
+    """How many tokens each layer sees, the newest among them; 0 for all."""
+    window = getattr(config, "sliding_window", None) or 0
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [window if kind == "sliding_attention" else 0 for kind in kinds]
+
+
+def _set_windows(graph: Any, windows: Sequence[int]) -> None:
+    """Say to the attention of every layer how far back it sees."""
     from openvino import opset13 as op
 
     attentions = [node for node in graph.get_ops() if node.get_type_name() == "PagedAttentionExtension"]
-    if len(attentions) != config.num_hidden_layers:
-        raise UnsupportedGraph(f"{len(attentions)} of {config.num_hidden_layers} layers attend in a way that is known")
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
-    for node in attentions if window else ():
+    if len(attentions) != len(windows):
+        raise UnsupportedGraph(f"{len(attentions)} of {len(windows)} layers attend in a way that can be paged")
+    for node in attentions:
         layer = int(node.input_value(3).get_any_name().split(".")[1])  # of key_cache.N
-        if kinds[layer] == "sliding_attention":
-            node.input(_SLIDING_WINDOW).replace_source_output(op.constant(np.int32(window)).output(0))
+        if windows[layer]:
+            node.input(_SLIDING_WINDOW).replace_source_output(op.constant(np.int32(windows[layer])).output(0))
 
 
 def _gather_sampled(graph: Any) -> None:
@@ -214,7 +242,7 @@ def _gather_sampled(graph: Any) -> None:
     node = graph.outputs[0].node
     while node.get_type_name() != "MatMul":
         node = node.input_value(0).get_node()
-    which = op.parameter([-1], np.int64, name="sampled")
+    which: Any = op.parameter([-1], np.int64, name="sampled")
     which.output(0).get_tensor().set_names({"sampled"})
     node.input(0).replace_source_output(op.gather(node.input_value(0), which, op.constant(0, np.int64)).output(0))
     graph.add_parameters([which])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.cpu.graph import paged
 from defsurvey.workers.engines.transformers.cpu.library import ov, release
 
 #: Types in which a graph can be compiled, and what they are called there.
@@ -27,13 +28,14 @@ class OpenVINORunner:
         """Compile a graph.
 
         Args:
-            graph: From ``paged_graph``, or read from disk.
+            graph: From ``converted``, better as ``store.kept`` has it; it is changed.
             dtype: ``float32`` or ``bfloat16``.
             kv_bytes: The most that blocks of keys and values take; memory is taken as blocks are first filled.
             threads: How many threads compute; None for as many as there are processors.
 
         Raises:
             ValueError: the type is another.
+            UnsupportedGraph: a layer attends in a way that has no counterpart over blocks.
         """
         if dtype not in _PRECISIONS:
             raise ValueError(f"OpenVINO computes in {' or '.join(_PRECISIONS)} on a CPU, not in {dtype}")
@@ -48,7 +50,7 @@ class OpenVINORunner:
             settings["INFERENCE_NUM_THREADS"] = threads
         self.name = f"OpenVINO {release()}"
         self.device, self.dtype = torch.device("cpu"), getattr(torch, dtype)
-        self._compiled: Any = ov.Core().compile_model(graph, "CPU", settings)
+        self._compiled: Any = ov.Core().compile_model(paged(graph), "CPU", settings)
         self._request: Any = self._compiled.create_infer_request()
         self._inputs = {port.get_any_name() for port in self._compiled.inputs}
         caches = [port for port in self._compiled.inputs if "_cache." in port.get_any_name()]
