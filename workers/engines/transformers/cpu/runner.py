@@ -58,7 +58,8 @@ class OpenVINORunner:
         self.block_bytes = sum(size * port.element_type.size for size, port in zip(sizes, caches, strict=True))
         self.blocks = max(0, kv_bytes // self.block_bytes - 1)  # one more is the filler's
         self._filler = Row([0], 0, np.array([self.blocks], np.int32), False)
-        self._pools: list[Tensor] = []
+        #: Keys and values, a piece for all layers whose blocks are alike: shape (tensors, blocks, bits of a block).
+        self.pools: list[Tensor] = []
         self._lay_out(caches, sizes)
 
     def run(self, rows: Sequence[Row]) -> Tensor:
@@ -93,12 +94,12 @@ class OpenVINORunner:
         if not pairs:
             return
         source, target = torch.tensor(pairs).T
-        for pool in self._pools:
+        for pool in self.pools:
             pool.index_copy_(1, target, pool.index_select(1, source))
 
     def close(self) -> None:
         """See ``core.runner.Runner``."""
-        self._pools = []
+        self.pools = []
         self._request = self._compiled = None
 
     def _lay_out(self, caches: Sequence[Any], sizes: Sequence[int]) -> None:
@@ -108,7 +109,7 @@ class OpenVINORunner:
             alike.setdefault((size, port.element_type.get_type_name()), []).append(port)
         for (size, kind), ports in alike.items():
             pool = torch.empty(len(ports), self.blocks + 1, size, dtype=_BITS[kind])  # the system gives it page by page
-            self._pools.append(pool)
+            self.pools.append(pool)
             for port, part in zip(ports, pool, strict=True):
                 shape = [self.blocks + 1, *(side.get_length() for side in list(port.partial_shape)[1:])]
                 tensor = ov.Tensor(part.numpy(), ov.Shape(shape), port.element_type)
