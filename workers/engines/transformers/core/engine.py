@@ -108,10 +108,6 @@ class TransformersEngine:
 
         Whoever loses interest may cancel the future at any time: its place goes to others.
         """
-        if request.closed is not None:
-            raise EngineUnavailable(
-                f"model {self._card.name}: engine transformers holds no reply to options (reply: choice)"
-            )
         future: Future[Completion] = Future()
         with self._changed:
             while len(self._pending) >= self._backlog and not self._closed:
