@@ -75,8 +75,8 @@ def _bare(analysis: Analysis) -> tuple[str, ...]:
     """That replies could name options alone; nothing where they could say more."""
     if analysis.results.run.protocol.reply is not Reply.CHOICE:
         return ()
-    told = "Replies could name options and nothing else (reply: choice), which the paper's could not be held to"
-    return (f"{told}: no answer is explained, and that answers are valid is none of the models' merit.",)
+    told = "Replies could name options and nothing else (reply: choice), unlike the paper's"
+    return (f"{told}: no answer is explained, and that every answer is valid is no merit of the models.",)
 
 
 def quantised(description: Mapping[str, str]) -> str:

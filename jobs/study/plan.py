@@ -260,8 +260,8 @@ def _deviating(study: Study) -> Iterable[str]:
     """What a study of bare choices is without."""
     if study.protocol.reply is not Reply.CHOICE:
         return
-    without = "diversity D is not given, and no judge can be asked"
-    yield f"reply: choice is not the paper's: no answer is explained, so {without}; valid are all replies"
+    without = "so that diversity D, cv and ff are not given and no judge can be asked"
+    yield f"reply: choice is not the paper's: no answer is explained, {without}; every reply is valid"
     if whole := [one.name for one in study.conditions if one.slots and not METHODS[one.method].shortened]:
         yield f"the steps of {' and '.join(whole)} are written freely all the same, since later steps read them"
 

@@ -95,7 +95,6 @@ def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str,
             assert reading.choices == choices, text
 
 
-#: How far a reply in the model's own words can be read.
 FREE = (Reply.FULL, Reply.FIRST_SENTENCE, Reply.ANSWER)
 #: Language -> how a reply begins that can name options alone, and what stands between two of them.
 BARE = {"en": ("Answer: ", ", "), "zh": ("答案：", "、")}
@@ -124,10 +123,7 @@ def test_every_choice_that_a_closed_reply_can_name_is_read_as_that_choice(survey
         ("Answer: 1", "length", AnswerState.UNPARSABLE, "cut off"),  # of 10, perhaps
         ("Answer: 2: Rather important", "stop", AnswerState.FAILED, "did not hold the reply"),
         ("Answer: 9", "enough", AnswerState.FAILED, "did not hold the reply"),
-        ("Answer: 1, 2", "stop", AnswerState.FAILED, "did not hold the reply"),
         ("", "stop", AnswerState.FAILED, "did not hold the reply"),
-        ("No.", "refusal", AnswerState.REFUSED, "the model declined"),
-        ("", "error", AnswerState.FAILED, "the engine gave up"),
     ],
 )
 def test_a_closed_reply_that_says_anything_else_is_its_engines_fault(

@@ -165,7 +165,7 @@ def test_a_study_of_bare_choices_from_the_file_to_the_report(machine: Machine) -
     assert all(row["completion"].endswith(str(*row["choices"])) for row in rows)
     machine.done("report", "small", "--output", str(machine.folder / "out"))
     for report in (machine.folder / "out" / name for name in ("report.md", "report.html")):
-        assert "no answer is explained, and that answers are valid is none of the models" in report.read_text()
+        assert "no answer is explained, and that every answer is valid is no merit" in report.read_text()
     assert 'title="replies were read as bare choices' in report.read_text()
 
 
