@@ -3,8 +3,8 @@
     python -m pytest -p tests.avx2 tests/workers/engine
 
 Variables hold oneDNN and torch's own kernels back. An operation of torch asks the real processor whether it computes
-bfloat16: it is made to answer as on AVX2. OpenVINO cannot be held back. Where the processor has nothing newer, no test is
-run.
+bfloat16: it is made to answer as on AVX2. OpenVINO cannot be held back. Where the processor has nothing newer, no
+test is run.
 """
 
 import os

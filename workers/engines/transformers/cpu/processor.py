@@ -1,20 +1,10 @@
-"""What this processor computes fastest, and how its libraries say that memory has run out."""
+"""What this processor computes fastest."""
 
 from __future__ import annotations
 
 import os
 
 from defsurvey.workers.engines.transformers.cpu.library import ov
-
-#: What the messages of errors hold that mean too little memory, beside MemoryError and torch's own. Each was produced
-#: with SmolLM2 in float32 and RLIMIT_AS set to what the process had plus 5 to 400 MB, but the last.
-OUT_OF_MEMORY_WORDS = (
-    "Failed to allocate",  # RuntimeError of a step of 3 to 12 prompts, and of compiling: a node's result or buffer
-    "posix_memalign failed",  # RuntimeError of a step of 12 prompts with 60 MB left: buffers of the attention
-    "bad_alloc",  # RuntimeError of compiling with 150 MB left
-    "failed to map segment",  # RuntimeError of compiling with 50 MB left: the plugin itself could not be loaded
-    "could not create a primitive",  # oneDNN under torch, as it was met before OpenVINO computed; not produced here
-)
 
 #: Values of oneDNN's variable that hold it to instructions without products in bfloat16.
 _WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
