@@ -1,0 +1,313 @@
+"""A step for GPUs: one program over memory that stays in place, captured once as a CUDA graph and then replayed.
+
+A GPU reads a model of 7B in less time than a host takes to start the thousand operations of a step one by one. Replayed
+they are started at once, but with the same shapes and from the same memory each time. So rows of one token are filled
+up to one of few numbers of rows, tables of blocks to one of few lengths, and all that is said of them is copied into
+place before. Where a graph cannot be captured, or computes something else, the same program is started operation by
+operation. Pieces of prompts, whose shapes are all different, always are: their products are large.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, disagrees, packed_logits
+from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
+from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good, out_of_memory
+from defsurvey.workers.engines.transformers.core.placing import place
+from defsurvey.workers.engines.transformers.core.runner import Row, Runner
+from defsurvey.workers.engines.transformers.gpu import attention
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
+from defsurvey.workers.engines.transformers.gpu.joining import join, part
+from defsurvey.workers.engines.transformers.gpu.selection import select
+
+logger = logging.getLogger(__name__)
+
+#: Numbers of rows that are captured: powers of two as far as one wave of a product goes, then multiples.
+ROWS = (1, 2, 4, 8, 16, 32, *range(64, 513, 64))
+#: Blocks of the shortest table; each next one is so many times as long.
+_SHORTEST, _LONGER = 16, 4
+#: What is said of a row before its table: its token, where its key and value go, and a line of ``Tiles``.
+_TOLD = 5
+#: Tokens for which there is room while a model is tried.
+_TRIED = 512
+#: Bytes that are copied at once where beams part.
+_COPIED = 1 << 28
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """What is captured for a number of rows and a length of tables."""
+
+    inputs: Tensor  #: what it reads, int64, shape (rows, _TOLD + blocks)
+    empty: np.ndarray  #: the same for rows that nobody wants
+    graph: Any  #: a ``torch.cuda.CUDAGraph``; None: its operations are started one by one
+
+
+class GpuRunner:
+    """Computes steps with a model that ``adoption.adopt`` has found fit. See ``Runner``.
+
+    Args:
+        model: The model.
+        layout: What it keeps for one token.
+        kv_bytes: How much room its blocks may take.
+        kernel: Whether Triton's kernel attends.
+        launched: Why operations are started one by one; empty: they are replayed.
+
+    Raises:
+        OutOfRoom: The device cannot hold them.
+    """
+
+    block_size = BLOCK
+    select = staticmethod(select)
+    name: str
+    _programs: dict[tuple[int, int], _Program]
+    _graphs: Any  # the memory that all of them share
+
+    def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, launched: str = "") -> None:
+        self.block_bytes = BLOCK * layout.bytes_per_token
+        self.blocks = max(1, kv_bytes // self.block_bytes - 1)
+        self._model, self._layout, self._kernel = model, layout, kernel
+        self.launch(launched)
+        self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
+        attention.register()
+        model.set_attn_implementation(attention.NAME)
+        # One block after the other, in each all layers, so that a block is copied as one piece.
+        sizes = [2 * BLOCK * of.heads * of.width for of in layout.layers]
+        try:
+            # The last block takes the keys and values of rows that nobody wants.
+            self.pool = torch.zeros(self.blocks + 1, sum(sizes), dtype=layout.dtype, device=layout.device)
+        except (RuntimeError, MemoryError) as error:  # allocating fails for no other reason
+            raise OutOfRoom(" ".join(str(error).split())) from error
+        self._layers = [
+            held.view(-1, BLOCK, 2, of.heads, of.width)
+            for held, of in zip(torch.split(self.pool, sizes, dim=1), layout.layers, strict=True)
+        ]
+        # The library would build a mask of T x T; a ready-made one of four dimensions is left as it is.
+        self._no_mask = torch.empty((1, 1, 1, 1), device=layout.device)
+        with torch.inference_mode():
+            inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
+            logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
+        self._logits = torch.zeros(ROWS[-1], logits.shape[-1], dtype=logits.dtype, device=layout.device)
+
+    def run(self, rows: Sequence[Row]) -> Tensor:
+        """See ``Runner``."""
+        single, pieces = self._parted(rows)
+        found = []
+        if pieces:  # first, since a row of one token may see what a piece writes
+            found.append(self._launched([rows[n] for n in pieces]))
+        if single:
+            found.append(self._replayed([rows[n] for n in single]))
+            wanted = [at for at, n in enumerate(single) if rows[n].logits]
+            if len(wanted) < len(single):
+                found[-1] = found[-1].index_select(0, *place([np.array(wanted, dtype=np.int64)], self._layout.device))
+        if len(found) == 1:
+            return found[0]
+        order = np.argsort([n for n in (*pieces, *single) if rows[n].logits])
+        return torch.cat(found).index_select(0, *place([order], self._layout.device))
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """See ``Runner``."""
+        if not pairs:
+            return
+        sources, targets = place([np.array(each) for each in zip(*pairs, strict=True)], self._layout.device)
+        step = max(1, _COPIED // self.block_bytes)
+        for source, target in zip(torch.split(sources, step), torch.split(targets, step), strict=True):
+            self.pool.index_copy_(0, target, self.pool.index_select(0, source))
+
+    def close(self) -> None:
+        """See ``Runner``."""
+        self._model, self._graphs = None, None
+        self.pool = self._logits = torch.empty(0)
+        self._programs, self._layers = {}, []
+
+    def program(self, inputs: Tensor) -> None:
+        """Compute rows of one token: what is captured. Logits are written to where they always are.
+
+        Args:
+            inputs: A line for each row: its token, its place in the pool (block * BLOCK + place in it), its number, 1,
+                how many tokens of its sequence come before it, and its table, filled up; int64, shape
+                (rows, 5 + blocks).
+        """
+        logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
+        self._logits[: len(inputs)].copy_(logits)
+
+    def _forward(self, ids: Tensor, slots: Tensor, positions: Tensor, tiles: Tiles, kept: Tensor | int) -> Tensor:
+        """Logits behind those tokens that are kept, of all where it is 0."""
+        step = Step(self._layers, slots // BLOCK, slots % BLOCK, tiles, self._kernel)
+        with torch.inference_mode():
+            output = self._model(
+                input_ids=ids[None],
+                position_ids=positions[None],
+                attention_mask=self._no_mask,
+                use_cache=False,
+                logits_to_keep=kept,
+                blocks=step,
+            )
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def _parted(self, rows: Sequence[Row]) -> tuple[Sequence[int], Sequence[int]]:
+        """Which rows are computed by the program, and which are launched before.
+
+        What a launched row sees is written by then: of a row of one token that writes into a block in its table, too.
+        A table has what its blocks build on, so that nobody else has to come before that one.
+        """
+        pieces = [n for n, row in enumerate(rows) if len(row.tokens) > 1]
+        if not pieces and len(rows) <= ROWS[-1]:
+            return range(len(rows)), pieces
+        single = [n for n, row in enumerate(rows) if len(row.tokens) == 1]
+        pieces, single = pieces + single[ROWS[-1] :], single[: ROWS[-1]]
+        seen = np.concatenate([rows[n].table for n in pieces])
+        written = np.isin([rows[n].table[rows[n].past // BLOCK] for n in single], seen)
+        early = {n for n, before in zip(single, written, strict=True) if before}
+        return [n for n in single if n not in early], sorted({*pieces, *early})
+
+    def _launched(self, rows: Sequence[Row]) -> Tensor:
+        """Logits of pieces of prompts."""
+        tokens = np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])
+        positions = np.concatenate([np.arange(row.past, row.past + len(row.tokens)) for row in rows])
+        slots = np.concatenate(
+            [
+                row.table[at // BLOCK].astype(np.int64) * BLOCK + at % BLOCK
+                for row in rows
+                for at in [np.arange(row.past, row.past + len(row.tokens))]
+            ]
+        )
+        starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
+        most = attention.tile_tokens(self._per_head)
+        lines = [
+            (start + at, min(most, len(row.tokens) - at), row.past + at, row.table)
+            for row, start in zip(rows, starts[:-1], strict=True)
+            for at in range(0, len(row.tokens), most)
+        ]
+        tiles = np.full((len(lines), 3 + max(len(row.table) for row in rows)), self.blocks)
+        for line, (*told, table) in zip(tiles, lines, strict=True):
+            line[:3], line[3 : 3 + len(table)] = told, table
+        wanted = starts[1:][[row.logits for row in rows]] - 1
+        ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self._layout.device)
+        return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
+
+    def _replayed(self, rows: Sequence[Row]) -> Tensor:
+        """Logits of rows of one token."""
+        count = len(rows)
+        lengths = np.array([len(row.table) for row in rows])
+        program = self._program(count, int(lengths.max()))
+        lines = program.empty.copy()
+        past = np.array([row.past for row in rows])
+        tables = lines[:count, _TOLD:]
+        tables[np.arange(tables.shape[1]) < lengths[:, None]] = np.concatenate([row.table for row in rows])
+        lines[:count, 0] = [row.tokens[0] for row in rows]
+        lines[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
+        lines[:count, 4] = past
+        self._tell(program.inputs, lines)
+        if program.graph is None:
+            self.program(program.inputs)
+        else:
+            program.graph.replay()
+        return self._logits[:count]
+
+    def _program(self, rows: int, blocks: int) -> _Program:
+        """The smallest program that has room for so many rows and blocks."""
+        length = _SHORTEST
+        while length < blocks:
+            length *= _LONGER
+        shape = next(number for number in ROWS if number >= rows), length
+        if shape not in self._programs:
+            empty = self._empty(*shape)
+            inputs = torch.zeros(empty.shape, dtype=torch.int64, device=self._layout.device)
+            self._tell(inputs, empty)
+            self._programs[shape] = _Program(inputs, empty, None if self.launched else self._captured(inputs))
+        return self._programs[shape]
+
+    def _empty(self, rows: int, blocks: int) -> np.ndarray:
+        """Rows that see themselves alone, in the block that is nobody's."""
+        empty = np.full((rows, _TOLD + blocks), self.blocks)
+        empty[:, :_TOLD] = 0, self.blocks * BLOCK, 0, 1, 0
+        empty[:, 2] = np.arange(rows)
+        return empty
+
+    def _tell(self, inputs: Tensor, lines: np.ndarray) -> None:
+        """Copy what is said of rows into place, which nobody waits for."""
+        told = torch.from_numpy(lines)
+        inputs.copy_(told if inputs.device.type == "cpu" else told.pin_memory(), non_blocking=True)
+
+    def _captured(self, inputs: Tensor) -> Any:
+        """The program as a graph; None, and the reason noted, where it cannot be captured."""
+        try:
+            aside: Any = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream(inputs.device))
+            with torch.cuda.stream(aside):
+                for _ in range(2):  # whatever is compiled, or set up, the first time
+                    self.program(inputs)
+            torch.cuda.current_stream(inputs.device).wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            # Other threads may go on with a GPU of their own.
+            with torch.cuda.graph(graph, pool=self._graphs, capture_error_mode="thread_local"):
+                self.program(inputs)
+        except Exception as error:
+            if failed_for_good(error) or out_of_memory(error):
+                raise
+            self.launch(f"capturing fails with {_told(error)}")
+            return None
+        self._graphs = graph.pool()
+        return graph
+
+    def launch(self, reason: str) -> None:
+        """Start operations one by one from now on, for a reason; where there is none, replay."""
+        self.launched = reason
+        ways = "Triton" if self._kernel else "gathered keys", f"launched: {reason}" if reason else "CUDA graphs"
+        self.name = f"torch {torch.__version__} ({', '.join(ways)})"
+        self._programs, self._graphs = {}, None
+
+
+def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
+    """A runner that computes what ``TorchRunner`` does; whatever differs is dropped, and its name says what is used.
+
+    Raises:
+        UnsupportedModel: it computes something else in every way.
+        OutOfRoom: the device cannot hold its blocks.
+    """
+    room = _TRIED * layout.bytes_per_token
+    expected = packed_logits(TorchRunner(model, layout, room), model)
+
+    def wrong(runner: Runner) -> str:
+        return disagrees(runner, model, expected, layout.dtype)
+
+    replaced = join(model)
+    if wrong(TorchRunner(model, layout, room)):
+        part(replaced)
+    why = _failing(lambda: wrong(GpuRunner(model, layout, room, kernel=True, launched="tried")))
+    if why:
+        logger.warning("keys and values are gathered, the kernel cannot be used: %s", why)
+        if without := _failing(lambda: wrong(GpuRunner(model, layout, room, kernel=False, launched="tried"))):
+            raise UnsupportedModel(without)
+    runner = GpuRunner(model, layout, kv_bytes, kernel=not why)
+    if layout.device.type != "cuda":
+        runner.launch(f"{layout.device.type} is no CUDA device")
+        return runner
+    for _ in range(2):  # the second time what was captured the first time is replayed
+        if not runner.launched and (why := _failing(lambda: wrong(runner))):
+            runner.launch(why)
+    return runner
+
+
+def _failing(tried: Callable[[], str]) -> str:
+    """What a trial says is wrong, or how it fails."""
+    try:
+        return tried()
+    except Exception as error:  # whatever an unforeseen card, model or compiler makes of it
+        if failed_for_good(error) or isinstance(error, OutOfRoom):
+            raise
+        return _told(error)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
