@@ -36,7 +36,7 @@ from defsurvey.workers.engines.transformers.core.engine import TransformersEngin
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.core.weights import Weights, find_weights
+from defsurvey.workers.engines.transformers.weights import Weights, find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 
 

@@ -29,17 +29,17 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from defsurvey.workers.engines.transformers.core.kv import Layout
+from defsurvey.workers.engines.transformers.gpu import paged
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
 from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.core.engine import prepare
-from defsurvey.workers.engines.transformers.core.kv import Layout
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, attend_without_plans
-from defsurvey.workers.engines.transformers.core.quantising import load_nf4
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.gpu import paged
+from defsurvey.workers.engines.transformers.quantising import load_nf4
 
 #: Shapes of models that the paper has, as their publishers' configurations give them.
 SHAPE = "llama-2-7b"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from defsurvey.workers.engines.transformers.core.freeing import give_back
+
 from defsurvey.workers.engines.transformers.core.threads import in_passing
 
 _Result = TypeVar("_Result")

@@ -33,7 +33,7 @@ from defsurvey.workers.engines.transformers.core.engine import prepare
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.core.weights import find_weights
+from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import find_card, read_cards
 
 #: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.

@@ -10,11 +10,11 @@ from dataclasses import replace
 from itertools import groupby
 
 import torch
+from defsurvey.workers.engines.transformers.core.kv import Layout
 
 from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.core import plain
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
-from defsurvey.workers.engines.transformers.core.kv import Layout
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.scheduler import Limits

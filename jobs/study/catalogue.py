@@ -226,13 +226,14 @@ def card_lines(card: Mapping[str, Any]) -> Iterator[str]:
 
 def template(extra: Path | None, name: str) -> str:
     """A chat template of our own in Jinja, by its name or by that of a model whose card names it."""
-    from defsurvey.workers.engines.transformers.core.templates import TEMPLATES
+    from defsurvey.workers.engines.transformers.core.prompt import own_templates
 
-    named = name if name in TEMPLATES else find_card(name, read_cards(extra)).chat_template
-    if named not in TEMPLATES:
-        expected = f"expected one of {', '.join(TEMPLATES)} to be printed"
+    known = own_templates()
+    named = name if name in known else find_card(name, read_cards(extra)).chat_template
+    if named not in known:
+        expected = f"expected one of {', '.join(known)} to be printed"
         raise ModelError(f"model {name}: field chat_template: {expected}, got {named}")
-    return TEMPLATES[named]
+    return known[named]
 
 
 def check(extra: Path | None, name: str, *, cache: Path, weights: bool, device: str) -> Checked:

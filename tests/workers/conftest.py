@@ -13,7 +13,7 @@ from defsurvey.storage.surveys.survey import Group, Option, Question, ReferenceD
 from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.core.weights import find_weights
+from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.citizens import DIVORCE, FAMILY, QUALITIES, SURVEY
 from tests.workers.tiny import write_tiny_model

@@ -9,7 +9,7 @@ from transformers.utils import chat_template_utils
 
 from defsurvey.workers.engines.transformers.core.loading import load_model
 from defsurvey.workers.engines.transformers.core.prompt import date_told, dated, render_prompt
-from defsurvey.workers.engines.transformers.core.weights import find_weights
+from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from tests.workers.families.test_prompts import FIRST, asked
 from tests.workers.families.tiny_families import Family, write_tokenizer

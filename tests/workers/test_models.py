@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from defsurvey.workers.engines.transformers.core.prompt import TEMPLATES
+from defsurvey.workers.engines.transformers.core.prompt import own_templates
 from defsurvey.workers.models import CHAT_TEMPLATES, ModelError, UnknownModel, find_card, read_cards
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "models.md"
@@ -109,7 +109,7 @@ def test_a_model_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_cards_name_exactly_the_templates_that_are_written_out() -> None:
-    assert set(CHAT_TEMPLATES) == {"tokenizer", "none", *TEMPLATES}
+    assert set(CHAT_TEMPLATES) == {"tokenizer", "none", *own_templates()}
 
 
 PAPER = """

@@ -19,7 +19,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.transformers.core import weights
-from defsurvey.workers.engines.transformers.core.weights import find_description, find_weights
+from defsurvey.workers.engines.transformers.weights import find_description, find_weights
 from defsurvey.workers.models import ModelCard, Wheel
 
 GGUF = b"GGUF" + bytes(range(256)) * 40

@@ -25,7 +25,7 @@ from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
-from defsurvey.workers.engines.transformers.core.weights import find_weights
+from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import is_settled, read
 from tests.end_to_end.machine import wait_until

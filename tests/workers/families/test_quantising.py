@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
 from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.transformers.core import quantising
+from defsurvey.workers.engines.transformers import quantising
 from defsurvey.workers.engines.transformers.core.loading import load_model
-from defsurvey.workers.engines.transformers.core.quantising import check_quantisation, load_nf4, stored_as
-from defsurvey.workers.engines.transformers.core.weights import Weights
+from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
+from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard, read_cards
 from tests.workers.citizens import SURVEY
 from tests.workers.families.test_families import interview_request

@@ -95,7 +95,7 @@ def _try_out(model: Any) -> Layout:
     layout, alone = _observe(model, text)
     _compare("under the batch's attention logits of a sequence by itself", alone, plain[:1], layout)
     runner = TorchRunner(model, layout, _ROOM * layout.bytes_per_token)
-    _compare("packed logits", packed_logits(runner, model), plain, layout)
+    _compare("packed logits", packed_logits(runner, vocabulary(model)), plain, layout)
     return layout
 
 
@@ -117,7 +117,7 @@ def _rope_types(parameters: Any) -> set[str]:
 def _observe(model: Any, text: Any) -> tuple[Layout, Tensor]:
     """What a model keeps, and its logits behind the longer prompt, by itself, in float32, shape (1, vocabulary)."""
     observed, layers = Observed(), int(text.num_hidden_layers)
-    ids = _row(model, _tried(model)[0][0])
+    ids = _row(model, _tried(vocabulary(model))[0][0])
     with torch.inference_mode():
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=1, observed=observed).logits[0].float()
     if observed.calls != layers or sorted(observed.shapes) != list(range(layers)) or observed.dtype is None:
@@ -150,23 +150,22 @@ def _differ(logits: Tensor, plain: Tensor) -> tuple[float, float]:
     return float((logits - plain).abs().max()), float(plain.abs().max())
 
 
-def disagrees(runner: Runner, model: Any, expected: Tensor, dtype: torch.dtype) -> str:
+def disagrees(runner: Runner, expected: Tensor, dtype: torch.dtype) -> str:
     """How a runner's logits differ from those expected by more than sums in another order explain; empty: they do not.
 
     Args:
         runner: Computes steps of the model.
-        model: The model, for the size of its vocabulary.
-        expected: What ``packed_logits`` gives for the model's own runner, shape (6, vocabulary).
+        expected: What ``packed_logits`` gives for another runner of the model, shape (6, vocabulary).
         dtype: The number format in which the runner computes.
     """
-    difference, largest = _differ(packed_logits(runner, model), expected)
+    difference, largest = _differ(packed_logits(runner, expected.shape[-1]), expected)
     tolerance = _SHORT_TOLERANCE if dtype.itemsize == 2 else _TOLERANCE
     return "" if difference <= tolerance * largest else f"its logits differ by {difference:.2g} of {largest:.2g}"
 
 
-def packed_logits(runner: Runner, model: Any) -> Tensor:
+def packed_logits(runner: Runner, vocabulary: int) -> Tensor:
     """Logits of a runner in float32, shape (6, vocabulary): two prompts, then two beams of each."""
-    prompts, beams = _tried(model)
+    prompts, beams = _tried(vocabulary)
     long, short = prompts
     size = runner.block_size
     free = iter(range(runner.blocks))
@@ -188,9 +187,14 @@ def packed_logits(runner: Runner, model: Any) -> Tensor:
     return torch.cat(found)
 
 
+def vocabulary(model: Any) -> int:
+    """How many tokens there are."""
+    return int(model.config.get_text_config().vocab_size)
+
+
 def plain_logits(model: Any) -> Tensor:
     """What the model computes by itself of the same, one sequence at a time; in the same order and shape."""
-    prompts, beams = _tried(model)
+    prompts, beams = _tried(vocabulary(model))
     sequences = [
         *prompts,
         *([*prompt, token] for prompt, tokens in zip(prompts, beams, strict=True) for token in tokens),
@@ -202,9 +206,8 @@ def plain_logits(model: Any) -> Tensor:
     return torch.cat(plain).float()
 
 
-def _tried(model: Any) -> tuple[list[list[int]], list[list[int]]]:
+def _tried(vocabulary: int) -> tuple[list[list[int]], list[list[int]]]:
     """Two prompts, and for each the next tokens of two beams."""
-    vocabulary = int(model.config.get_text_config().vocab_size)
     numbers = torch.Generator().manual_seed(0)
     prompts = [torch.randint(vocabulary, (length,), generator=numbers).tolist() for length in (_LONG, _SHORT)]
     return prompts, [torch.randint(vocabulary, (2,), generator=numbers).tolist() for _ in prompts]

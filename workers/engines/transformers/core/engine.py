@@ -63,6 +63,7 @@ class TransformersEngine:
         decoder: The batch that serves it; None: the library generates one reply at a time.
         at_once: How many participants' requests it has room for at once.
         batching: How it is served, in words.
+        computed_by: What computes a step, in words.
         threads: CPU threads; None leaves it to the library.
         backlog: How many requests may be unfinished before ``submit`` waits.
     """
@@ -75,6 +76,7 @@ class TransformersEngine:
         *,
         at_once: int = 2,  # the second one's prompt is there when the first is done
         batching: str = "continuous",
+        computed_by: str = "generate",
         threads: int | None = None,
         backlog: int = BACKLOG,
     ) -> None:
@@ -93,6 +95,7 @@ class TransformersEngine:
             **loaded.description,
             "threads": str(threads or "library default"),
             "batching": batching,
+            "computed_by": computed_by,
             "generation_defaults_dropped": loaded.dropped,
             "decoding": "as each answer says; typical_p, penalties and minimum length switched off",
         }

@@ -71,8 +71,8 @@ class TorchRunner:
         self.name = f"torch {torch.__version__}"
         self.block_bytes = BLOCK * layout.bytes_per_token
         self.blocks = max(1, kv_bytes // self.block_bytes)
+        self.device, self.dtype = layout.device, layout.dtype
         self._model = model
-        self._device = layout.device
         try:
             self.pool = [
                 torch.zeros(self.blocks * BLOCK, 2, of.heads, of.width, dtype=layout.dtype, device=layout.device)
@@ -87,9 +87,9 @@ class TorchRunner:
         positions = np.concatenate([np.arange(row.past, row.past + len(row.tokens)) for row in rows])
         ends = np.cumsum([len(row.tokens) for row in rows]) - 1
         wanted = ends[[row.logits for row in rows]]
-        ids, places, last = place([np.array(tokens, dtype=np.int64), positions, wanted], self._device)
+        ids, places, last = place([np.array(tokens, dtype=np.int64), positions, wanted], self.device)
         # The library would build a mask of T x T; a ready-made one of four dimensions is left as it is.
-        no_mask = torch.empty((1, 1, 1, 1), device=self._device)
+        no_mask = torch.empty((1, 1, 1, 1), device=self.device)
         with torch.inference_mode():
             output = self._model(
                 input_ids=ids[None],
@@ -106,7 +106,7 @@ class TorchRunner:
         """See ``Runner``."""
         if not pairs:
             return
-        sources, targets = (torch.tensor(each, device=self._device) for each in zip(*pairs, strict=True))
+        sources, targets = (torch.tensor(each, device=self.device) for each in zip(*pairs, strict=True))
         for layer in self.pool:
             blocks = layer.view(self.blocks, -1)
             blocks.index_copy_(0, targets, blocks.index_select(0, sources))

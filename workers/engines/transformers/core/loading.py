@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,8 +14,8 @@ from typing import Any
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import EngineUnavailable
 from defsurvey.workers.engines.transformers.core.prompt import date_told
-from defsurvey.workers.engines.transformers.core.quantising import check_quantisation, load_nf4, stored_as
-from defsurvey.workers.engines.transformers.core.weights import Weights
+from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
+from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard
 
 #: Errors whose words say what is wrong; of any other the kind says more. AssertionError: how torch says that it was
@@ -27,13 +27,23 @@ _SPEAKING = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
 class LoadedModel:
     """A model ready to generate, in evaluation mode."""
 
-    model: Any  #: a transformers causal language model, its own generation defaults removed
+    model: Any  #: a transformers causal language model, its own generation defaults removed; None: it is not in memory
     tokenizer: Any  #: its tokenizer
     window: int  #: the most tokens that prompt and reply may have together
     ends: tuple[int, ...]  #: ids of the tokens that end a reply
     padding: int  #: id of the token that fills up
     dropped: str  #: generation defaults that were published with the model and are not applied
     description: EngineDescription
+
+    def facts(self) -> dict[str, Any]:
+        """All that JSON can hold of it, for ``recalled``."""
+        return {name: getattr(self, name) for name in ("window", "ends", "padding", "dropped", "description")}
+
+
+def recalled(card: ModelCard, weights: Weights, facts: Mapping[str, Any]) -> LoadedModel:
+    """A model whose weights stay where they are, by what was told of it when it was loaded; and its tokenizer."""
+    with naming_the_model(card, weights.folder, "the prompt"):
+        return LoadedModel(model=None, tokenizer=read_tokenizer(weights), **{**facts, "ends": tuple(facts["ends"])})
 
 
 def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel:
@@ -76,6 +86,14 @@ def load_model(card: ModelCard, weights: Weights, *, device: str) -> LoadedModel
             "transformers": version("transformers"),
         },
     )
+
+
+def fastest_type() -> str:
+    """The type in which this processor computes fastest: ``bfloat16`` where it multiplies such numbers."""
+    import torch
+
+    known = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return "bfloat16" if any(getattr(torch.cpu, name, bool)() for name in known) else "float32"
 
 
 def told_of_template(card: ModelCard, tokenizer: Any) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
+from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from defsurvey.workers.engines.base import Request
-from defsurvey.workers.engines.transformers.core.templates import TEMPLATES as TEMPLATES
 
 #: What templates are told instead of today's date: the one that those of Llama 3.1 and 3.2 fall back on themselves.
 DATE = date(2024, 7, 26)
@@ -27,6 +28,13 @@ _BEGUN = re.compile(r"(?:<think(?:ing)?>|\[THINK\])\s*$", re.IGNORECASE)
 _MARKS = ("<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>")
 
 
+@cache
+def own_templates() -> Mapping[str, str]:
+    """Chat templates in Jinja, by the name that a card uses: for models whose tokenizer has none that can be used."""
+    folder = Path(__file__).with_name("templates")
+    return {file.stem: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.jinja"))}
+
+
 def render_prompt(
     tokenizer: Any, template: str, request: Request, *, answer_prefix: bool, options: Mapping[str, object] | None = None
 ) -> str:
@@ -36,7 +44,7 @@ def render_prompt(
 
     Args:
         tokenizer: The model's tokenizer.
-        template: ``tokenizer`` for its own template, ``none`` for the messages' bare text, or a key of ``TEMPLATES``.
+        template: ``tokenizer`` for its own, ``none`` for the messages' bare text, or a key of ``own_templates``.
         request: What is asked.
         answer_prefix: Whether the reply is begun with ``request.reply_start``.
         options: What else the template is told, such as ``enable_thinking``.
@@ -53,7 +61,7 @@ def render_prompt(
 
 def date_told(tokenizer: Any, template: str, options: Mapping[str, object] | None = None) -> date | None:
     """The date that prompts hold because their template asks for it; None where they hold none."""
-    if template in TEMPLATES or template == "none" or not asks_for_date(str(tokenizer.chat_template)):
+    if template in own_templates() or template == "none" or not asks_for_date(str(tokenizer.chat_template)):
         return None
     asked = {"role": "user", "content": "?"}
     for conversation in ([asked], [{"role": "system", "content": "?"}, asked]):
@@ -75,7 +83,7 @@ def _render(
 ) -> str:
     from jinja2 import TemplateError
 
-    own = TEMPLATES.get(template)
+    own = own_templates().get(template)
     if own is None and tokenizer.chat_template is None:
         raise ValueError("the tokenizer has no chat template: the model card must name one in chat_template")
     if own is None and asks_for_date(str(tokenizer.chat_template)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -30,7 +31,9 @@ class Runner(Protocol):
     One that chooses tokens in a way of its own has a method ``select``, which does what ``selection.select`` does.
     """
 
-    name: str  #: for descriptions: ``torch``, ``OpenVINO 2026.4.1``
+    name: str  #: for descriptions: ``torch 2.13.0``, ``OpenVINO 2026.4.1``
+    device: torch.device  #: where logits are
+    dtype: torch.dtype  #: in which it computes
     block_size: int  #: tokens
     block_bytes: int
     blocks: int  #: how many there are

@@ -13,7 +13,7 @@ from typing import Any
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.transformers.core.weights import Weights
+from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard
 
 #: What nobody has quantised yet.
