@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, disagrees, packed_logits
+from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, disagrees, packed_logits, vocabulary
 from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.core.placing import place
@@ -74,7 +74,8 @@ class GpuRunner:
     def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, launched: str = "") -> None:
         self.block_bytes = BLOCK * layout.bytes_per_token
         self.blocks = max(1, kv_bytes // self.block_bytes - 1)
-        self._model, self._layout, self._kernel = model, layout, kernel
+        self.device, self.dtype = layout.device, layout.dtype
+        self._model, self._kernel = model, kernel
         self.launch(launched)
         self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
         attention.register()
@@ -107,17 +108,17 @@ class GpuRunner:
             found.append(self._replayed([rows[n] for n in single]))
             wanted = [at for at, n in enumerate(single) if rows[n].logits]
             if len(wanted) < len(single):
-                found[-1] = found[-1].index_select(0, *place([np.array(wanted, dtype=np.int64)], self._layout.device))
+                found[-1] = found[-1].index_select(0, *place([np.array(wanted, dtype=np.int64)], self.device))
         if len(found) == 1:
             return found[0]
         order = np.argsort([n for n in (*pieces, *single) if rows[n].logits])
-        return torch.cat(found).index_select(0, *place([order], self._layout.device))
+        return torch.cat(found).index_select(0, *place([order], self.device))
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """See ``Runner``."""
         if not pairs:
             return
-        sources, targets = place([np.array(each) for each in zip(*pairs, strict=True)], self._layout.device)
+        sources, targets = place([np.array(each) for each in zip(*pairs, strict=True)], self.device)
         step = max(1, _COPIED // self.block_bytes)
         for source, target in zip(torch.split(sources, step), torch.split(targets, step), strict=True):
             self.pool.index_copy_(0, target, self.pool.index_select(0, source))
@@ -192,7 +193,7 @@ class GpuRunner:
         for line, (*told, table) in zip(tiles, lines, strict=True):
             line[:3], line[3 : 3 + len(table)] = told, table
         wanted = starts[1:][[row.logits for row in rows]] - 1
-        ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self._layout.device)
+        ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self.device)
         return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
 
     def _replayed(self, rows: Sequence[Row]) -> Tensor:
@@ -222,9 +223,9 @@ class GpuRunner:
         shape = next(number for number in ROWS if number >= rows), length
         if shape not in self._programs:
             empty = self._empty(*shape)
-            inputs = torch.zeros(empty.shape, dtype=torch.int64, device=self._layout.device)
+            inputs = torch.zeros(empty.shape, dtype=torch.int64, device=self.device)
             self._tell(inputs, empty)
-            self._programs[shape] = _Program(inputs, empty, None if self.launched else self._captured(inputs))
+            self._programs[shape] = _Program(inputs, empty, None if self.launched else self.capture(inputs))
         return self._programs[shape]
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
@@ -239,7 +240,7 @@ class GpuRunner:
         told = torch.from_numpy(lines)
         inputs.copy_(told if inputs.device.type == "cpu" else told.pin_memory(), non_blocking=True)
 
-    def _captured(self, inputs: Tensor) -> Any:
+    def capture(self, inputs: Tensor) -> Any:
         """The program as a graph; None, and the reason noted, where it cannot be captured."""
         try:
             aside: Any = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
@@ -276,10 +277,10 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
         OutOfRoom: the device cannot hold its blocks.
     """
     room = _TRIED * layout.bytes_per_token
-    expected = packed_logits(TorchRunner(model, layout, room), model)
+    expected = packed_logits(TorchRunner(model, layout, room), vocabulary(model))
 
     def wrong(runner: Runner) -> str:
-        return disagrees(runner, model, expected, layout.dtype)
+        return disagrees(runner, expected, layout.dtype)
 
     replaced = join(model)
     if wrong(TorchRunner(model, layout, room)):
