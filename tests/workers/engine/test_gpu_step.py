@@ -28,9 +28,10 @@ from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention, runner
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles, attend
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner
-from defsurvey.workers.engines.transformers.gpu.selection import select
+from defsurvey.workers.engines.transformers.gpu.selection import Selector
 from tests.workers.engine.scripted_logits import generated
 from tests.workers.engine.tiny_models import ARCHITECTURES, HEADS, VOCABULARY, built, decode, mixed_requests, tiny_model
 
@@ -40,12 +41,12 @@ NOWHERE = torch.device("meta")
 LIMITS = Limits(rows=512, tokens=2048, kv_bytes=1 << 24)
 
 
-class Recorded(GpuRunner):
-    """Records the operations of its program, and carries out these and nothing else from then on."""
+class Recorded(Graphs):
+    """Records the operations of a program, and carries out these and nothing else from then on."""
 
-    def capture(self, inputs: Tensor) -> Any:
-        recorded: Any = make_fx(lambda told: self.program(told))(inputs)
-        recorded.replay = lambda: recorded(inputs)
+    def captured(self, work: Any, inputs: Tensor) -> Any:
+        recorded: Any = make_fx(lambda told: work(told))(inputs)
+        recorded.replay = torch.no_grad()(lambda: recorded(inputs))
         return recorded
 
 
@@ -63,7 +64,7 @@ def test_replayed_steps_give_the_replies_of_core(one_thread: None, architecture:
     model = tiny_model(architecture)
     layout = adopt(model)
     expected = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
-    replayed = Recorded(model, layout, LIMITS.kv_bytes, kernel=False)
+    replayed = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Recorded(CPU))
     assert "CUDA graphs" in replayed.name
     few = replace(LIMITS, rows=300, tokens=300)
     assert replies(Decoder(replayed, few, Draws.HASHED), requests, 2) == expected
@@ -76,7 +77,7 @@ def llama(one_thread: None) -> tuple[Any, Layout]:
 
 
 def launched(model: Any, layout: Layout, kv_bytes: int = LIMITS.kv_bytes) -> GpuRunner:
-    return GpuRunner(model, layout, kv_bytes, kernel=False, launched="this is a test")
+    return GpuRunner(model, layout, kv_bytes, kernel=False, graphs=Graphs(layout.device, "this is a test"))
 
 
 def test_who_sees_what_another_writes_in_the_same_step_comes_later(llama: tuple[Any, Layout]) -> None:
@@ -102,7 +103,7 @@ def test_who_sees_what_another_writes_in_the_same_step_comes_later(llama: tuple[
 def test_rows_beyond_the_largest_program_are_computed_too(
     llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "ROWS", (1, 2))
+    monkeypatch.setattr(runner, "ROWS", 2)
     device = launched(*llama)
     rows = [Row([token], 0, np.array([token], np.int32), logits=token != 3) for token in range(5)]
     alone = [device.run([row]).clone() for row in rows if row.logits]
@@ -121,18 +122,15 @@ def test_copied_blocks_are_copied_in_all_layers(llama: tuple[Any, Layout], monke
 
 def test_where_nothing_can_be_captured_everything_is_launched_and_it_is_said(llama: tuple[Any, Layout]) -> None:
     model, layout = llama
-    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False)
+    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Graphs(CPU))
     expected = packed_logits(TorchRunner(model, layout, LIMITS.kv_bytes), VOCABULARY)
     torch.testing.assert_close(packed_logits(device, VOCABULARY), expected, rtol=1e-4, atol=1e-4)
     assert "launched: capturing fails with " in device.name
 
 
-@pytest.mark.parametrize("wrong", ["replayed", "launched"])
-def test_what_computes_something_else_is_dropped(
-    llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch, wrong: str
-) -> None:
+def test_what_computes_something_else_is_dropped(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
     model, layout = llama
-    assert "launched: cpu is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
+    assert "launched: there is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
     forward = GpuRunner._forward
 
     def another(*arguments: Any) -> Tensor:
@@ -165,16 +163,19 @@ class Operations(TorchDispatchMode):
         return made
 
 
+#: How many searches are waiting for what is read.
+ASKED: list[int] = []
+
+
 @pytest.fixture
 def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> GpuRunner:
     """A runner on a device that computes nothing; what is read from it are falling scores, and the first token."""
 
     def read(device: Tensor) -> Tensor:
-        half = len(device) // 2
-        return torch.cat((torch.arange(half, 0, -1).float().view(torch.int32), torch.zeros(half, dtype=torch.int32)))
+        pairs = torch.zeros(ASKED[-1], 2, len(device) // 2 // ASKED[-1], dtype=torch.int32)
+        pairs[:, 0] = torch.arange(pairs.shape[-1], 0, -1).float().view(torch.int32)
+        return pairs.reshape(-1)
 
-    model, layout = llama
-    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(Tensor, "cpu", read)
     return launched(model.to(NOWHERE), replace(layout, device=NOWHERE))
 
@@ -190,18 +191,28 @@ def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_r
     assert counts[0][1] == 0
 
 
-def test_few_operations_are_started_outside_however_many_are_asked(nowhere: GpuRunner) -> None:
-    program = nowhere.program
+def test_few_operations_are_started_outside_however_many_are_asked(
+    nowhere: GpuRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     operations = Operations()
+    run = Program.run
 
-    def captured(inputs: Tensor) -> None:
-        operations.paused = True
-        program(inputs)
-        operations.paused = False
+    def captured(self: Program, lines: Any) -> None:
+        work = self._work
 
-    nowhere.program = captured  # type: ignore[method-assign]
+        def counted_not(inputs: Tensor) -> None:
+            operations.paused = True
+            work(inputs)
+            operations.paused = False
+
+        self._work = counted_not
+        run(self, lines)
+        self._work = work
+
+    monkeypatch.setattr(Program, "run", captured)
     most = []
     for count in (20, 200):
+        ASKED.append(count)
         requests = [replace(one, max_new_tokens=40, ends=()) for one in mixed_requests(count, seed=3)]
         decoder = Decoder(nowhere, replace(LIMITS, rows=1000, tokens=1 << 20), Draws.HASHED)
         for request in requests:
@@ -248,16 +259,21 @@ def several_searches(seed: int) -> list[Search]:
     return [start(request, Draws.HASHED) for request in requests]
 
 
+@pytest.mark.parametrize("graphs", [Recorded(CPU), Graphs(CPU, "this is a test")], ids=["replayed", "launched"])
 @pytest.mark.parametrize("bound", [1 << 26, 20 * VOCABULARY], ids=["at once", "in parts"])
-def test_choices_are_those_of_core(one_thread: None, monkeypatch: pytest.MonkeyPatch, bound: int) -> None:
+def test_choices_are_those_of_core(
+    one_thread: None, monkeypatch: pytest.MonkeyPatch, bound: int, graphs: Graphs
+) -> None:
     monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_SCORES", bound)
     monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_RANDOM", bound)
     numbers = torch.Generator().manual_seed(5)
     ours, theirs = several_searches(1), several_searches(1)
     counts = [1] * len(ours)
+    selector = Selector(torch.zeros(300, VOCABULARY), graphs)
     for _ in range(30):
         logits = torch.randn(sum(counts), VOCABULARY, generator=numbers) * 3
-        found, expected = select(ours, logits, counts), core_select(theirs, logits, counts)
+        expected = core_select(theirs, logits, counts)
+        found = selector.select(ours, logits, counts)
         assert found == expected
         going = [n for n, following in enumerate(found) if following is not None]
         counts = [len(found[n].tokens) for n in going]  # type: ignore[union-attr]
@@ -276,7 +292,8 @@ def test_whose_logits_are_no_numbers_fails_alone(one_thread: None) -> None:
     logits = torch.randn(2 * len(requests), VOCABULARY, generator=torch.Generator().manual_seed(1))
     logits[::4, 5] = torch.nan
     logits[2::4, 5] = torch.inf
-    found = select([start(one, Draws.HASHED) for one in requests * 2], logits, [1] * len(logits))
+    selector = Selector(torch.zeros(20, VOCABULARY), Graphs(CPU, "this is a test"))
+    found = selector.select([start(one, Draws.HASHED) for one in requests * 2], logits, [1] * len(logits))
     assert [isinstance(one, RuntimeError) for one in found] == [n % 2 == 0 for n in range(len(logits))]
 
 
@@ -509,9 +526,8 @@ def test_a_card_replays_in_short_number_formats(dtype: torch.dtype, heads: int, 
     layout = adopt(model)
     device = open_runner(model, layout, 1 << 26)
     assert device.name.endswith("(Triton, CUDA graphs)")
-    replayed = packed_logits(device, 32000)
-    device.launch("compared in a test")
-    torch.testing.assert_close(packed_logits(device, 32000), replayed, rtol=0, atol=0)
+    plain = GpuRunner(model, layout, 1 << 26, kernel=True, graphs=Graphs(layout.device, "this is a test"))
+    assert torch.equal(packed_logits(device, 32000), packed_logits(plain, 32000))
 
 
 @pytest.mark.gpu

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,18 +19,19 @@ from torch import Tensor
 
 from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, disagrees, packed_logits, vocabulary
 from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
-from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good, out_of_memory
+from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.runner import Row, Runner
+from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.gpu import attention
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
-from defsurvey.workers.engines.transformers.gpu.selection import select
+from defsurvey.workers.engines.transformers.gpu.selection import Selector
 
 logger = logging.getLogger(__name__)
 
-#: Numbers of rows that are captured: powers of two as far as one wave of a product goes, then multiples.
-ROWS = (1, 2, 4, 8, 16, 32, *range(64, 513, 64))
+#: Rows of one token that are computed together at most.
+ROWS = 512
 #: Blocks of the shortest table; each next one is so many times as long.
 _SHORTEST, _LONGER = 16, 4
 #: What is said of a row before its table: its token, where its key and value go, and a line of ``Tiles``.
@@ -42,15 +42,6 @@ _TRIED = 512
 _COPIED = 1 << 28
 
 
-@dataclass(frozen=True, slots=True)
-class _Program:
-    """What is captured for a number of rows and a length of tables."""
-
-    inputs: Tensor  #: what it reads, int64, shape (rows, _TOLD + blocks)
-    empty: np.ndarray  #: the same for rows that nobody wants
-    graph: Any  #: a ``torch.cuda.CUDAGraph``; None: its operations are started one by one
-
-
 class GpuRunner:
     """Computes steps with a model that ``adoption.adopt`` has found fit. See ``Runner``.
 
@@ -59,24 +50,21 @@ class GpuRunner:
         layout: What it keeps for one token.
         kv_bytes: How much room its blocks may take.
         kernel: Whether Triton's kernel attends.
-        launched: Why operations are started one by one; empty: they are replayed.
+        graphs: What captures and replays.
 
     Raises:
         OutOfRoom: The device cannot hold them.
     """
 
     block_size = BLOCK
-    select = staticmethod(select)
-    name: str
-    _programs: dict[tuple[int, int], _Program]
-    _graphs: Any  # the memory that all of them share
 
-    def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, launched: str = "") -> None:
+    def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, graphs: Graphs) -> None:
         self.block_bytes = BLOCK * layout.bytes_per_token
         self.blocks = max(1, kv_bytes // self.block_bytes - 1)
         self.device, self.dtype = layout.device, layout.dtype
         self._model, self._kernel = model, kernel
-        self.launch(launched)
+        self._graphs = graphs
+        self._programs: dict[tuple[int, int], Program] = {}
         self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
         attention.register()
         model.set_attn_implementation(attention.NAME)
@@ -96,23 +84,29 @@ class GpuRunner:
         with torch.inference_mode():
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
             logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
-        self._logits = torch.zeros(ROWS[-1], logits.shape[-1], dtype=logits.dtype, device=layout.device)
+        self._logits = torch.zeros(2 * ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
+        self.select = Selector(self._logits, self._graphs).select
+
+    @property
+    def name(self) -> str:
+        """What computes, and how operations are started."""
+        launched = self._graphs.launched
+        ways = "Triton" if self._kernel else "gathered keys", f"launched: {launched}" if launched else "CUDA graphs"
+        return f"torch {torch.__version__} ({', '.join(ways)})"
 
     def run(self, rows: Sequence[Row]) -> Tensor:
         """See ``Runner``."""
         single, pieces = self._parted(rows)
-        found = []
-        if pieces:  # first, since a row of one token may see what a piece writes
-            found.append(self._launched([rows[n] for n in pieces]))
+        # First, since a row of one token may see what a piece writes.
+        behind = self._launched([rows[n] for n in pieces]) if pieces else None
         if single:
-            found.append(self._replayed([rows[n] for n in single]))
-            wanted = [at for at, n in enumerate(single) if rows[n].logits]
-            if len(wanted) < len(single):
-                found[-1] = found[-1].index_select(0, *place([np.array(wanted, dtype=np.int64)], self.device))
-        if len(found) == 1:
-            return found[0]
-        order = np.argsort([n for n in (*pieces, *single) if rows[n].logits])
-        return torch.cat(found).index_select(0, *place([order], self.device))
+            self._replayed([rows[n] for n in single])
+        numbers = [*single, *(n for n in pieces if rows[n].logits)]
+        wanted = [at for at in np.argsort(numbers).tolist() if rows[numbers[at]].logits]
+        if behind is None and len(wanted) == len(rows):
+            return self._logits[: len(rows)]
+        found = self._logits[: len(single)] if behind is None else torch.cat((self._logits[: len(single)], behind))
+        return found.index_select(0, *place([np.array(wanted, dtype=np.int64)], self.device))
 
     def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
         """See ``Runner``."""
@@ -125,9 +119,7 @@ class GpuRunner:
 
     def close(self) -> None:
         """See ``Runner``."""
-        self._model, self._graphs = None, None
-        self.pool = self._logits = torch.empty(0)
-        self._programs, self._layers = {}, []
+        del self._model, self._programs, self._layers, self.pool, self._logits, self.select
 
     def program(self, inputs: Tensor) -> None:
         """Compute rows of one token: what is captured. Logits are written to where they always are.
@@ -162,10 +154,10 @@ class GpuRunner:
         A table has what its blocks build on, so that nobody else has to come before that one.
         """
         pieces = [n for n, row in enumerate(rows) if len(row.tokens) > 1]
-        if not pieces and len(rows) <= ROWS[-1]:
+        if not pieces and len(rows) <= ROWS:
             return range(len(rows)), pieces
         single = [n for n, row in enumerate(rows) if len(row.tokens) == 1]
-        pieces, single = pieces + single[ROWS[-1] :], single[: ROWS[-1]]
+        pieces, single = pieces + single[ROWS:], single[:ROWS]
         seen = np.concatenate([rows[n].table for n in pieces])
         written = np.isin([rows[n].table[rows[n].past // BLOCK] for n in single], seen)
         early = {n for n, before in zip(single, written, strict=True) if before}
@@ -196,8 +188,8 @@ class GpuRunner:
         ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self.device)
         return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
 
-    def _replayed(self, rows: Sequence[Row]) -> Tensor:
-        """Logits of rows of one token."""
+    def _replayed(self, rows: Sequence[Row]) -> None:
+        """Write logits of rows of one token to where they always are."""
         count = len(rows)
         lengths = np.array([len(row.table) for row in rows])
         program = self._program(count, int(lengths.max()))
@@ -208,24 +200,16 @@ class GpuRunner:
         lines[:count, 0] = [row.tokens[0] for row in rows]
         lines[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
         lines[:count, 4] = past
-        self._tell(program.inputs, lines)
-        if program.graph is None:
-            self.program(program.inputs)
-        else:
-            program.graph.replay()
-        return self._logits[:count]
+        program.run(lines)
 
-    def _program(self, rows: int, blocks: int) -> _Program:
+    def _program(self, rows: int, blocks: int) -> Program:
         """The smallest program that has room for so many rows and blocks."""
         length = _SHORTEST
         while length < blocks:
             length *= _LONGER
-        shape = next(number for number in ROWS if number >= rows), length
+        shape = rung(rows), length
         if shape not in self._programs:
-            empty = self._empty(*shape)
-            inputs = torch.zeros(empty.shape, dtype=torch.int64, device=self.device)
-            self._tell(inputs, empty)
-            self._programs[shape] = _Program(inputs, empty, None if self.launched else self.capture(inputs))
+            self._programs[shape] = Program(self._graphs, self.program, self._empty(*shape))
         return self._programs[shape]
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
@@ -234,39 +218,6 @@ class GpuRunner:
         empty[:, :_TOLD] = 0, self.blocks * BLOCK, 0, 1, 0
         empty[:, 2] = np.arange(rows)
         return empty
-
-    def _tell(self, inputs: Tensor, lines: np.ndarray) -> None:
-        """Copy what is said of rows into place, which nobody waits for."""
-        told = torch.from_numpy(lines)
-        inputs.copy_(told if inputs.device.type == "cpu" else told.pin_memory(), non_blocking=True)
-
-    def capture(self, inputs: Tensor) -> Any:
-        """The program as a graph; None, and the reason noted, where it cannot be captured."""
-        try:
-            aside: Any = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
-            aside.wait_stream(torch.cuda.current_stream(inputs.device))
-            with torch.cuda.stream(aside):
-                for _ in range(2):  # whatever is compiled, or set up, the first time
-                    self.program(inputs)
-            torch.cuda.current_stream(inputs.device).wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            # Other threads may go on with a GPU of their own.
-            with torch.cuda.graph(graph, pool=self._graphs, capture_error_mode="thread_local"):
-                self.program(inputs)
-        except Exception as error:
-            if failed_for_good(error) or out_of_memory(error):
-                raise
-            self.launch(f"capturing fails with {_told(error)}")
-            return None
-        self._graphs = graph.pool()
-        return graph
-
-    def launch(self, reason: str) -> None:
-        """Start operations one by one from now on, for a reason; where there is none, replay."""
-        self.launched = reason
-        ways = "Triton" if self._kernel else "gathered keys", f"launched: {reason}" if reason else "CUDA graphs"
-        self.name = f"torch {torch.__version__} ({', '.join(ways)})"
-        self._programs, self._graphs = {}, None
 
 
 def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
@@ -279,24 +230,23 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
     room = _TRIED * layout.bytes_per_token
     expected = packed_logits(TorchRunner(model, layout, room), vocabulary(model))
 
-    def wrong(runner: Runner) -> str:
+    def wrong(runner: Any) -> str:
         return disagrees(runner, expected, layout.dtype)
+
+    def tried(kernel: bool) -> str:
+        return wrong(GpuRunner(model, layout, room, kernel=kernel, graphs=Graphs(layout.device, "tried")))
 
     replaced = join(model)
     if wrong(TorchRunner(model, layout, room)):
         part(replaced)
-    why = _failing(lambda: wrong(GpuRunner(model, layout, room, kernel=True, launched="tried")))
-    if why:
-        logger.warning("keys and values are gathered, the kernel cannot be used: %s", why)
-        if without := _failing(lambda: wrong(GpuRunner(model, layout, room, kernel=False, launched="tried"))):
-            raise UnsupportedModel(without)
-    runner = GpuRunner(model, layout, kv_bytes, kernel=not why)
-    if layout.device.type != "cuda":
-        runner.launch(f"{layout.device.type} is no CUDA device")
-        return runner
+    if unusable := _failing(lambda: tried(kernel=True)):
+        logger.warning("keys and values are gathered, the kernel cannot be used: %s", unusable)
+        if why := _failing(lambda: tried(kernel=False)):
+            raise UnsupportedModel(why)
+    graphs = Graphs(layout.device, "" if layout.device.type == "cuda" else "there is no CUDA device")
+    runner = GpuRunner(model, layout, kv_bytes, kernel=not unusable, graphs=graphs)
     for _ in range(2):  # the second time what was captured the first time is replayed
-        if not runner.launched and (why := _failing(lambda: wrong(runner))):
-            runner.launch(why)
+        graphs.launched = graphs.launched or _failing(lambda: wrong(runner))
     return runner
 
 
@@ -307,8 +257,4 @@ def _failing(tried: Callable[[], str]) -> str:
     except Exception as error:  # whatever an unforeseen card, model or compiler makes of it
         if failed_for_good(error) or isinstance(error, OutOfRoom):
             raise
-        return _told(error)
-
-
-def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
