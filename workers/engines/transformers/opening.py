@@ -12,7 +12,7 @@ from defsurvey.workers.engines.transformers.core.adoption import UnsupportedMode
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import draws_for
 from defsurvey.workers.engines.transformers.core.engine import BACKLOG, TransformersEngine
-from defsurvey.workers.engines.transformers.core.forward import TorchRunner
+from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, fastest_type, load_model
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, hold_on, limits_for, participants_at_once
 from defsurvey.workers.engines.transformers.core.runner import Runner
@@ -65,7 +65,7 @@ def serve(
         return TransformersEngine(card, loaded, None, batching=batching, threads=threads, backlog=backlog)
     footprint = loaded.model.get_memory_footprint()
     limits = limits or limits_for(layout.device, layout.bytes_per_token, footprint)
-    runner = TorchRunner(loaded.model, layout, limits.kv_bytes)
+    runner, reason = _runner(loaded.model, layout, limits, reason)
     return _started(card, loaded, runner, limits, reason=reason, threads=threads, backlog=backlog)
 
 
@@ -111,6 +111,17 @@ def _started(
         threads=threads,
         backlog=backlog,
     )
+
+
+def _runner(model: Any, layout: Layout, limits: Limits, reason: str) -> tuple[Runner, str]:
+    """What computes the steps of a model in memory, and why nothing faster does."""
+    gpu = _accelerator("gpu.runner") if layout.device.type == "cuda" else None
+    if gpu is not None:
+        try:
+            return in_passing(lambda: gpu.open_runner(model, layout, limits.kv_bytes)), reason
+        except UnsupportedModel as error:
+            reason = f"as one program it computes something else: {error}"
+    return TorchRunner(model, layout, limits.kv_bytes), reason
 
 
 def _accelerator(module: str) -> Any:

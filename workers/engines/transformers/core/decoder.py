@@ -119,7 +119,8 @@ class Decoder:
         waiting = [(one.work, len(one.rows)) for one in planned if one.rows[0].logits]
         with self.tally.phase("select"), torch.inference_mode():
             try:
-                chosen = select([work.search for work, _ in waiting], logits, [count for _, count in waiting])
+                choose = getattr(self._runner, "select", select)
+                chosen = choose([work.search for work, _ in waiting], logits, [count for _, count in waiting])
             except Exception as error:
                 if not out_of_memory(error):
                     raise

@@ -181,15 +181,28 @@ def _no_number(scores: Tensor) -> Tensor:
 def _hashed(scores: Tensor, count: int, keys: Tensor) -> Tensor:
     """The largest of log-probability plus Gumbel noise: they come in the order and by the law of drawing.
 
-    Source: Gumbel (1954); Yellott (1977) for several; the noise is Steele, Lea and Flood's (2014) mixing function of
-    a counter.
+    Source: Gumbel (1954); Yellott (1977) for several.
     """
-    mixed = keys[:, None] + torch.arange(1, scores.shape[-1] + 1, device=scores.device) * _signed(_GOLDEN)
+    return torch.topk(scores.double() + noise(keys, scores.shape[-1]), count)[1]
+
+
+def noise(keys: Tensor, count: int, skipped: Tensor | int = 0) -> Tensor:
+    """Gumbel noise from a hash of keys and of consecutive numbers; float64, shape (keys, count).
+
+    The hash is Steele, Lea and Flood's (2014) mixing function of a counter.
+
+    Args:
+        keys: See ``Stream.key``, shape (keys,).
+        count: Of how many numbers.
+        skipped: How many numbers come before them, for each key.
+    """
+    first = keys + skipped * _signed(_GOLDEN)
+    mixed = first[:, None] + torch.arange(1, count + 1, device=keys.device) * _signed(_GOLDEN)
     for shift, factor in _MIXING:
         mixed = (mixed ^ _shifted(mixed, shift)) * _signed(factor)
     mixed ^= _shifted(mixed, _LAST_SHIFT)
     uniform = (_shifted(mixed, 11).double() + 0.5) * 2.0**-53
-    return torch.topk(scores.double() - torch.log(-torch.log(uniform)), count)[1]
+    return -torch.log(-torch.log(uniform))
 
 
 def _shifted(numbers: Tensor, places: int) -> Tensor:

@@ -234,7 +234,7 @@ def attend(
             causal = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(key.shape[2] - query.shape[2])
             seen = causal.to(query.device) if attention_mask is None else attention_mask
             keys, values = (each.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for each in (key, value))
-            output = _attended(query, keys, values, seen, scaling or query.shape[-1] ** -0.5, softcap)
+            output = attention(query, keys, values, seen, scaling or query.shape[-1] ** -0.5, softcap)
             return output.transpose(1, 2), None
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
@@ -253,13 +253,14 @@ def attend(
         held = pool.index_select(0, part.keys).view(rows, length, 2, groups, width).permute(2, 0, 3, 1, 4)
         asked = by_token.index_select(0, part.queries).view(rows, asked_tokens, groups, per_group, width)
         asked = asked.permute(0, 2, 3, 1, 4).reshape(rows, groups, per_group * asked_tokens, width)
-        attended = _attended(asked, held[0], held[1], part.for_heads(per_group), scale, softcap)
+        attended = attention(asked, held[0], held[1], part.for_heads(per_group), scale, softcap)
         attended = attended.view(rows, groups, per_group, asked_tokens, width).permute(0, 3, 1, 2, 4)
         result.index_copy_(0, part.queries, attended.reshape(-1, groups, per_group, width))
     return result.view(1, tokens, heads, width), None
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, scale: float, softcap: float | None) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, seen: Tensor, scale: float, softcap: float | None) -> Tensor:
+    """Attention of like heads, capped or not; shapes (rows, heads, tokens, width), ``seen`` for one head or for all."""
     if softcap is None:
         return scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=scale)
     scores = torch.tanh(query @ key.transpose(-1, -2) * scale / softcap) * softcap

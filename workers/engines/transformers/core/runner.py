@@ -27,6 +27,8 @@ class Runner(Protocol):
 
     Block ``b`` holds ``block_size`` tokens of one sequence, in all layers. A step first writes the keys and values of
     all its rows and then attends, so that a row may have in its table a block that another row of the step fills.
+
+    One that chooses tokens in a way of its own has a method ``select``, which does what ``selection.select`` does.
     """
 
     name: str  #: for descriptions: ``torch 2.13.0``, ``OpenVINO 2026.4.1``

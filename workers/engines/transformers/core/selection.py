@@ -57,10 +57,7 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     following: list[Following | Exception | None] = [None] * len(searches)
     for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
         for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
-            if _are_scores(reached):
-                following[member] = _taken(searches[member], reached, indices, logits.shape[-1])
-            else:
-                following[member] = RuntimeError("the model computes logits that are no numbers")
+            following[member] = taken(searches[member], reached, indices, logits.shape[-1])
     return following
 
 
@@ -69,7 +66,10 @@ def _are_scores(reached: list[float]) -> bool:
     return all(score < math.inf for score in reached) and max(reached) > -math.inf  # NaN is below neither
 
 
-def _taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Following | Exception | None:
+def taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Following | Exception | None:
+    """What a search does with its candidates, see ``Search.take``; an error where these are none, or it fails."""
+    if not _are_scores(best):
+        return RuntimeError("the model computes logits that are no numbers")
     try:
         return search.take(best, chosen, vocabulary)
     except Exception as error:  # noqa: BLE001 -- who asks has a say in it; its defect belongs to its request

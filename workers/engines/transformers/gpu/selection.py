@@ -1,0 +1,259 @@
+"""From logits to what every search does next, for all of them in one program, however each one chooses.
+
+``core.selection`` groups searches that choose alike, which takes a few dozen operations a group; on a GPU starting them
+would take longer than a step. Here every beam is a row with settings of its own: candidates are first found in each
+row, then among those of a search, filled up to the widest. The choices are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from defsurvey.workers.engines.transformers.core.drawing import noise
+from defsurvey.workers.engines.transformers.core.placing import place
+from defsurvey.workers.engines.transformers.core.request import Sampling
+from defsurvey.workers.engines.transformers.core.search import Following, Search
+from defsurvey.workers.engines.transformers.core.selection import select as core_select
+from defsurvey.workers.engines.transformers.core.selection import taken
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
+
+#: So many scores are looked at, and so many random numbers made, at once: it bounds the memory that it takes.
+_MOST_SCORES, _MOST_RANDOM = 1 << 26, 1 << 24
+#: What is said of a row: which of the logits is its own, where its continuations begin among those of its search, the
+#: key of its randomness, whether it has one, whether it is one of several beams, top_k, how many tokens sampling keeps;
+_WHOLE = 7
+#: as bits of double precision, what its beam has reached, temperature, 1 - top_p;
+_FRACTIONS = 3
+#: and of the search of the same number: how many candidates it wants, then its rows, -1 for those that it has not.
+_TOLD = _WHOLE + _FRACTIONS + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a program depends on."""
+
+    rows: int
+    widest: int  #: rows of a search, at most
+    candidates: int  #: of a search, at most
+    drawn: bool  #: whether somebody draws,
+    warped: bool  #: and leaves tokens out before
+    constrained: bool  #: whether somewhere only some tokens may follow
+
+
+class Selector:
+    """Chooses from logits that are always in the same memory.
+
+    Args:
+        logits: That memory, shape (rows, vocabulary).
+        graphs: Where programs belong.
+    """
+
+    def __init__(self, logits: Tensor, graphs: Graphs) -> None:
+        self._logits, self._graphs = logits, graphs
+        self._programs: dict[_Shape, tuple[Program, Tensor, Tensor]] = {}
+
+    def select(
+        self, searches: Sequence[Search], logits: Tensor, counts: Sequence[int]
+    ) -> list[Following | Exception | None]:
+        """Let every search go on; see ``core.selection.select``. Who samples draws by ``Draws.HASHED``."""
+        vocabulary = logits.shape[-1]
+        starts = [0, *accumulate(counts)]
+        if len(logits) > len(self._logits):
+            return core_select(searches, logits, counts)
+        if logits.data_ptr() != self._logits.data_ptr():  # some of them are from elsewhere
+            self._logits[: len(logits)].copy_(logits)
+        weighing = [n for n, search in enumerate(searches) if search.choosing.weighs]
+        asked = [searches[n].allowed() for n in weighing]
+        parts = list(_parts(searches, max(1, _MOST_SCORES // vocabulary)))
+        words = [self._choose([searches[n] for n in of], [(starts[n], counts[n]) for n in of]) for of in parts]
+        words += [_weigh(asked, logits, [starts[n] for n in weighing])] if weighing else []
+        read = torch.split(torch.cat([word.reshape(-1) for word in words]).cpu(), [word.numel() for word in words])
+
+        following: list[Following | Exception | None] = [None] * len(searches)
+        for of, found in zip(parts, read, strict=False):
+            best, indices = found.view(len(of), 2, -1).unbind(1)
+            for n, reached, chosen in zip(of, best.view(torch.float32).tolist(), indices.tolist(), strict=True):
+                wanted = searches[n].choosing.candidates
+                following[n] = taken(searches[n], reached[:wanted], chosen[:wanted], vocabulary)
+        probabilities = iter(read[-1].view(torch.float32).tolist() if weighing else ())
+        for n, rows in zip(weighing, asked, strict=True):
+            theirs = [next(probabilities) for tokens in rows for _ in tokens]
+            following[n] = taken(searches[n], theirs, [], vocabulary)
+        return following
+
+    def _choose(self, searches: Sequence[Search], spans: Sequence[tuple[int, int]]) -> Tensor:
+        """Scores of each search's candidates, as bits, and where they stand; int32, shape (searches, 2, candidates)."""
+        vocabulary = self._logits.shape[-1]
+        told = _told(searches, spans, vocabulary)
+        samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
+        hidden = _hidden(searches, spans, vocabulary)
+        shape = _Shape(
+            rows=rung(len(told)),
+            widest=_power(max(search.choosing.num_beams for search in searches)),
+            candidates=_power(max(search.choosing.candidates for search in searches)),
+            drawn=bool(samplings),
+            warped=any(one.top_k or one.top_p < 1 for one in samplings),
+            constrained=bool(len(hidden[0])),
+        )
+        program, masks, result = self._program(shape)
+        lines = program.empty.copy()
+        lines[: len(told), : told.shape[1]] = told
+        if shape.constrained:
+            rows, shown = place(hidden, masks.device)
+            masks.zero_().index_fill_(0, rows, -math.inf).view(-1).index_fill_(0, shown, 0.0)
+        program.run(lines)
+        return result[: len(searches)].clone()
+
+    def _program(self, shape: _Shape) -> tuple[Program, Tensor, Tensor]:
+        """What chooses, where it is told what may not follow, and where its result is."""
+        if shape not in self._programs:
+            vocabulary, device = self._logits.shape[-1], self._logits.device
+            empty = np.full((shape.rows, _TOLD + shape.widest), -1)
+            empty[:, :_TOLD] = 0
+            empty[:, _WHOLE + 1] = np.float64(1).view(np.int64)  # a temperature, by which is divided
+            masks = torch.zeros(shape.rows if shape.constrained else 0, vocabulary, device=device)
+            found = min(shape.candidates, shape.widest * min(shape.candidates, vocabulary))
+            result = torch.zeros(shape.rows, 2, found, dtype=torch.int32, device=device)
+            work = partial(choose, self._logits, masks, result, shape)
+            self._programs[shape] = Program(self._graphs, work, empty), masks, result
+        return self._programs[shape]
+
+
+def _parts(searches: Sequence[Search], most: int) -> Iterator[list[int]]:
+    """The numbers of those that choose, of about so many rows at once."""
+    part: list[int] = []
+    rows = 0
+    for n, search in enumerate(searches):
+        if search.choosing.weighs:
+            continue
+        rows += search.choosing.num_beams
+        if part and rows > most:
+            yield part
+            part, rows = [], search.choosing.num_beams
+        part.append(n)
+    if part:
+        yield part
+
+
+def _power(number: int) -> int:
+    """The least power of two that is as large."""
+    return 1 << (number - 1).bit_length()
+
+
+def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
+    """What the program is told of rows and searches, as far as there are any."""
+    rows: list[tuple[int, ...]] = []
+    fractions: list[tuple[float, float, float]] = []
+    widest = max(search.choosing.num_beams for search in searches)
+    of_searches = []
+    for search, (start, count) in zip(searches, spans, strict=True):
+        choosing = search.choosing
+        beams, sampling = choosing.num_beams, choosing.sampling or Sampling()
+        # As ``generate`` has it: one token more than there are ends, and two where there is none.
+        kept = 1 if beams == 1 else max(2, choosing.ends + 1)
+        top_k = max(sampling.top_k, kept) if sampling.top_k else 0
+        drawn = search.stream is not None
+        key = search.stream.key() if search.stream is not None else 0
+        of_searches.append([choosing.candidates, *range(len(rows), len(rows) + beams), *[-1] * (widest - beams)])
+        for beam in range(beams):  # at first all of them continue the same row
+            own = start + beam if count == beams else start
+            rows.append((own, beam * vocabulary, key, drawn, beams > 1, top_k, kept))
+            fractions.append((search.scores[beam], sampling.temperature, 1 - sampling.top_p))
+    told = np.full((len(rows), _TOLD + widest), -1)
+    told[:, :_WHOLE] = rows
+    told[:, _WHOLE : _WHOLE + _FRACTIONS] = np.array(fractions).view(np.int64)
+    told[:, _TOLD - 1] = 0
+    told[: len(searches), _TOLD - 1 :] = of_searches
+    return told
+
+
+def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: Tensor) -> None:
+    """Find candidates: the work that is captured.
+
+    Args:
+        logits: Shape (any, vocabulary).
+        masks: What is added to scores where only some tokens may follow, shape (rows, vocabulary).
+        result: Where candidates are written, see ``Selector``.
+        shape: What there is to do.
+        told: Of each row and search, see above.
+    """
+    vocabulary = logits.shape[-1]
+    source, first, key, drawn, several, top_k, kept = told[:, :_WHOLE, None].unbind(1)
+    before, temperature, below = told[:, _WHOLE : _WHOLE + _FRACTIONS, None].view(torch.float64).float().unbind(1)
+    wanted, slots = told[:, _TOLD - 1 : _TOLD], told[:, _TOLD:]
+    scores = logits.index_select(0, source[:, 0]).float()
+    if shape.widest > 1:
+        scores = torch.where(several != 0, torch.log_softmax(scores, dim=-1), scores)
+    if shape.constrained:
+        scores += masks
+    if shape.drawn:
+        _warp(scores, temperature, top_k, below, kept, shape.warped)
+    scores += before
+    ranks = scores
+    if shape.drawn:
+        ranks = scores.double()
+        step = max(1, _MOST_RANDOM // vocabulary)
+        for at in range(0, shape.rows, step):
+            part = slice(at, at + step)
+            ranks[part] += noise(key[part, 0], vocabulary, first[part, 0]).masked_fill_(drawn[part] == 0, 0.0)
+    among, grid = slots.clamp(min=0).reshape(-1), (shape.rows, -1)
+    ranked, tokens = torch.topk(ranks, min(shape.candidates, vocabulary))
+    ranked = ranked.index_select(0, among).view(*slots.shape, -1).masked_fill((slots < 0)[:, :, None], -math.inf)
+    best, places = torch.topk(ranked.view(grid), result.shape[2])
+    indices = (tokens + first).index_select(0, among).view(grid).gather(1, places)
+    if shape.drawn:  # they were found by chance, and are told by score
+        best = scores.gather(1, tokens).index_select(0, among).view(grid).gather(1, places)
+        unwanted = torch.arange(best.shape[1], device=best.device) >= wanted
+        best, order = best.masked_fill(unwanted, -math.inf).sort(dim=-1, descending=True, stable=True)
+        indices = indices.gather(1, order)
+    result.copy_(torch.stack((best.float().view(torch.int32), indices.int()), dim=1))
+
+
+def _warp(scores: Tensor, temperature: Tensor, top_k: Tensor, below: Tensor, kept: Tensor, warped: bool) -> None:
+    """What ``generate`` does to scores before it draws, in place: temperature, top_k, top_p; see ``drawing.warper``."""
+    scores /= temperature
+    if not warped:
+        return
+    vocabulary = scores.shape[-1]
+    ordered, tokens = scores.sort(dim=-1)
+    least = ordered.gather(1, (vocabulary - top_k).clamp(min=0, max=vocabulary - 1))
+    cut = (ordered < least) & (top_k > 0)
+    ordered = ordered.masked_fill(cut, -math.inf)
+    unlikely = (torch.softmax(ordered, dim=-1).cumsum(dim=-1) <= below) & (below > 0)
+    unlikely &= torch.arange(vocabulary, device=scores.device) < vocabulary - kept
+    cut |= unlikely
+    scores.masked_fill_(cut.scatter(1, tokens, cut), -math.inf)
+
+
+def _hidden(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> list[np.ndarray]:
+    """Rows after which only some tokens may follow, and these tokens, as places among all rows' tokens."""
+    rows: list[int] = []
+    shown: list[int] = []
+    row = 0
+    for search, (_, count) in zip(searches, spans, strict=True):
+        beams = search.choosing.num_beams
+        if search.choosing.constrained:
+            allowed = search.allowed()
+            for beam in range(beams):
+                shown += [(row + beam) * vocabulary + token for token in allowed[beam if count == beams else 0]]
+            rows += range(row, row + beams)
+        row += beams
+    return [np.array(rows, dtype=np.int64), np.array(shown, dtype=np.int64)]
+
+
+def _weigh(asked: Sequence[Sequence[Sequence[int]]], logits: Tensor, starts: Sequence[int]) -> Tensor:
+    """Probabilities of the tokens that searches ask for behind each of their rows, one after the other, as bits."""
+    rows = [start + row for start, of in zip(starts, asked, strict=True) for row in range(len(of))]
+    every = [tokens for of in asked for tokens in of]
+    flat = [row * logits.shape[-1] + token for row, tokens in enumerate(every) for token in tokens]
+    rows_there, flat_there = place([np.array(rows), np.array(flat)], logits.device)
+    likely = torch.softmax(logits.index_select(0, rows_there).float(), dim=-1)
+    return likely.view(-1).index_select(0, flat_there).view(torch.int32)
