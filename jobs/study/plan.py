@@ -284,12 +284,14 @@ def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, floa
         return  # nothing to compare
     items = item_table(study.survey, study.questions)
     questions = len(set(items.question[items.grouping.headline].tolist()))
+    bare = study.protocol.reply is Reply.CHOICE
     for model in dict.fromkeys(cell.model for cell in interviews):
-        valid = validities.get(model, ASSUMED_VALIDITY)
+        valid = 1.0 if bare else validities.get(model, ASSUMED_VALIDITY)
         if ranked(study.participants, valid, questions, answers=COMPARABLE) >= 0.5:
             continue
         least = enough_participants(valid, questions, answers=COMPARABLE)
         known = "were valid in an earlier run" if model in validities else "are valid, which is assumed"
+        known = "are valid, as all are" if bare else known
         remedy = f"plan {least} participants" if least else "no number of participants changes that"
         takes = f"that takes {COMPARABLE} valid answers to half of the questions"
         yield f"{model} would probably not be ranked: {takes}, and {valid:.0%} of its answers {known}; {remedy}"
