@@ -10,6 +10,7 @@ from defsurvey.workers.engines.transformers.cpu.library import ov
 #: with SmolLM2 in float32 and RLIMIT_AS set to what the process had plus 5 to 400 MB, but the last.
 OUT_OF_MEMORY_WORDS = (
     "Failed to allocate",  # RuntimeError of a step of 3 to 12 prompts, and of compiling: a node's result or buffer
+    "can't alloc",  # RuntimeError of a step of 3 prompts with 200 MB left: a matrix product's node
     "posix_memalign failed",  # RuntimeError of a step of 12 prompts with 60 MB left: buffers of the attention
     "bad_alloc",  # RuntimeError of compiling with 150 MB left
     "failed to map segment",  # RuntimeError of compiling with 50 MB left: the plugin itself could not be loaded
