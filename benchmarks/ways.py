@@ -1,23 +1,42 @@
-"""Ways of serving the same requests: ``generate`` alone, ``generate`` in groups, the batch.
+"""Ways of serving the same requests with a model of ours: the batch, ``generate``, transformers' continuous batching.
 
-Each returns how many tokens its replies have. Deliberately measures nothing.
+Run as a program, in a process of its own, it serves one workload in one way and prints what that took; see
+``benchmarks.engine``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from defsurvey.workers.engines.base import Counters
+from benchmarks.measuring import Measured, measured
+from benchmarks.workloads import Recording, as_json, from_json, interviews, kind
+from defsurvey.workers.engines.base import Completion, Counters
 from defsurvey.workers.engines.transformers import plain
+from defsurvey.workers.engines.transformers.answering import read_request
 from defsurvey.workers.engines.transformers.decoder import Decoder
+from defsurvey.workers.engines.transformers.engine import TransformersEngine, prepare
 from defsurvey.workers.engines.transformers.kv import Layout
-from defsurvey.workers.engines.transformers.loading import LoadedModel
+from defsurvey.workers.engines.transformers.loading import LoadedModel, load_model
 from defsurvey.workers.engines.transformers.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.scheduler import Limits
+from defsurvey.workers.engines.transformers.threads import in_passing
+from defsurvey.workers.engines.transformers.weights import find_weights
+from defsurvey.workers.models import ModelCard, find_card, read_cards
+
+#: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.
+WARM = 4
 
 
 class Nobody:
@@ -39,6 +58,23 @@ class Nobody:
         raise error
 
 
+def batched(
+    loaded: LoadedModel, room: tuple[Layout, Limits], requests: Sequence[ResolvedRequest], seen: list[Counters]
+) -> int:
+    """The batch, all requests at once, by a model that ``prepare`` was called for; how many tokens replies have."""
+    layout, limits = room
+    # Prompts of one request each are not asked again.
+    decoder = Decoder(loaded.model, layout, replace(limits, kept_bytes=0))
+    nobody = Nobody()
+    for request in requests:
+        decoder.add(request, nobody)
+    while decoder.unfinished:
+        decoder.step()
+    seen.append(decoder.counters())
+    decoder.close()
+    return nobody.tokens
+
+
 def alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
     """``generate``, one request at a time."""
     return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
@@ -47,12 +83,12 @@ def alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
 def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
     """``generate`` on all requests of equal settings at once, shorter prompts filled up on the left."""
 
-    def kind(request: ResolvedRequest) -> tuple[int, bool]:
+    def settings(request: ResolvedRequest) -> tuple[int, bool]:
         return request.num_beams, request.sampling is not None
 
     tokens = 0
     with torch.inference_mode():
-        for _, group in groupby(sorted(requests, key=kind), key=kind):
+        for _, group in groupby(sorted(requests, key=settings), key=settings):
             members = list(group)
             longest = max(len(member.prompt) for member in members)
             gaps = [longest - len(member.prompt) for member in members]
@@ -68,18 +104,118 @@ def grouped(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
     return tokens
 
 
-def batched(
-    loaded: LoadedModel, room: tuple[Layout, Limits], requests: Sequence[ResolvedRequest], seen: list[Counters]
-) -> int:
-    """The batch, all requests at once, by a model that ``prepare`` was called for."""
-    layout, limits = room
-    # Prompts of one request each are not asked again.
-    decoder = Decoder(loaded.model, layout, replace(limits, kept_bytes=0))
-    nobody = Nobody()
-    for request in requests:
-        decoder.add(request, nobody)
-    while decoder.unfinished:
-        decoder.step()
-    seen.append(decoder.counters())
-    decoder.close()
-    return nobody.tokens
+def continuous(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
+    """Transformers' continuous batching, all requests at once; one beam each, as it has no others.
+
+    Greedy and sampled requests share a batch by their temperature, the one setting that it has for each request.
+    """
+    blocks = sum(-(-(len(one.prompt) + one.max_new_tokens) // 256) for one in requests)
+    settings = ContinuousBatchingConfig(
+        num_blocks=blocks + 1, max_batch_tokens=2048, per_request_processors=True, use_cuda_graph=False
+    )
+    greedy = GenerationConfig(do_sample=True, temperature=1e-4, top_k=0, top_p=1.0, eos_token_id=-1, pad_token_id=0)
+    manager = loaded.model.init_continuous_batching(greedy, settings)
+    manager.start()
+    for one in requests:
+        temperature = one.sampling.temperature if one.sampling else 1e-4
+        manager.add_request(list(one.prompt), max_new_tokens=one.max_new_tokens, temperature=temperature)
+    tokens = 0
+    for _ in requests:
+        while (result := manager.get_result(timeout=1)) is None:
+            if not manager.is_running():
+                raise RuntimeError("transformers' continuous batching ended before its requests")
+        if result.error:
+            raise RuntimeError(result.error)
+        tokens += len(result.generated_tokens)
+    manager.stop(block=True)
+    return tokens
+
+
+def weighed(loaded: LoadedModel, requests: Sequence[ResolvedRequest], weights: Sequence[float]) -> Measured:
+    """``alone``, each request counted as so many as it stands for."""
+    took: list[tuple[float, float, int]] = []
+
+    def each() -> int:
+        for request in requests:
+            wall, cpu = time.perf_counter(), time.process_time()
+            tokens = alone(loaded, [request])
+            took.append((time.perf_counter() - wall, time.process_time() - cpu, tokens))
+        return 0
+
+    peak = measured(each).peak_mb
+    wall, cpu, tokens = (sum(w * one[place] for w, one in zip(weights, took, strict=True)) for place in range(3))
+    return Measured(seconds=wall, cpu_seconds=cpu, tokens=round(tokens), peak_mb=peak)
+
+
+def conduct(card: ModelCard, loaded: LoadedModel, threads: int, task: dict[str, Any]) -> tuple[Measured, Counters]:
+    """Interviews by the engine as a worker uses it; writes what it was asked to the file that the task names."""
+    engine = TransformersEngine(card, loaded, threads=threads)
+    recording, made = Recording(engine), interviews(**task["interviews"])
+
+    def answered() -> int:
+        made.conduct(recording)
+        return sum(future.result().completion_tokens or 0 for future in recording.futures)
+
+    took, counters = measured(answered), engine.counters()
+    questions = [read_request(card, loaded, request) for request in recording.requests]
+    asked = [as_json(question.resolved) for question in questions if not isinstance(question, Completion)]
+    Path(task["asked"]).write_text(json.dumps(asked), encoding="utf-8")
+    engine.close()
+    return took, counters
+
+
+def export(loaded: LoadedModel, folder: str) -> None:
+    """The weights as other libraries read them; a model that was read from GGUF does not let itself be saved."""
+    config = copy.deepcopy(loaded.model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    bare = AutoModelForCausalLM.from_config(config, dtype=loaded.model.dtype)
+    bare.load_state_dict(loaded.model.state_dict())
+    bare.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+
+
+def warm_up(requests: Sequence[ResolvedRequest]) -> list[ResolvedRequest]:
+    """A short request of every kind, on prompts that do not come again."""
+    kinds = {kind(one): one for one in requests}
+    return [replace(one, prompt=one.prompt[::-1], max_new_tokens=WARM) for one in kinds.values()]
+
+
+def serve(way: str, task: dict[str, Any]) -> dict[str, Any]:
+    """Load the model, warm up, serve; what it took, and what the engine counted."""
+    card = find_card(task["model"], read_cards()).model_copy(update={"dtype": task["dtype"]})
+    torch.set_num_threads(task["threads"])
+    loaded = in_passing(partial(load_model, card, find_weights(card, Path(task["cache"])), device="cpu"))
+    if way == "export":
+        in_passing(partial(export, loaded, task["folder"]))
+        return {}
+    if "interviews" in task:
+        took, counters = conduct(card, loaded, task["threads"], task)
+        return {**asdict(took), **_counted(counters)}
+    requests = [from_json(one) for one in task["requests"]]
+    if way == "alone":
+        in_passing(partial(alone, loaded, warm_up(requests)[:1]))
+        return asdict(weighed(loaded, requests, task["weights"]))
+    if way == "engine":
+        room, seen = in_passing(partial(prepare, loaded)), list[Counters]()
+        work: Callable[[Sequence[ResolvedRequest]], int] = lambda some: batched(loaded, room, some, seen)  # noqa: E731
+        in_passing(partial(work, warm_up(requests)))
+        return {**asdict(measured(partial(work, requests))), **_counted(seen[-1])}
+    work = partial({"grouped": grouped, "continuous": continuous}[way], loaded)
+    in_passing(partial(work, warm_up(requests)))
+    return asdict(measured(partial(work, requests)))
+
+
+def _counted(last: Counters) -> dict[str, Any]:
+    return {
+        "rows_per_step": round(last.rows_per_step, 1),
+        "steps": last.steps,
+        "prefilled": last.prefilled_tokens,
+        "reused": last.reused_tokens,
+        "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
+        "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(serve(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))))  # noqa: T201

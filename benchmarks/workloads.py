@@ -1,13 +1,15 @@
 """What the engine is measured with: requests of fixed size, and interviews as a study conducts them.
 
-Everything is drawn from seeds. Deliberately measures nothing.
+Everything is drawn from seeds.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -28,14 +30,22 @@ CONDITION = Condition(name="def")
 REPLY = 64
 
 
-def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> list[ResolvedRequest]:
+class Beams(StrEnum):
+    """How the requests of a workload choose tokens; where some are sampled it is every other five of them."""
+
+    MIXED = "mixed"  #: 1, 2, 3, 4, 5 beams in turn, some sampled
+    NONE = "none"  #: one each, some sampled
+    GREEDY = "greedy"  #: 1, 2, 3, 4, 5 in turn, none sampled
+
+
+def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
     """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text.
 
     Args:
         tokenizer: The model's.
         requests: How many.
         new_tokens: Length of each reply.
-        beams: Whether they have 1, 2, 3, 4, 5 beams in turn, or one each. Every other five of them are sampled.
+        beams: How they choose tokens.
     """
     survey = find_survey("wvs7")
     text = "\n".join(
@@ -50,13 +60,43 @@ def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> lis
         made.append(
             ResolvedRequest(
                 prompt=tuple(tokens[first : first + int(rng.integers(400, 561))]),
-                num_beams=1 + number % 5 if beams else 1,
-                sampling=_sampling(number),
+                num_beams=1 if beams is Beams.NONE else 1 + number % 5,
+                sampling=None if beams is Beams.GREEDY else _sampling(number),
                 max_new_tokens=new_tokens,
                 seed=number,
             )
         )
     return made
+
+
+def kind(request: ResolvedRequest) -> tuple[int, bool, int]:
+    """What decides how long a request takes: beams, whether it is sampled, its prompt in steps of 128 tokens."""
+    return request.num_beams, request.sampling is not None, len(request.prompt) // 128
+
+
+def stratified(requests: Sequence[ResolvedRequest], one_in: int) -> list[tuple[ResolvedRequest, float]]:
+    """About one in ``one_in`` of every kind, at least one of each, and how many requests each of them stands for."""
+    kinds = defaultdict(list)
+    for request in sorted(requests, key=lambda one: len(one.prompt)):
+        kinds[kind(request)].append(request)
+    part = []
+    for members in kinds.values():
+        count = max(1, round(len(members) / one_in))
+        middles = [(2 * number + 1) * len(members) // (2 * count) for number in range(count)]
+        part += [(members[middle], len(members) / count) for middle in middles]
+    return part
+
+
+def as_json(request: ResolvedRequest) -> dict[str, Any]:
+    """A request for another process; ``from_json`` reads it."""
+    return {name: value for name, value in asdict(request).items() if name != "enough"}
+
+
+def from_json(fields: dict[str, Any]) -> ResolvedRequest:
+    """The request of which ``as_json`` gave these."""
+    sampling = fields["sampling"] and Sampling(**fields["sampling"])
+    lists = {name: tuple(fields[name]) for name in ("prompt", "ends")}
+    return ResolvedRequest(**{**fields, **lists, "sampling": sampling})
 
 
 def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: int) -> list[ResolvedRequest]:
