@@ -5,9 +5,6 @@ It batches beam searches, greedy and sampled requests together, though a request
 
 from __future__ import annotations
 
-import json
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +18,7 @@ from openvino_tokenizers import convert_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from benchmarks.measuring import Measured, measured
-
-_PRECISION = {"float32": "f32", "bfloat16": "bf16"}
+from benchmarks.measuring import Generate, serve
 
 
 class Step(torch.nn.Module):
@@ -33,7 +28,7 @@ class Step(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Any, attention_mask: Any, positions: Any, *flat: Any) -> tuple[Any, ...]:
+    def forward(self, input_ids: Any, attention_mask: Any, position_ids: Any, *flat: Any) -> tuple[Any, ...]:
         """Logits, then keys and values of every layer."""
         cache = DynamicCache()
         for keys, values in zip(flat[::2], flat[1::2], strict=True):
@@ -42,11 +37,11 @@ class Step(torch.nn.Module):
             layer.dtype, layer.device = keys.dtype, keys.device
             cache.layers.append(layer)
         # The library's own mask cannot be traced.
-        new, seen = ids.shape[1], attention_mask.shape[1]
+        new, seen = input_ids.shape[1], attention_mask.shape[1]
         causal = torch.arange(seen)[None, :] <= torch.arange(seen - new, seen)[:, None]
         allowed = causal[None, None] & (attention_mask[:, None, None, :] > 0)
         mask = torch.where(allowed, torch.tensor(0.0), torch.tensor(torch.finfo(torch.float32).min))
-        out = self.model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+        out = self.model(input_ids, attention_mask=mask, position_ids=position_ids, past_key_values=cache)
         return (out.logits, *(each for layer in cache.layers for each in (layer.keys, layer.values)))
 
 
@@ -105,30 +100,26 @@ def settings(request: dict[str, Any], most: int) -> openvino_genai.GenerationCon
     return chosen
 
 
-def serve(task: dict[str, Any]) -> Measured:
-    """Load the model, which is converted once, warm up on other prompts of the same lengths, serve all at once."""
+def opened(task: dict[str, Any]) -> Generate:
+    """Load the model, which is converted once."""
     target = Path(task["folder"] + "-openvino")
     if not (target / "openvino_detokenizer.xml").exists():
         convert(Path(task["folder"]), target)
     scheduling = openvino_genai.SchedulerConfig()
     scheduling.cache_size, scheduling.max_num_batched_tokens = 4, 2048
     scheduling.enable_prefix_caching, scheduling.dynamic_split_fuse = False, True
-    precision = _PRECISION[task["dtype"]]
+    precision = {"float32": "f32", "bfloat16": "bf16"}[task["dtype"]]
     options = {"INFERENCE_PRECISION_HINT": precision, "KV_CACHE_PRECISION": precision}
-    pipeline = openvino_genai.ContinuousBatchingPipeline(
-        target, scheduling, "CPU", {**options, "INFERENCE_NUM_THREADS": task["threads"]}
-    )
+    options["INFERENCE_NUM_THREADS"] = task["threads"]
+    pipeline = openvino_genai.ContinuousBatchingPipeline(target, scheduling, "CPU", options)
 
     def generate(prompts: list[list[int]], most: int) -> int:
         tensors = [ov.Tensor(np.array([one], np.int64)) for one in prompts]
         replies = pipeline.generate(tensors, [settings(one, most) for one in task["requests"]])
         return sum(len(one.m_generation_ids[0]) for one in replies)
 
-    prompts = [one["prompt"] for one in task["requests"]]
-    generate([one[::-1] for one in prompts], 4)
-    return measured(lambda: generate(prompts, 10**6))
+    return generate
 
 
 if __name__ == "__main__":
-    asked = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    print(json.dumps(asdict(serve(asked))))  # noqa: T201
+    serve(opened)

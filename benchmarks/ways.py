@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from benchmarks.measuring import Measured, measured
+from benchmarks.measuring import WARM, Measured, measured
 from benchmarks.workloads import Recording, as_json, from_json, interviews, kind
 from defsurvey.workers.engines.base import Completion, Counters
 from defsurvey.workers.engines.transformers import plain
@@ -34,9 +34,6 @@ from defsurvey.workers.engines.transformers.scheduler import Limits
 from defsurvey.workers.engines.transformers.threads import in_passing
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
-
-#: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.
-WARM = 4
 
 
 class Nobody:
