@@ -45,7 +45,9 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "interviews, questions 31-38, chronological": {"participants": 24, "first": 30, "order": "chronological"},
 }
 WAYS = ("engine", "beside", "alone", "grouped", "continuous", "genai", "vllm")
-#: Ways that need nothing of defsurvey, so that another interpreter may serve them.
+#: Keys of a line that its row repeats.
+_NOTES = ("refused", "missing", "failed", "scaled from")
+#: Ways that other interpreters may serve.
 _OTHERS = {"genai": "benchmarks.genai", "vllm": "benchmarks.vllm_cpu"}
 
 
@@ -87,7 +89,7 @@ class Benchmark:
         part = stratified(requests, self.sample if way == "alone" else 1)
         weights = [weight for _, weight in part]
         took = self.serve(way, {"requests": [as_json(one) for one, _ in part], "weights": weights})
-        return took | ({"scaled_from": f"{len(part)} of {len(requests)}"} if len(part) < len(requests) else {})
+        return took | ({"scaled from": f"{len(part)} of {len(requests)}"} if len(part) < len(requests) else {})
 
     def serve(self, way: str, task: dict[str, Any]) -> dict[str, Any]:
         """Run the program of a way."""
@@ -105,7 +107,7 @@ class Benchmark:
 def table(lines: Sequence[dict[str, Any]], *, markdown: bool) -> Table:
     """A row for each way of each workload."""
     shown = Table("workload", "way", "runs", box=box.MARKDOWN if markdown else box.SIMPLE)
-    for heading in ("seconds: min, median, max", "CPU seconds", "times engine's", "peak MB", "tokens", "others' CPU"):
+    for heading in ("seconds: min, median, max", "CPU seconds", "times engine's", "peak MB", "tokens", "others"):
         shown.add_column(heading, justify="right")
     shown.add_column("note")
     ways: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -125,14 +127,10 @@ def table(lines: Sequence[dict[str, Any]], *, markdown: bool) -> Table:
             f"{statistics.median(ratios):.2f}" if ratios else "",
             _spread([run["peak_mb"] for run in took], ",.0f"),
             _spread([run["tokens"] for run in took], ",.0f"),
-            _spread([run["others_cpu_seconds"] / run["seconds"] for run in took], ".0%"),
-            "; ".join(sorted(notes)).replace("_", " "),
+            _spread([run["others"] for run in took], ".0%"),
+            "; ".join(sorted(notes)),
         )
     return shown
-
-
-#: Keys of a line that its row repeats.
-_NOTES = ("refused", "missing", "failed", "scaled_from")
 
 
 def _spread(values: Sequence[float], form: str = ".2f") -> str:

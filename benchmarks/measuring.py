@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -82,56 +82,48 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
         variables: Added to the environment.
 
     Returns:
-        Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others_cpu_seconds`` is what all other processes
-        took meanwhile: unlike load averages it holds nothing of the runs before.
+        Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others`` is the
+        share of the processors that other programs took: unlike load averages it holds nothing of the runs before.
     """
-    before, busy, own = os.getloadavg()[0], _busy_seconds(), _children_seconds()
+    before, began = os.getloadavg()[0], (_busy(), _children(), time.perf_counter())
     ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
         command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
-    others = _busy_seconds() - busy - (_children_seconds() - own)
-    said = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-    word = "missing" if said[-1].startswith("ModuleNotFoundError") else "failed"
-    found = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode == 0 else {word: said[-1]}
-    load = {"load_before": round(before, 2), "load_after": round(os.getloadavg()[0], 2)}
-    return {**found, **load, "others_cpu_seconds": round(max(others, 0.0), 2)}
+    busy, own, wall = (now - then for now, then in zip((_busy(), _children(), time.perf_counter()), began, strict=True))
+    if ended.returncode == 0:
+        found = json.loads(ended.stdout.splitlines()[-1])
+    else:
+        said = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        found = {"missing" if said.startswith("ModuleNotFoundError") else "failed": said}
+    others = round(max(busy - own, 0.0) / wall / (os.cpu_count() or 1), 3)
+    return {**found, "load_before": before, "load_after": os.getloadavg()[0], "others": others}
 
 
 def machine() -> dict[str, Any]:
     """Processor, what it computes with, how busy it is, and the libraries of this environment."""
-    told = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    model = re.search(r"model name\s*: (.*)", told)
-    flags = re.search(r"flags\s*: (.*)", told)
+    told = dict(line.split("\t: ") for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if "\t: " in line)
     return {
-        "processor": model[1] if model else platform.machine(),
-        "flags": [flag for flag in _FLAGS if flags and flag in flags[1].split()],
+        "processor": told.get("model name", platform.machine()),
+        "flags": [flag for flag in _FLAGS if flag in told.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
-        "load": [round(one, 2) for one in os.getloadavg()],
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _LIBRARIES}},
+        "load": os.getloadavg()[0],
+        "versions": {"python": platform.python_version()}
+        | {one.name: one.version for one in distributions() if one.name in _LIBRARIES},
     }
 
 
 def commit(checkout: Path) -> str:
-    """Of a checkout; ``dirty`` where files differ from it."""
-    git = ("git", "-C", str(checkout))
-    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)  # noqa: S603
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False)  # noqa: S603
-    return (head.stdout.strip() or "unknown") + (", dirty" if changed.stdout.strip() else "")
+    """Of a checkout, and whether files differ from it."""
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"  # noqa: S603
 
 
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"
-
-
-def _busy_seconds() -> float:
-    """Of all processors, since the machine started."""
+def _busy() -> float:
+    """Seconds that all processors worked, since the machine started."""
     user, nice, system, _idle, _waiting, irq, softirq, *_ = Path("/proc/stat").read_text("ascii").split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
 
 
-def _children_seconds() -> float:
+def _children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

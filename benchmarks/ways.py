@@ -35,6 +35,9 @@ from defsurvey.workers.engines.transformers.threads import in_passing
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 
+#: What a line repeats of the engine's counters.
+_COUNTED = ("steps", "rows_per_step", "prefilled_tokens", "reused_tokens", "peak_kv_bytes")
+
 
 class Nobody:
     """A delivery that only counts."""
@@ -130,17 +133,18 @@ def continuous(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
 
 def weighed(loaded: LoadedModel, requests: Sequence[ResolvedRequest], weights: Sequence[float]) -> Measured:
     """``alone``, each request counted as so many as it stands for."""
-    took: list[tuple[float, float, int]] = []
+    wall = cpu = tokens = 0.0
 
     def each() -> int:
-        for request in requests:
-            wall, cpu = time.perf_counter(), time.process_time()
-            tokens = alone(loaded, [request])
-            took.append((time.perf_counter() - wall, time.process_time() - cpu, tokens))
+        nonlocal wall, cpu, tokens
+        for request, weight in zip(requests, weights, strict=True):
+            began, worked = time.perf_counter(), time.process_time()
+            tokens += weight * alone(loaded, [request])
+            wall += weight * (time.perf_counter() - began)
+            cpu += weight * (time.process_time() - worked)
         return 0
 
     peak = measured(each).peak_mb
-    wall, cpu, tokens = (sum(w * one[place] for w, one in zip(weights, took, strict=True)) for place in range(3))
     return Measured(seconds=wall, cpu_seconds=cpu, tokens=round(tokens), peak_mb=peak)
 
 
@@ -193,25 +197,21 @@ def serve(way: str, task: dict[str, Any]) -> dict[str, Any]:
     if way == "alone":
         in_passing(partial(alone, loaded, warm_up(requests)[:1]))
         return asdict(weighed(loaded, requests, task["weights"]))
+    seen: list[Counters] = []
+    serving: dict[str, Callable[[Sequence[ResolvedRequest]], int]] = {
+        "grouped": partial(grouped, loaded),
+        "continuous": partial(continuous, loaded),
+    }
     if way == "engine":
-        room, seen = in_passing(partial(prepare, loaded)), list[Counters]()
-        work: Callable[[Sequence[ResolvedRequest]], int] = lambda some: batched(loaded, room, some, seen)  # noqa: E731
-        in_passing(partial(work, warm_up(requests)))
-        return {**asdict(measured(partial(work, requests))), **_counted(seen[-1])}
-    work = partial({"grouped": grouped, "continuous": continuous}[way], loaded)
-    in_passing(partial(work, warm_up(requests)))
-    return asdict(measured(partial(work, requests)))
+        room = in_passing(partial(prepare, loaded))
+        serving[way] = lambda some: batched(loaded, room, some, seen)
+    in_passing(partial(serving[way], warm_up(requests)))
+    return asdict(measured(partial(serving[way], requests))) | (_counted(seen[-1]) if seen else {})
 
 
 def _counted(last: Counters) -> dict[str, Any]:
-    return {
-        "rows_per_step": round(last.rows_per_step, 1),
-        "steps": last.steps,
-        "prefilled": last.prefilled_tokens,
-        "reused": last.reused_tokens,
-        "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
-        "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
-    }
+    phases = {phase: round(seconds, 2) for phase, seconds in last.seconds.items()}
+    return {name: round(getattr(last, name), 1) for name in _COUNTED} | {"phases": phases}
 
 
 if __name__ == "__main__":

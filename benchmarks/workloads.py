@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from defsurvey.storage.runs.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
+from defsurvey.storage.runs.run import Cell, Condition, MemoryOrder, Participant, Protocol
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, Engine, Request
@@ -54,19 +54,11 @@ def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: Beams) -> li
     )
     tokens = tokenizer(text)["input_ids"]
     rng = np.random.default_rng(20250314)
-    made = []
-    for number in range(requests):
+    prompts = []
+    for _ in range(requests):
         first = int(rng.integers(len(tokens) - 560))
-        made.append(
-            ResolvedRequest(
-                prompt=tuple(tokens[first : first + int(rng.integers(400, 561))]),
-                num_beams=1 if beams is Beams.NONE else 1 + number % 5,
-                sampling=None if beams is Beams.GREEDY else _sampling(number),
-                max_new_tokens=new_tokens,
-                seed=number,
-            )
-        )
-    return made
+        prompts.append(tokens[first : first + int(rng.integers(400, 561))])
+    return _chosen(prompts, new_tokens, beams)
 
 
 def kind(request: ResolvedRequest) -> tuple[int, bool, int]:
@@ -109,43 +101,38 @@ def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: i
         new_tokens: Length of each reply.
     """
     rng = np.random.default_rng(20250314)
-    made = []
-    for number in range(requests):
-        length = int(rng.integers(prompt - prompt // 9, prompt + prompt // 9 + 1))
-        made.append(
-            ResolvedRequest(
-                prompt=tuple(rng.integers(vocabulary, size=length).tolist()),
-                num_beams=1 + number % 5,
-                sampling=_sampling(number),
-                max_new_tokens=new_tokens,
-                seed=number,
-            )
+    lowest, highest = prompt - prompt // 9, prompt + prompt // 9
+    prompts = [rng.integers(vocabulary, size=rng.integers(lowest, highest + 1)).tolist() for _ in range(requests)]
+    return _chosen(prompts, new_tokens, Beams.MIXED)
+
+
+def _chosen(prompts: Sequence[Sequence[int]], new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
+    return [
+        ResolvedRequest(
+            prompt=tuple(prompt),
+            num_beams=1 if beams is Beams.NONE else 1 + number % 5,
+            sampling=Sampling() if number // 5 % 2 and beams is not Beams.GREEDY else None,
+            max_new_tokens=new_tokens,
+            seed=number,
         )
-    return made
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 class Recording:
-    """Passes requests on to an engine and remembers them, in order of arrival."""
+    """An engine whose requests are remembered, in order of arrival."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.describe, self.close = engine.describe, engine.close
         self.requests: list[Request] = []
         self.futures: list[Future[Completion]] = []
 
     def submit(self, request: Request) -> Future[Completion]:
         """See ``Engine``."""
-        future = self._engine.submit(request)
         self.requests.append(request)
-        self.futures.append(future)
-        return future
-
-    def describe(self) -> EngineDescription:
-        """See ``Engine``."""
-        return self._engine.describe()
-
-    def close(self) -> None:
-        """See ``Engine``."""
-        self._engine.close()
+        self.futures.append(self._engine.submit(request))
+        return self.futures[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,8 +200,3 @@ def _restored(
             if step.answers[0].remembered is not None:
                 recall[step.answers[0].item] = step.answers[0].remembered
     return replace(person, next_item=first, memory=memory), {item: recall[item] for item in memory}
-
-
-def _sampling(number: int) -> Sampling | None:
-    """Of every other five requests."""
-    return Sampling() if number // 5 % 2 else None
