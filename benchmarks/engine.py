@@ -22,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -186,15 +187,14 @@ def main() -> None:
         ):
             sys.exit(f"the model could not be exported: {done['failed']}")
         bar = bars.add_task("", total=len(asked.only) * asked.repeat * len(asked.ways))
-        for workload in asked.only:
-            for number in range(asked.repeat):
-                turn = number % len(asked.ways)
-                for way in (*asked.ways[turn:], *asked.ways[:turn]):
-                    bars.update(bar, description=f"{workload}: {way}")
-                    took = bench.run(way, WORKLOADS[workload])
-                    lines.append({"workload": workload, "way": way, "round": number, **took})
-                    say(lines[-1])
-                    bars.advance(bar)
+        for workload, number in product(asked.only, range(asked.repeat)):
+            turn = number % len(asked.ways)
+            for way in (*asked.ways[turn:], *asked.ways[:turn]):
+                bars.update(bar, description=f"{workload}: {way}")
+                took = bench.run(way, WORKLOADS[workload])
+                lines.append({"workload": workload, "way": way, "round": number, **took})
+                say(lines[-1])
+                bars.advance(bar)
     console.print(table(lines, markdown=not console.is_terminal))
     sys.exit(any("failed" in line for line in lines if line["way"] == "engine"))
 

@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -76,20 +75,15 @@ def serve(opened: Callable[[dict[str, Any]], Generate]) -> None:
 def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
     """What a program prints as JSON in its last line, with the load of the machine before and after it.
 
-    Args:
-        command: Program and arguments.
-        folder: Where it runs.
-        variables: Added to the environment.
-
     Returns:
         Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others`` is the
         share of the processors that other programs took: unlike load averages it holds nothing of the runs before.
     """
-    before, began = os.getloadavg()[0], (_busy(), _children(), time.perf_counter())
+    before, began = os.getloadavg()[0], _spent()
     ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
         command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
-    busy, own, wall = (now - then for now, then in zip((_busy(), _children(), time.perf_counter()), began, strict=True))
+    busy, own, wall = (now - then for now, then in zip(_spent(), began, strict=True))
     if ended.returncode == 0:
         found = json.loads(ended.stdout.splitlines()[-1])
     else:
@@ -118,12 +112,8 @@ def commit(checkout: Path) -> str:
     return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"  # noqa: S603
 
 
-def _busy() -> float:
-    """Seconds that all processors worked, since the machine started."""
+def _spent() -> tuple[float, float, float]:
+    """Seconds that all processors worked, that they worked for ended children of this process, and wall clock."""
     user, nice, system, _idle, _waiting, irq, softirq, *_ = Path("/proc/stat").read_text("ascii").split()[1:9]
-    return sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    busy = sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+    return busy, sum(os.times()[2:4]), time.perf_counter()

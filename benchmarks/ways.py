@@ -6,7 +6,6 @@ Run as a program, in a process of its own, it serves one workload in one way and
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 import time
@@ -121,11 +120,10 @@ def continuous(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
         manager.add_request(list(one.prompt), max_new_tokens=one.max_new_tokens, temperature=temperature)
     tokens = 0
     for _ in requests:
-        while (result := manager.get_result(timeout=1)) is None:
-            if not manager.is_running():
-                raise RuntimeError("transformers' continuous batching ended before its requests")
-        if result.error:
-            raise RuntimeError(result.error)
+        while (result := manager.get_result(timeout=1)) is None and manager.is_running():
+            pass
+        if result is None or result.error:
+            raise RuntimeError(f"transformers' continuous batching ended early: {result and result.error}")
         tokens += len(result.generated_tokens)
     manager.stop(block=True)
     return tokens
@@ -148,29 +146,27 @@ def weighed(loaded: LoadedModel, requests: Sequence[ResolvedRequest], weights: S
     return Measured(seconds=wall, cpu_seconds=cpu, tokens=round(tokens), peak_mb=peak)
 
 
-def conduct(card: ModelCard, loaded: LoadedModel, threads: int, task: dict[str, Any]) -> tuple[Measured, Counters]:
+def conduct(card: ModelCard, loaded: LoadedModel, task: dict[str, Any]) -> dict[str, Any]:
     """Interviews by the engine as a worker uses it; writes what it was asked to the file that the task names."""
-    engine = TransformersEngine(card, loaded, threads=threads)
+    engine = TransformersEngine(card, loaded, threads=task["threads"])
     recording, made = Recording(engine), interviews(**task["interviews"])
 
     def answered() -> int:
         made.conduct(recording)
         return sum(future.result().completion_tokens or 0 for future in recording.futures)
 
-    took, counters = measured(answered), engine.counters()
+    took = asdict(measured(answered)) | _counted(engine.counters())
     questions = [read_request(card, loaded, request) for request in recording.requests]
     asked = [as_json(question.resolved) for question in questions if not isinstance(question, Completion)]
     Path(task["asked"]).write_text(json.dumps(asked), encoding="utf-8")
     engine.close()
-    return took, counters
+    return took
 
 
 def export(loaded: LoadedModel, folder: str) -> None:
     """The weights as other libraries read them; a model that was read from GGUF does not let itself be saved."""
-    config = copy.deepcopy(loaded.model.config)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    bare = AutoModelForCausalLM.from_config(config, dtype=loaded.model.dtype)
+    vars(loaded.model.config).pop("quantization_config", None)
+    bare = AutoModelForCausalLM.from_config(loaded.model.config, dtype=loaded.model.dtype)
     bare.load_state_dict(loaded.model.state_dict())
     bare.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
@@ -191,8 +187,7 @@ def serve(way: str, task: dict[str, Any]) -> dict[str, Any]:
         in_passing(partial(export, loaded, task["folder"]))
         return {}
     if "interviews" in task:
-        took, counters = conduct(card, loaded, task["threads"], task)
-        return {**asdict(took), **_counted(counters)}
+        return conduct(card, loaded, task)
     requests = [from_json(one) for one in task["requests"]]
     if way == "alone":
         in_passing(partial(alone, loaded, warm_up(requests)[:1]))

@@ -39,13 +39,8 @@ class Beams(StrEnum):
 
 
 def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
-    """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text.
-
-    Args:
-        tokenizer: The model's.
-        requests: How many.
-        new_tokens: Length of each reply.
-        beams: How they choose tokens.
+    """Requests that never end of their own accord, for replies of so many tokens: prompts of 400 to 560 tokens of
+    questionnaire text.
     """
     survey = find_survey("wvs7")
     text = "\n".join(
@@ -92,13 +87,8 @@ def from_json(fields: dict[str, Any]) -> ResolvedRequest:
 
 
 def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: int) -> list[ResolvedRequest]:
-    """Requests of random tokens that never end, with 1 to 5 beams in turn; every other five of them are sampled.
-
-    Args:
-        vocabulary: Number of tokens there are.
-        requests: How many.
-        prompt: Mean length of a prompt; lengths are up to a ninth longer or shorter.
-        new_tokens: Length of each reply.
+    """Requests as those of ``fixed`` with beams, of random tokens of a vocabulary of so many; prompts are up to a ninth
+    longer or shorter than ``prompt``.
     """
     rng = np.random.default_rng(20250314)
     lowest, highest = prompt - prompt // 9, prompt + prompt // 9
