@@ -46,6 +46,14 @@ WORKLOADS: dict[str, dict[str, Any]] = {
     "interviews, questions 31-38, chronological": {"participants": 24, "first": 30, "order": "chronological"},
 }
 WAYS = ("engine", "beside", "alone", "grouped", "continuous", "genai", "vllm")
+#: Headings of a table, what of a line they stand for, and how it is written.
+_COLUMNS = {
+    "seconds: min, median, max": ("seconds", ".2f"),
+    "CPU seconds": ("cpu_seconds", ".2f"),
+    "peak MB": ("peak_mb", ",.0f"),
+    "tokens": ("tokens", ",.0f"),
+    "others": ("others", ".0%"),
+}
 #: Keys of a line that its row repeats.
 _NOTES = ("refused", "missing", "failed", "scaled from")
 #: Ways that other interpreters may serve.
@@ -108,7 +116,7 @@ class Benchmark:
 def table(lines: Sequence[dict[str, Any]], *, markdown: bool) -> Table:
     """A row for each way of each workload."""
     shown = Table("workload", "way", "runs", box=box.MARKDOWN if markdown else box.SIMPLE)
-    for heading in ("seconds: min, median, max", "CPU seconds", "times engine's", "peak MB", "tokens", "others"):
+    for heading in (*_COLUMNS, "times engine's"):
         shown.add_column(heading, justify="right")
     shown.add_column("note")
     ways: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -118,23 +126,14 @@ def table(lines: Sequence[dict[str, Any]], *, markdown: bool) -> Table:
         took = [run for run in runs if "seconds" in run]
         engine = {run["round"]: run["seconds"] for run in ways.get((workload, "engine"), []) if "seconds" in run}
         ratios = [run["seconds"] / engine[run["round"]] for run in took if run["round"] in engine]
+        spreads = [_spread([run[key] for run in took], form) for key, form in _COLUMNS.values()]
         notes = {f"{word}: {run[word]}" for run in runs for word in _NOTES if word in run}
-        shown.add_row(
-            workload,
-            way,
-            str(len(took)),
-            _spread([run["seconds"] for run in took]),
-            _spread([run["cpu_seconds"] for run in took]),
-            f"{statistics.median(ratios):.2f}" if ratios else "",
-            _spread([run["peak_mb"] for run in took], ",.0f"),
-            _spread([run["tokens"] for run in took], ",.0f"),
-            _spread([run["others"] for run in took], ".0%"),
-            "; ".join(sorted(notes)),
-        )
+        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
+        shown.add_row(workload, way, str(len(took)), *spreads, ratio, "; ".join(sorted(notes)))
     return shown
 
 
-def _spread(values: Sequence[float], form: str = ".2f") -> str:
+def _spread(values: Sequence[float], form: str) -> str:
     shown = [format(value, form) for value in (min(values), statistics.median(values), max(values))] if values else []
     return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
 

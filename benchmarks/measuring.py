@@ -69,7 +69,8 @@ def serve(opened: Callable[[dict[str, Any]], Generate]) -> None:
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     generate, prompts = opened(task), [one["prompt"] for one in task["requests"]]
     generate([prompt[::-1] for prompt in prompts], WARM)
-    print(json.dumps(asdict(measured(lambda: generate(prompts, sys.maxsize)))))  # noqa: T201
+    took = asdict(measured(lambda: generate(prompts, sys.maxsize)))
+    print(json.dumps({**took, "versions": versions()}))  # noqa: T201
 
 
 def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -95,15 +96,20 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
 
 def machine() -> dict[str, Any]:
     """Processor, what it computes with, how busy it is, and the libraries of this environment."""
-    told = dict(line.split("\t: ") for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if "\t: " in line)
+    told = dict(re.findall(r"(\w[\w ]*?)\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8")))
     return {
         "processor": told.get("model name", platform.machine()),
         "flags": [flag for flag in _FLAGS if flag in told.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
         "load": os.getloadavg()[0],
-        "versions": {"python": platform.python_version()}
-        | {one.name: one.version for one in distributions() if one.name in _LIBRARIES},
+        "versions": versions(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that serve, in this environment."""
+    found = {one.name: one.version for one in distributions() if one.name in _LIBRARIES}
+    return {"python": platform.python_version(), **found}
 
 
 def commit(checkout: Path) -> str:
