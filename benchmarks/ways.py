@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
@@ -20,8 +21,8 @@ import torch
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
 from benchmarks.measuring import WARM, Measured, measured
-from benchmarks.workloads import Recording, as_json, from_json, interviews, kind
-from defsurvey.workers.engines.base import Completion, Counters
+from benchmarks.workloads import as_json, from_json, interviews, kind
+from defsurvey.workers.engines.base import Completion, Counters, Request
 from defsurvey.workers.engines.transformers import plain
 from defsurvey.workers.engines.transformers.answering import read_request
 from defsurvey.workers.engines.transformers.decoder import Decoder
@@ -149,14 +150,19 @@ def weighed(loaded: LoadedModel, requests: Sequence[ResolvedRequest], weights: S
 def conduct(card: ModelCard, loaded: LoadedModel, task: dict[str, Any]) -> dict[str, Any]:
     """Interviews by the engine as a worker uses it; writes what it was asked to the file that the task names."""
     engine = TransformersEngine(card, loaded, threads=task["threads"])
-    recording, made = Recording(engine), interviews(**task["interviews"])
+    submit, made, came = engine.submit, interviews(**task["interviews"]), list[tuple[Request, Future[Completion]]]()
+
+    def recorded(request: Request) -> Future[Completion]:
+        came.append((request, submit(request)))
+        return came[-1][1]
 
     def answered() -> int:
-        made.conduct(recording)
-        return sum(future.result().completion_tokens or 0 for future in recording.futures)
+        made.conduct(engine)
+        return sum(future.result().completion_tokens or 0 for _, future in came)
 
+    engine.submit = recorded  # type: ignore[method-assign]
     took = asdict(measured(answered)) | _counted(engine.counters())
-    questions = [read_request(card, loaded, request) for request in recording.requests]
+    questions = [read_request(card, loaded, request) for request, _ in came]
     asked = [as_json(question.resolved) for question in questions if not isinstance(question, Completion)]
     Path(task["asked"]).write_text(json.dumps(asked), encoding="utf-8")
     engine.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from defsurvey.storage.runs.run import Cell, Condition, MemoryOrder, Participant, Protocol
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Completion, Engine, Request
+from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.engines.transformers.request import ResolvedRequest, Sampling
 from defsurvey.workers.models import find_card, read_cards
@@ -39,9 +39,7 @@ class Beams(StrEnum):
 
 
 def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
-    """Requests that never end of their own accord, for replies of so many tokens: prompts of 400 to 560 tokens of
-    questionnaire text.
-    """
+    """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text."""
     survey = find_survey("wvs7")
     text = "\n".join(
         "\n".join([question.text["en"], *(f"{option.code}: {option.label['en']}" for option in question.options)])
@@ -87,9 +85,7 @@ def from_json(fields: dict[str, Any]) -> ResolvedRequest:
 
 
 def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: int) -> list[ResolvedRequest]:
-    """Requests as those of ``fixed`` with beams, of random tokens of a vocabulary of so many; prompts are up to a ninth
-    longer or shorter than ``prompt``.
-    """
+    """Requests of random tokens that never end, as ``fixed`` has; prompts are up to a ninth longer or shorter."""
     rng = np.random.default_rng(20250314)
     lowest, highest = prompt - prompt // 9, prompt + prompt // 9
     prompts = [rng.integers(vocabulary, size=rng.integers(lowest, highest + 1)).tolist() for _ in range(requests)]
@@ -107,22 +103,6 @@ def _chosen(prompts: Sequence[Sequence[int]], new_tokens: int, beams: Beams) -> 
         )
         for number, prompt in enumerate(prompts)
     ]
-
-
-class Recording:
-    """An engine whose requests are remembered, in order of arrival."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.describe, self.close = engine.describe, engine.close
-        self.requests: list[Request] = []
-        self.futures: list[Future[Completion]] = []
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """See ``Engine``."""
-        self.requests.append(request)
-        self.futures.append(self._engine.submit(request))
-        return self.futures[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
