@@ -1,15 +1,11 @@
-"""The benchmark for GPUs, run on a CPU; what is measured of a piece of work, in a process of its own too."""
+"""The benchmark for GPUs, run on a CPU."""
 
-import os
-
-import numpy as np
 import pytest
 import torch
 from defsurvey.workers.engines.transformers.core.support import adopt
 
 from benchmarks import gpu
 from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
-from benchmarks.measuring import in_its_own_process, measured
 from benchmarks.workloads import random_prompts
 
 CPU = torch.device("cpu")
@@ -56,40 +52,3 @@ def test_it_measures(quantisation: str) -> None:
 def test_prompts_have_every_number_of_beams_with_and_without_sampling() -> None:
     kinds = {(one.num_beams, one.sampling is None) for one in random_prompts(500, requests=10, prompt=9, new_tokens=1)}
     assert len(kinds) == 10
-
-
-# What is measured of a piece of work, and that a process of its own has nothing of this one.
-
-
-HELD: list[int] = []
-
-
-def fill(megabytes: int) -> int:
-    return int(np.ones(megabytes << 20, dtype=np.uint8)[-1])
-
-
-def held() -> tuple[int, list[int]]:
-    return os.getpid(), HELD
-
-
-def fail(word: str) -> None:
-    raise ValueError(word)
-
-
-def test_the_peak_is_that_of_the_work_alone() -> None:
-    fill(600)
-    little, much = measured(lambda: fill(20)), measured(lambda: fill(300))
-    assert much.peak_mb - little.peak_mb == pytest.approx(1.048576 * 280, rel=0.1)
-    assert (much.tokens, much.seconds > 0, much.cpu_seconds > 0) == (1, True, True)
-
-
-def test_a_process_of_its_own_begins_empty() -> None:
-    HELD.append(1)
-    process, there = in_its_own_process(held)
-    assert process != os.getpid()
-    assert there == []
-
-
-def test_what_fails_there_fails_here() -> None:
-    with pytest.raises(ValueError, match="no room"):
-        in_its_own_process(fail, "no room")
