@@ -80,7 +80,7 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
         Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others`` is the
         share of the processors that other programs took: unlike load averages it holds nothing of the runs before.
     """
-    before, began = os.getloadavg()[0], _spent()
+    before, began = round(os.getloadavg()[0], 2), _spent()
     ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
         command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
     )
@@ -91,7 +91,7 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
         said = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
         found = {"missing" if said.startswith("ModuleNotFoundError") else "failed": said}
     others = round(max(busy - own, 0.0) / wall / (os.cpu_count() or 1), 3)
-    return {**found, "load_before": before, "load_after": os.getloadavg()[0], "others": others}
+    return {**found, "load_before": before, "load_after": round(os.getloadavg()[0], 2), "others": others}
 
 
 def machine() -> dict[str, Any]:
@@ -101,7 +101,7 @@ def machine() -> dict[str, Any]:
         "processor": told.get("model name", platform.machine()),
         "flags": [flag for flag in _FLAGS if flag in told.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
+        "load": round(os.getloadavg()[0], 2),
         "versions": versions(),
     }
 
