@@ -72,9 +72,13 @@ def stratified(requests: Sequence[ResolvedRequest], one_in: int) -> list[tuple[R
     return part
 
 
+#: What a request of a benchmark is made of.
+_FIELDS = ("prompt", "num_beams", "sampling", "max_new_tokens", "ends", "seed")
+
+
 def as_json(request: ResolvedRequest) -> dict[str, Any]:
     """A request for another process; ``from_json`` reads it."""
-    return {name: value for name, value in asdict(request).items() if name != "enough"}
+    return {name: value for name, value in asdict(request).items() if name in _FIELDS}
 
 
 def from_json(fields: dict[str, Any]) -> ResolvedRequest:
