@@ -13,7 +13,7 @@ import transformers
 
 from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, converted
-from defsurvey.workers.engines.transformers.cpu.processor import fastest_type
+from defsurvey.workers.engines.transformers.cpu.processor import fastest_type, tells_of_too_little_memory
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
 from defsurvey.workers.engines.transformers.cpu.store import Kept, kept
 from tests.workers.engine.tiny_models import built
@@ -222,3 +222,10 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path) -> None:
 def test_the_fastest_type_is_computed(one_thread: None) -> None:
     """On this processor, whichever it is."""
     assert OpenVINORunner(converted(model_of("Llama")), dtype=fastest_type(), kv_bytes=1 << 20).blocks > 0
+
+
+def test_too_little_memory_is_told_from_a_type_that_is_not_computed() -> None:
+    """oneDNN begins both messages alike."""
+    assert tells_of_too_little_memory("Check 'ptr' failed at cpu_memory.cpp:257: Failed to allocate 17111040 bytes")
+    assert tells_of_too_little_memory("could not create a primitive")
+    assert not tells_of_too_little_memory("could not create a primitive descriptor for the inner product")

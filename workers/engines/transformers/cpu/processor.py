@@ -16,15 +16,23 @@ OUT_OF_MEMORY_WORDS = (
     "failed to map segment",  # RuntimeError of compiling with 50 MB left: the plugin itself could not be loaded
     "could not create a primitive",  # oneDNN under torch, as it was met before OpenVINO computed; not produced here
 )
+#: Goes on from the last of them where oneDNN does not compute a type at all, as bfloat16 where it is held to AVX2.
+_NOT_COMPUTED = "could not create a primitive descriptor"
 
 #: Values of oneDNN's variable that hold it to instructions without products in bfloat16.
 _WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
+def tells_of_too_little_memory(message: str) -> bool:
+    """Whether the message of an error says that memory has run out."""
+    return _NOT_COMPUTED not in message and any(words in message for words in OUT_OF_MEMORY_WORDS)
+
+
 def fastest_type() -> str:
     """``bfloat16`` where the processor multiplies in it and oneDNN may use that, else ``float32``.
 
-    OpenVINO names what the processor has, and does not regard the variable by which oneDNN is held to less.
+    OpenVINO names what the processor has, whatever oneDNN is held to by its variable; held to AVX2, a graph then does
+    not compile in bfloat16.
     """
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     computes = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
