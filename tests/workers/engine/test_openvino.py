@@ -134,7 +134,7 @@ def test_a_row_sees_blocks_that_another_row_of_the_step_fills(one_thread: None) 
         assert torch.equal(runner_of(model).run(rows[::order]), whole)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", sorted({"float32", fastest_type()}))
 def test_a_row_does_not_depend_on_its_company(dtype: str, one_thread: None) -> None:
     """Alone, with one more, with sixty, and beside a prompt: the same bits."""
     runner = runner_of(model_of("Llama"), dtype)

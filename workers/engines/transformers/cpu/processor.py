@@ -31,8 +31,8 @@ def tells_of_too_little_memory(message: str) -> bool:
 def fastest_type() -> str:
     """``bfloat16`` where the processor multiplies in it and oneDNN may use that, else ``float32``.
 
-    OpenVINO names what the processor has, whatever oneDNN is held to by its variable; held to AVX2, a graph then does
-    not compile in bfloat16.
+    OpenVINO names what the processor has, whatever oneDNN is held to by its variable; held to AVX2, the
+    first step in bfloat16 then fails.
     """
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     computes = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
