@@ -18,18 +18,18 @@ def _tables(live: list[tuple[list[Block], int]]) -> list[list[int]]:
 
 def test_prompts_share_whole_blocks_and_beams_all_but_the_last() -> None:
     blocks = Blocks(20, 4, 1)
-    one = blocks.open((1, 2, 3, 4, 5, 6, 7, 8, 9))
+    one = blocks.open((1, 2, 3, 4, 5, 6, 7, 8, 9, 9))
     other = blocks.open((1, 2, 3, 4, 5, 6, 0))
     assert one[0] is other[0]
     assert blocks.held == 4
-    (first, second), copies = blocks.branch(one[-1:], (0, 0), 9)
-    assert copies == [(first.number, second.number)]
+    (first, second), copies = blocks.branch(one[-1:], (0, 0), 10)
+    assert copies == [(first.number, second.number, 2)]
     assert first.table[:-1].tolist() == second.table[:-1].tolist() == [block.number for block in one[:2]]
     _filled(one)
     _filled(other)
     blocks.close([first, second, *other[-1:]])
     assert (blocks.held, blocks.available) == (2, 20)
-    assert blocks.open((1, 2, 3, 4, 5, 6, 7, 8, 9))[:2] == one[:2]
+    assert blocks.open((1, 2, 3, 4, 5, 6, 7, 8, 9, 9))[:2] == one[:2]
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -55,7 +55,7 @@ def test_no_block_is_lost_or_in_two_places(seed: int, keep: bool) -> None:
             if (wanted := blocks.wanted(len(ends), parents, length)) <= before:
                 following, copies = blocks.branch(ends, parents, length)
                 assert blocks.available >= before - wanted
-                assert len({target for _, target in copies}) == len(copies)
+                assert len({copy.target for copy in copies}) == len(copies)
                 live.append((following, length + 1))
             else:
                 blocks.close(ends)

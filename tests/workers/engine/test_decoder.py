@@ -82,12 +82,12 @@ def test_little_memory_costs_time_and_nothing_else(tiny: Tiny, blocks: int, agai
 def test_prompts_that_begin_alike_are_computed_once_though_they_run_at_the_same_time(tiny: Tiny) -> None:
     common = tuple(range(1, 3 * BLOCK + 1))
     requests = [
-        ResolvedRequest(prompt=(*common, number), num_beams=1 + number % 3, max_new_tokens=9) for number in range(20)
+        ResolvedRequest(prompt=(*common, number, 5), num_beams=1 + number % 3, max_new_tokens=9) for number in range(20)
     ]
     with _decoder(tiny, replace(NO_REUSE, tokens=BLOCK)) as decoder:
         together = [one.tokens for one in decode(decoder, requests)]
         counters = decoder.counters()
-    assert counters.prefilled_tokens == len(common) + len(requests)
+    assert counters.prefilled_tokens == len(common) + 2 * len(requests)
     alone = []
     for request in requests:
         with _decoder(tiny) as decoder:
@@ -98,11 +98,11 @@ def test_prompts_that_begin_alike_are_computed_once_though_they_run_at_the_same_
 def test_who_shares_a_prompt_that_is_given_up_computes_the_rest(llama: Tiny) -> None:
     common = tuple(range(1, 4 * BLOCK + 1))
     with _decoder(llama) as decoder:
-        (expected,) = decode(decoder, [ResolvedRequest(prompt=(*common, 7), max_new_tokens=5)])
+        (expected,) = decode(decoder, [ResolvedRequest(prompt=(*common, 7, 5), max_new_tokens=5)])
     first, second = Caught(), Caught()
     with _decoder(llama, replace(NO_REUSE, tokens=BLOCK + 5)) as decoder:
-        decoder.add(ResolvedRequest(prompt=(*common, 6), max_new_tokens=5), first)
-        decoder.add(ResolvedRequest(prompt=(*common, 7), max_new_tokens=5), second)
+        decoder.add(ResolvedRequest(prompt=(*common, 6, 5), max_new_tokens=5), first)
+        decoder.add(ResolvedRequest(prompt=(*common, 7, 5), max_new_tokens=5), second)
         decoder.step()
         first.gone = True
         while decoder.unfinished:
@@ -360,6 +360,15 @@ def test_memory_that_runs_out_costs_one_answer(
     assert engine.submit(_request(1, choices=choices)).result(30).error == ""
 
 
+def test_too_little_memory_is_told_from_a_type_that_is_not_computed() -> None:
+    told = (
+        "could not create a primitive",
+        "could not create a primitive descriptor for it",
+        "Failed to allocate 9 bytes",
+    )
+    assert [out_of_memory(RuntimeError(words)) for words in told] == [True, False, True]
+
+
 @pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")
 def test_a_device_that_has_too_little_memory_has_not_failed() -> None:
     broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
@@ -379,7 +388,7 @@ def test_kept_prompts_give_way_the_one_unused_for_longest_first(llama: Tiny) -> 
 
     def reused(prompt: tuple[int, ...]) -> int:
         before = decoder.counters().reused_tokens
-        decode(decoder, [ResolvedRequest(prompt=(*prompt, 5), max_new_tokens=2)])
+        decode(decoder, [ResolvedRequest(prompt=(*prompt, 5, 6), max_new_tokens=2)])
         return decoder.counters().reused_tokens - before
 
     assert [reused(prompt) for prompt in (one, other, one, third)] == [0, 0, 2 * BLOCK, 0]

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, converted
 from defsurvey.workers.engines.transformers.cpu.processor import fastest_type
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
@@ -97,7 +97,7 @@ def test_logits_are_the_librarys(family: str, dtype: torch.dtype, one_thread: No
     got = runner.run([Row(first[:50], 0, table(5, 9), True), Row(second, 0, table(1, 2, 3, 4), True)]).clone()
     check(got, [last_logits(oracle, first[:50]), last_logits(oracle, second)])
 
-    runner.copy([(4, 20), (4, 21)])
+    runner.copy([Copy(4, 20, 5), Copy(4, 21, 5)])
     beams = [Row([token], 101, table(1, 2, 3, block), True) for token, block in ((11, 4), (12, 20), (13, 21))]
     got = runner.run([beams[0], Row(first[50:], 50, table(5, 9, 7), True), *beams[1:]]).clone()
     wanted = [last_logits(oracle, [*second, token]) for token in (11, 12, 13)]
@@ -134,13 +134,13 @@ def test_a_row_sees_blocks_that_another_row_of_the_step_fills(one_thread: None) 
         assert torch.equal(runner_of(model).run(rows[::order]), whole)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", sorted({"float32", fastest_type()}))
 def test_a_row_does_not_depend_on_its_company(dtype: str, one_thread: None) -> None:
     """Alone, with one more, with sixty, and beside a prompt: the same bits."""
     runner = runner_of(model_of("Llama"), dtype)
     prompt, other = drawn(40, 5), drawn(60, 6)
     runner.run([Row(prompt, 0, table(0, 1), True)])
-    runner.copy([(1, block) for block in range(2, 62)])
+    runner.copy([Copy(1, block, 8) for block in range(2, 62)])
     rows = [Row([9], 40, table(0, block), True) for block in range(1, 61)]
     alone = runner.run(rows[:1]).clone()
     assert not alone.isnan().any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +16,13 @@ from defsurvey.workers.engines.transformers.core.drawing import draws_for
 from defsurvey.workers.engines.transformers.core.engine import BACKLOG, TransformersEngine
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, fastest_type, load_model
-from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, hold_on, limits_for, participants_at_once
+from defsurvey.workers.engines.transformers.core.memory import (
+    OutOfRoom,
+    give_back,
+    hold_on,
+    limits_for,
+    participants_at_once,
+)
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.threads import in_passing
@@ -76,6 +83,9 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
     if cpu is not None:
         try:
             loaded, runner, limits = cpu.open_runner(card, weights, cache=cache, threads=threads, load=load)
+            made.clear()
+            gc.collect()
+            give_back()
             return Opened(loaded=loaded, runner=runner, limits=limits)
         except (UnsupportedModel, cpu.UnsupportedGraph) as error:
             reason = f"OpenVINO does not compute it: {error}"

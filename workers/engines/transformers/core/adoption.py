@@ -14,7 +14,7 @@ from torch import Tensor
 
 from defsurvey.workers.engines.transformers.core import forward
 from defsurvey.workers.engines.transformers.core.forward import LayerShape, Layout, TorchRunner
-from defsurvey.workers.engines.transformers.core.runner import Row, Runner
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row, Runner
 
 #: Positions that depend on how long the longest sequence of a batch is: packed requests would change each other.
 _UNSTEADY_ROPES = ("dynamic", "longrope")
@@ -178,7 +178,7 @@ def packed_logits(runner: Runner, vocabulary: int) -> Tensor:
     rows, copies = [], []
     for prompt, table, tokens in zip(prompts, tables, beams, strict=True):
         second = np.append(table[:-1], np.int32(next(free)))
-        copies.append((int(table[-1]), int(second[-1])))
+        copies.append(Copy(int(table[-1]), int(second[-1]), len(prompt) % size))
         rows += [
             Row([token], len(prompt), own, logits=True) for token, own in zip(tokens, (table, second), strict=True)
         ]

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from defsurvey.workers.engines.transformers.core.runner import Copy
+
 
 @dataclass(slots=True, eq=False)
 class Block:
@@ -70,12 +72,11 @@ class Blocks:
     def open(self, prompt: Sequence[int]) -> list[Block]:
         """The path of a prompt, as far as possible of blocks that there are; the caller uses the last.
 
-        The block of the prompt's last token is always new: its logits are wanted, so that it has to be computed.
-        Ask ``available`` before.
+        The block of the prompt's last two tokens is always new: the last one's logits are wanted, and some processors
+        round one token by itself otherwise than two. Ask ``available`` before.
         """
         path: list[Block] = []
-        whole = (len(prompt) - 1) // self.size
-        for at in range(0, whole * self.size, self.size):
+        for at in self._shareable(prompt):
             key = tuple(prompt[at : at + self.size])
             parent = path[-1] if path else None
             among = parent.following if parent else self._first
@@ -88,28 +89,31 @@ class Blocks:
             if parent:
                 self._release(parent)  # it is no end any more
             path.append(found)
-        path.append(self.append(path[-1] if path else None))
-        if len(path) > 1:
-            self._release(path[-2])
+        while len(path) < self.needed(len(prompt)):
+            path.append(self.append(path[-1] if path else None))
+            if len(path) > 1:
+                self._release(path[-2])
         return path
 
     def shared(self, prompt: Sequence[int]) -> int:
         """How many blocks of a prompt's path there are already, and are in use: they take no place of others."""
         count, among = 0, self._first
-        for at in range(0, (len(prompt) - 1) // self.size * self.size, self.size):
+        for at in self._shareable(prompt):
             found = among.get(tuple(prompt[at : at + self.size]))
             if found is None or not found.users:
                 break
             count, among = count + 1, found.following
         return count
 
+    def _shareable(self, prompt: Sequence[int]) -> range:
+        """Where a prompt's blocks begin that can be shared."""
+        return range(0, max(0, len(prompt) - 2) // self.size * self.size, self.size)
+
     def append(self, parent: Block | None) -> Block:
         """A new private block behind another, in use by the caller."""
         return self._new(parent, ())
 
-    def branch(
-        self, ends: Sequence[Block], parents: Sequence[int], length: int
-    ) -> tuple[list[Block], list[tuple[int, int]]]:
+    def branch(self, ends: Sequence[Block], parents: Sequence[int], length: int) -> tuple[list[Block], list[Copy]]:
         """Let sequences go on by one token each, some perhaps several times and others not at all.
 
         Args:
@@ -118,21 +122,21 @@ class Blocks:
             length: Tokens of each sequence so far.
 
         Returns:
-            The last block of each, with a place for the next token, and which blocks have to be copied into which.
+            The last block of each, with a place for the next token, and what has to be copied.
         """
-        for index in set(range(len(ends))) - set(parents):
-            self._release(ends[index])
+        self.close([end for index, end in enumerate(ends) if index not in parents])
+        following: list[Block] = []
+        copies: list[Copy] = []
+        taken: set[int] = set()
         if length % self.size == 0:
             following = [self.append(ends[parent]) for parent in parents]
-            for index in set(parents):
-                self._release(ends[index])
-            return following, []
-        following, copies, taken = [], [], set()
+            self.close([ends[parent] for parent in set(parents)])
+            return following, copies
         for parent in parents:
             end = ends[parent]
             if parent in taken:
                 copy = self.append(end.parent)
-                copies.append((end.number, copy.number))
+                copies.append(Copy(end.number, copy.number, length % self.size))
                 end = copy
             taken.add(parent)
             following.append(end)

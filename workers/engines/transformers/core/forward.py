@@ -19,7 +19,7 @@ from transformers.masking_utils import sdpa_mask
 
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 
 #: What a model's configuration calls this attention.
 NAME = "defsurvey_blocks"
@@ -102,11 +102,12 @@ class TorchRunner:
         logits: Tensor = output.logits[0, : len(wanted)]
         return logits
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def copy(self, copies: Sequence[Copy]) -> None:
         """See ``Runner``."""
-        if not pairs:
+        if not copies:
             return
-        sources, targets = (torch.tensor(each, device=self.device) for each in zip(*pairs, strict=True))
+        sources = torch.tensor([copy.source for copy in copies], device=self.device)
+        targets = torch.tensor([copy.target for copy in copies], device=self.device)
         for layer in self.pool:
             blocks = layer.view(self.blocks, -1)
             blocks.index_copy_(0, targets, blocks.index_select(0, sources))

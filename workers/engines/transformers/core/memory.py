@@ -31,6 +31,8 @@ _WORDS = (
     "bad_alloc",  # OpenVINO, while it compiles
     "failed to map segment",  # the system's loader, of a library of OpenVINO's
 )
+#: Goes on from one of them where oneDNN does not compute a type at all.
+_NOT_COMPUTED = "could not create a primitive descriptor"
 #: How torch says that a device has failed for good: since 2.8 by a class, before that in words.
 _DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 _IN_WORDS = "CUDA error: "
@@ -84,7 +86,9 @@ def _usual(bytes_per_token: int) -> int:
 def out_of_memory(error: Exception) -> bool:
     """Whether there was too little memory: less of it at once may be possible."""
     told = str(error)
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in told for words in _WORDS)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return _NOT_COMPUTED not in told and any(words in told for words in _WORDS)
 
 
 def failed_for_good(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,14 @@ class Row:
     #: numbers of the blocks of the sequence, from its first token to the last of ``tokens``; int32
     table: np.ndarray
     logits: bool  #: whether the logits behind the last token are wanted
+
+
+class Copy(NamedTuple):
+    """The first tokens of a block that another one gets as well."""
+
+    source: int
+    target: int
+    tokens: int
 
 
 class Runner(Protocol):
@@ -50,8 +58,8 @@ class Runner(Protocol):
         """
         ...
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy whole blocks, each pair from the first to the second; no block is in two pairs as a second."""
+    def copy(self, copies: Sequence[Copy]) -> None:
+        """Copy tokens of blocks to the same places of others, or whole blocks; no block is a target twice."""
         ...
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from defsurvey.workers.engines.transformers.core.blocks import Block, Blocks
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.core.search import Following, Search
 
 
@@ -90,7 +90,7 @@ class Scheduler:
         self.blocks = blocks
         self.waiting: deque[Work] = deque()
         self.running: list[Work] = []
-        self.copies: list[tuple[int, int]] = []  #: blocks to be copied before the next step is computed
+        self.copies: list[Copy] = []  #: blocks to be copied before the next step is computed
         self.reused = self.restarted = 0
         self._limits = limits
         self._rows, self._tokens = limits.rows, limits.tokens  # lowered when the device runs out of memory
@@ -124,7 +124,8 @@ class Scheduler:
         self._make_room([work for work in works if work.following and not work.rows])
         planned: list[Planned] = []
         room = self._tokens
-        for work in [work for work in works if work.following and work in self.running]:
+        going = [work for work in works if work.following and work in self.running]
+        for work in sorted(going, key=lambda work: work.search.choosing.order):
             if not work.rows:
                 self._branch(work)
             if planned and len(work.rows) + self._tokens - room > self._rows:
@@ -255,6 +256,8 @@ class Scheduler:
         at = next((n for n, block in enumerate(work.path[:-1]) if coming.get(block, block.filled) < size), last)
         start = at * size + coming.get(work.path[at], work.path[at].filled)
         stop = min(len(prompt), start + room)
+        if stop == len(prompt) - 1 and stop - start > 1:
+            stop -= 1  # the last token is not left alone, see ``Blocks.open``
         for n in range(at, self.blocks.needed(stop)):
             coming[work.path[n]] = min(size, stop - n * size)
         table = work.path[-1].table[: self.blocks.needed(stop)]

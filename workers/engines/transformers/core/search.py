@@ -42,6 +42,13 @@ class Choosing:
     constrained: bool = False  #: whether only some tokens may follow
     weighs: bool = False  #: whether probabilities of given tokens are wanted, and nothing is chosen
 
+    @property
+    def order(self) -> tuple[float, ...]:
+        """Brings what is chosen alike together."""
+        sampling = self.sampling
+        drawn = (sampling.temperature, sampling.top_k, sampling.top_p) if sampling else ()
+        return (self.num_beams, self.candidates, self.constrained, self.weighs, *drawn)
+
 
 class Search(Protocol):
     """A reply in the making."""

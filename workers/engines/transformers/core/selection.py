@@ -18,6 +18,8 @@ from defsurvey.workers.engines.transformers.core.search import Choosing, Followi
 
 #: So many scores are looked at at once, which bounds the memory that sorting and drawing take.
 _MOST_CHOSEN = 1 << 25
+#: Scores whose largest one is looked at before them.
+_GROUP = 64
 
 
 def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) -> list[Following | Exception | None]:
@@ -48,7 +50,7 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
     keys = place([keys_of(theirs) for theirs in streams], logits.device)
     candidates = []
     for group, at, before, theirs, of_theirs in zip(groups, rows, scores, streams, keys, strict=True):
-        part = logits.index_select(0, at).float().view(len(group.members), group.count, -1)
+        part = group.part(logits, starts, at).float().view(len(group.members), group.count, -1)
         if group.choosing.weighs:
             candidates.append(_weigh(part, group.allowed(searches)))
             continue
@@ -88,6 +90,13 @@ class _Group:
         """Which rows of the logits are theirs."""
         return np.array([starts[member] + row for member in self.members for row in range(self.count)])
 
+    def part(self, logits: Tensor, starts: Sequence[int], at: Tensor) -> Tensor:
+        """These rows; where they follow each other nothing is copied."""
+        first, last = self.members[0], self.members[-1]
+        if last - first + 1 == len(self.members):
+            return logits[starts[first] : starts[last] + self.count]
+        return logits.index_select(0, at)
+
     def scores(self, searches: Sequence[Search]) -> np.ndarray:
         """What each beam has reached, shape (members, beams)."""
         return np.array([searches[member].scores for member in self.members], dtype=np.float32)
@@ -125,13 +134,30 @@ def _choose(
     likely = torch.log_softmax(logits, dim=-1)
     likely = likely if hidden is None else likely + hidden
     likely = warp(likely.view(count * rows, vocabulary)).view(count, rows, vocabulary)
-    scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).reshape(count, -1)
+    if rows == choosing.num_beams:
+        scores = likely.add_(before[:, :, None]).view(count, -1)  # in place: it is large
+    else:
+        scores = (likely.expand(count, choosing.num_beams, vocabulary) + before[:, :, None]).view(count, -1)
     if not streams:
-        best, indices = torch.topk(scores, choosing.candidates)
-        return best, indices
+        return largest(scores, choosing.candidates)
     indices = draw(scores, choosing.candidates, streams, keys)
     best, order = scores.gather(1, indices).sort(descending=True)
     return best, indices.gather(1, order)
+
+
+def largest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest scores of each row, descending, and where they are; of many only those are sorted that may be it.
+
+    A group whose own largest score is not among the ``count`` largest of groups has none of the largest.
+    """
+    rows, length = scores.shape
+    if length % _GROUP or length < 64 * _GROUP:
+        best, indices = torch.topk(scores, count)
+        return best, indices
+    grouped = scores.view(rows, -1, _GROUP)
+    groups = torch.topk(grouped.amax(-1), count)[1].sort()[0]  # in order, as equal scores are then
+    best, indices = torch.topk(grouped.gather(1, groups[..., None].expand(-1, -1, _GROUP)).view(rows, -1), count)
+    return best, groups.gather(1, indices // _GROUP) * _GROUP + indices % _GROUP
 
 
 def _hidden(logits: Tensor, allowed: Sequence[Sequence[Sequence[int]]]) -> Tensor:

@@ -13,7 +13,8 @@ _WITHOUT_BFLOAT16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512
 def fastest_type() -> str:
     """``bfloat16`` where the processor multiplies in it and oneDNN may use that, else ``float32``.
 
-    OpenVINO names what the processor has, and does not regard the variable by which oneDNN is held to less.
+    OpenVINO names what the processor has, whatever oneDNN is held to by its variable; held to AVX2, the
+    first step in bfloat16 then fails.
     """
     held = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
     computes = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

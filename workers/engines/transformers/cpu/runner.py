@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.cpu.graph import paged
 from defsurvey.workers.engines.transformers.cpu.library import ov, release
 
@@ -54,14 +54,13 @@ class OpenVINORunner:
         self._request: Any = self._compiled.create_infer_request()
         self._inputs = {port.get_any_name() for port in self._compiled.inputs}
         caches = [port for port in self._compiled.inputs if "_cache." in port.get_any_name()]
-        self.block_size = int(caches[0].partial_shape[2].get_length())
-        sizes = [prod(side.get_length() for side in list(port.partial_shape)[1:]) for port in caches]
-        self.block_bytes = sum(size * port.element_type.size for size, port in zip(sizes, caches, strict=True))
+        self.block_size = _shape(caches[0])[1]
+        self.block_bytes = sum(prod(_shape(port)) * port.element_type.size for port in caches)
         self.blocks = max(0, kv_bytes // self.block_bytes - 1)  # one more is the filler's
         self._filler = Row([0], 0, np.array([self.blocks], np.int32), False)
-        #: Keys and values, a piece for all layers whose blocks are alike: shape (tensors, blocks, bits of a block).
+        #: Keys and values, a piece for all layers alike: shape (tensors, blocks, heads, tokens, width).
         self.pools: list[Tensor] = []
-        self._lay_out(caches, sizes)
+        self._lay_out(caches)
 
     def run(self, rows: Sequence[Row]) -> Tensor:
         """See ``core.runner.Runner``."""
@@ -90,28 +89,32 @@ class OpenVINORunner:
         self._request.infer()
         return torch.from_numpy(self._request.get_output_tensor(0).data).flatten(0, -2)
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def copy(self, copies: Sequence[Copy]) -> None:
         """See ``core.runner.Runner``."""
-        if not pairs:
-            return
-        source, target = torch.tensor(pairs).T
-        for pool in self.pools:
-            pool.index_copy_(1, target, pool.index_select(1, source))
+        for source, target, tokens in copies:
+            for pool in self.pools:
+                pool[:, target, :, :tokens].copy_(pool[:, source, :, :tokens])
 
     def close(self) -> None:
         """See ``core.runner.Runner``."""
         self.pools = []
         self._request = self._compiled = None
 
-    def _lay_out(self, caches: Sequence[Any], sizes: Sequence[int]) -> None:
+    def _lay_out(self, caches: Sequence[Any]) -> None:
         """Set up the blocks: all layers whose blocks are alike lie in one piece of memory, so that one call copies."""
-        alike: dict[tuple[int, str], list[Any]] = {}
-        for port, size in zip(caches, sizes, strict=True):
-            alike.setdefault((size, port.element_type.get_type_name()), []).append(port)
-        for (size, kind), ports in alike.items():
-            pool = torch.empty(len(ports), self.blocks + 1, size, dtype=_BITS[kind])  # the system gives it page by page
+        alike: dict[tuple[str, tuple[int, ...]], list[Any]] = {}
+        for port in caches:
+            alike.setdefault((port.element_type.get_type_name(), _shape(port)), []).append(port)
+        for (kind, shape), ports in alike.items():
+            pool = torch.empty(
+                len(ports), self.blocks + 1, *shape, dtype=_BITS[kind]
+            )  # the system gives it page by page
             self.pools.append(pool)
             for port, part in zip(ports, pool, strict=True):
-                shape = [self.blocks + 1, *(side.get_length() for side in list(port.partial_shape)[1:])]
-                tensor = ov.Tensor(part.numpy(), ov.Shape(shape), port.element_type)
+                tensor = ov.Tensor(part.numpy(), ov.Shape([self.blocks + 1, *shape]), port.element_type)
                 self._request.set_tensor(port.get_any_name(), tensor)
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    """Of a block of keys, or of values: heads, tokens, width."""
+    return tuple(side.get_length() for side in list(port.partial_shape)[1:])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +10,13 @@ import torch
 from defsurvey.workers.engines.transformers.core.adoption import adopt, disagrees, packed_logits, vocabulary
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, recalled
-from defsurvey.workers.engines.transformers.core.memory import give_back, limits_for
+from defsurvey.workers.engines.transformers.core.memory import limits_for
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, converted
 from defsurvey.workers.engines.transformers.cpu.processor import fastest_type as fastest_type
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
-from defsurvey.workers.engines.transformers.cpu.store import Kept, kept
+from defsurvey.workers.engines.transformers.cpu.store import Kept, kept, let_go
 from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard
 
@@ -57,11 +56,11 @@ def open_runner(
         return Kept(graph=graph, facts={"model": loaded.facts(), **told}, arrays={"expected": expected.numpy()})
 
     found = kept(cache / "openvino", card.name, card.dtype, identity(weights), make)
-    gc.collect()
-    give_back()
     loaded = recalled(card, weights, found.facts["model"])
     limits = limits_for(torch.device("cpu"), found.facts["bytes_per_token"], found.facts["footprint"])
     runner = OpenVINORunner(found.graph, dtype=card.dtype, kv_bytes=limits.kv_bytes, threads=threads)
+    if found.place:
+        let_go(found.place)
     if reason := disagrees(runner, torch.from_numpy(found.arrays["expected"]), runner.dtype):
         raise UnsupportedGraph(reason)
     return loaded, runner, limits

@@ -7,8 +7,10 @@ written elsewhere and renamed, so that it is there whole or not at all.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
+import mmap
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +37,7 @@ class Kept:
     """A graph and what is told of its model."""
 
     graph: Any  #: an ``ov.Model``
+    place: Path | None = None  #: the folder where it lies; None: nowhere yet
     facts: Mapping[str, Any] = field(default_factory=dict)  #: anything that JSON holds
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
@@ -60,6 +63,21 @@ def kept(folder: Path, name: str, kind: str, weights: Mapping[str, str], make: C
             _write(make(), place)
             _remove_older(place, beginning)
         return _read(place)
+
+
+def let_go(place: Path) -> None:
+    """Give back the memory into which a kept graph's weights are mapped, once a compiler has its own copies of them.
+
+    What is wanted all the same is read from disk again.
+    """
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    maps = Path("/proc/self/maps")
+    if advise is None or not maps.exists():
+        return
+    for line in maps.read_text(encoding="utf-8").splitlines():
+        if line.endswith(str(place.resolve() / _GRAPH.replace(".xml", ".bin"))):
+            start, stop = (int(address, 16) for address in line.split()[0].split("-"))
+            advise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED)
 
 
 def _digest(name: str, kind: str, weights: Mapping[str, str]) -> str:
@@ -104,6 +122,7 @@ def _read(place: Path) -> Kept:
     with np.load(place / _ARRAYS) as arrays:
         return Kept(
             graph=ov.Core().read_model(place / _GRAPH),
+            place=place,
             facts=json.loads((place / _FACTS).read_text(encoding="utf-8")),
             arrays=dict(arrays),
         )

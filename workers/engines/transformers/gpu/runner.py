@@ -21,7 +21,7 @@ from defsurvey.workers.engines.transformers.core.adoption import UnsupportedMode
 from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.gpu import attention
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
@@ -108,11 +108,12 @@ class GpuRunner:
         found = self._logits[: len(single)] if behind is None else torch.cat((self._logits[: len(single)], behind))
         return found.index_select(0, *place([np.array(wanted, dtype=np.int64)], self.device))
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+    def copy(self, copies: Sequence[Copy]) -> None:
         """See ``Runner``."""
-        if not pairs:
+        if not copies:
             return
-        sources, targets = place([np.array(each) for each in zip(*pairs, strict=True)], self.device)
+        pairs = np.array([(copy.source, copy.target) for copy in copies])
+        sources, targets = place([pairs[:, 0], pairs[:, 1]], self.device)
         step = max(1, _COPIED // self.block_bytes)
         for source, target in zip(torch.split(sources, step), torch.split(targets, step), strict=True):
             self.pool.index_copy_(0, target, self.pool.index_select(0, source))
