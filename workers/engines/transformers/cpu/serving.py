@@ -59,10 +59,10 @@ def open_runner(
     loaded = recalled(card, weights, found.facts["model"])
     limits = limits_for(torch.device("cpu"), found.facts["bytes_per_token"], found.facts["footprint"])
     runner = OpenVINORunner(found.graph, dtype=card.dtype, kv_bytes=limits.kv_bytes, threads=threads)
-    if found.place:
-        let_go(found.place)
     if reason := disagrees(runner, torch.from_numpy(found.arrays["expected"]), runner.dtype):
         raise UnsupportedGraph(reason)
+    if found.place:
+        let_go(found.place)  # now that a step was computed, for which weights are laid out anew
     return loaded, runner, limits
 
 
