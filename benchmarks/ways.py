@@ -31,7 +31,8 @@ from defsurvey.workers.engines.transformers.core.loading import LoadedModel, loa
 from defsurvey.workers.engines.transformers.core.memory import hold_on
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.opening import Opened, open_model, open_transformers
+from defsurvey.workers.engines.transformers.opening import Opened, open_model
+from defsurvey.workers.engines.transformers.opening import serve as serve_model
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 
@@ -157,7 +158,10 @@ def weighed(loaded: LoadedModel, requests: Sequence[ResolvedRequest], weights: S
 
 def conduct(card: ModelCard, task: dict[str, Any]) -> dict[str, Any]:
     """Interviews by the engine as a worker uses it; writes what it was asked to the file that the task names."""
-    engine = open_transformers(card, device="cpu", cache=Path(task["cache"]), threads=task["threads"])
+    cache, threads = Path(task["cache"]), task["threads"]
+    weights = find_weights(card, cache)
+    opened = in_passing(partial(open_model, card, weights, device="cpu", cache=cache, threads=threads))
+    engine = serve_model(card, opened, threads=threads)
     submit, made, came = engine.submit, interviews(**task["interviews"]), list[tuple[Request, Future[Completion]]]()
 
     def recorded(request: Request) -> Future[Completion]:
@@ -170,7 +174,7 @@ def conduct(card: ModelCard, task: dict[str, Any]) -> dict[str, Any]:
 
     engine.submit = recorded  # type: ignore[method-assign]
     took = asdict(measured(answered)) | _counted(engine.counters())
-    questions = [read_request(card, engine.loaded, request) for request, _ in came]
+    questions = [read_request(card, opened.loaded, request) for request, _ in came]
     asked = [as_json(question.resolved) for question in questions if not isinstance(question, Completion)]
     Path(task["asked"]).write_text(json.dumps(asked), encoding="utf-8")
     engine.close()

@@ -115,7 +115,7 @@ def test_copied_blocks_are_copied_in_all_layers(llama: tuple[Any, Layout], monke
     monkeypatch.setattr(runner, "_COPIED", device.block_bytes)
     held = torch.randn(device.pool.shape)
     device.pool.copy_(held)
-    device.copy([(1, 5), (1, 6), (3, 2)])
+    device.copy([Copy(1, 5, 32), Copy(1, 6, 32), Copy(3, 2, 32)])
     held[[5, 6, 2]] = held[[1, 1, 3]]
     assert torch.equal(device.pool, held)
 
