@@ -4,10 +4,11 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention, runner
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles, attend
-from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner
 from defsurvey.workers.engines.transformers.gpu.selection import Selector
@@ -168,8 +169,10 @@ ASKED: list[int] = []
 
 
 @pytest.fixture
-def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> GpuRunner:
+def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> Callable[[Graphs], GpuRunner]:
     """A runner on a device that computes nothing; what is read from it are falling scores, and the first token."""
+    model, layout = llama
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
 
     def read(device: Tensor) -> Tensor:
         pairs = torch.zeros(ASKED[-1], 2, len(device) // 2 // ASKED[-1], dtype=torch.int32)
@@ -177,44 +180,42 @@ def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> GpuRu
         return pairs.reshape(-1)
 
     monkeypatch.setattr(Tensor, "cpu", read)
-    return launched(model.to(NOWHERE), replace(layout, device=NOWHERE))
+    model, layout = model.to(NOWHERE), replace(layout, device=NOWHERE)
+    return lambda graphs: GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=graphs)
 
 
-def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_rows(nowhere: GpuRunner) -> None:
+def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_rows(
+    nowhere: Callable[[Graphs], GpuRunner],
+) -> None:
+    device = nowhere(Graphs(NOWHERE, "this is a test"))
     counts = []
     for rows, blocks in ((2, 16), (4, 16), (256, 64)):
         inputs = torch.zeros(rows, 5 + blocks, dtype=torch.int64, device=NOWHERE)
         with Operations() as operations:
-            nowhere.program(inputs)
+            device.program(inputs)
         counts.append((operations.count, operations.copies))
     assert len(set(counts)) == 1
     assert counts[0][1] == 0
 
 
-def test_few_operations_are_started_outside_however_many_are_asked(
-    nowhere: GpuRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_operations_are_started_outside_however_many_are_asked(nowhere: Callable[[Graphs], GpuRunner]) -> None:
     operations = Operations()
-    run = Program.run
 
-    def captured(self: Program, lines: Any) -> None:
-        work = self._work
+    class Uncounted(Graphs):
+        def captured(self, work: Any, inputs: Tensor) -> Any:
+            def replay() -> None:
+                operations.paused = True
+                work(inputs)
+                operations.paused = False
 
-        def counted_not(inputs: Tensor) -> None:
-            operations.paused = True
-            work(inputs)
-            operations.paused = False
+            return SimpleNamespace(replay=replay)
 
-        self._work = counted_not
-        run(self, lines)
-        self._work = work
-
-    monkeypatch.setattr(Program, "run", captured)
+    device = nowhere(Uncounted(NOWHERE))
     most = []
     for count in (20, 200):
         ASKED.append(count)
         requests = [replace(one, max_new_tokens=40, ends=()) for one in mixed_requests(count, seed=3)]
-        decoder = Decoder(nowhere, replace(LIMITS, rows=1000, tokens=1 << 20), Draws.HASHED)
+        decoder = Decoder(device, replace(LIMITS, rows=1000, tokens=1 << 20), Draws.HASHED)
         for request in requests:
             decoder.add(request, Nobody())
         decoder.step()  # the prompts

@@ -30,8 +30,8 @@ from defsurvey.workers.engines.transformers.gpu.selection import Selector
 
 logger = logging.getLogger(__name__)
 
-#: Rows of one token that are computed together at most.
-ROWS = 512
+#: Rows of one token that are computed together, and of logits that are kept in place, at most.
+ROWS = 1024
 #: Blocks of the shortest table; each next one is so many times as long.
 _SHORTEST, _LONGER = 16, 4
 #: What is said of a row before its table: its token, where its key and value go, and a line of ``Tiles``.
@@ -84,7 +84,7 @@ class GpuRunner:
         with torch.inference_mode():
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
             logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
-        self._logits = torch.zeros(2 * ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
+        self._logits = torch.zeros(ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
         self.select = Selector(self._logits, self._graphs).select
 
     @property
