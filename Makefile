@@ -31,7 +31,7 @@ contracts: install
 	$(BIN)/lint-imports
 
 # What depends on the processor runs a second time, as on one with AVX2 and nothing newer.
-AVX2 := tests/benchmarks/test_gpu.py $(patsubst %,tests/workers/engine/test_%.py,exchanging linear)
+AVX2 := tests/workers/engine/test_exact.py tests/workers/engine/test_adoption.py
 
 # In the order of the folders, in which what waits for processes comes first: by the number of tests it would come last.
 tests: install

@@ -83,6 +83,7 @@ READ = {
     Reply.FULL: "to their own end",
     Reply.FIRST_SENTENCE: "to the end of the first sentence of the explanation",
     Reply.ANSWER: "to the end of the answer, without an explanation",
+    Reply.CHOICE: "as bare choices: the engine let them name options and say nothing else",
 }
 
 

@@ -1,4 +1,4 @@
-"""The circumstances of a finding: in which language each culture was asked, and which weights answered."""
+"""The circumstances of a finding: languages asked in, weights that answered, and replies that were held to options."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from defsurvey.reports.analysis import Analysis, CultureAnalysis
 from defsurvey.reports.number_format import NAMED, counted, listed
+from defsurvey.storage.runs.run import Reply
 
 #: English names of the languages that surveys of several countries are asked in, by ISO 639 code.
 _LANGUAGES = {
@@ -30,7 +31,7 @@ def language_name(code: str) -> str:
 
 def circumstances(analysis: Analysis) -> str:
     """The sentences that stand beside the finding."""
-    return " ".join((_languages(analysis), *_weights(analysis)))
+    return " ".join((_languages(analysis), *_weights(analysis), *_bare(analysis)))
 
 
 def languages_asked(culture: CultureAnalysis) -> tuple[str, str]:
@@ -68,6 +69,14 @@ def _weights(analysis: Analysis) -> tuple[str, ...]:
     if models > NAMED:
         return (f"{counted(models, 'model')} answered from quantised weights: provenance says which.",)
     return tuple(f"{listed(names)} answered from {said}." for said, names in groups.items())
+
+
+def _bare(analysis: Analysis) -> tuple[str, ...]:
+    """That replies could name options alone; nothing where they could say more."""
+    if analysis.results.run.protocol.reply is not Reply.CHOICE:
+        return ()
+    told = "Replies could name options and nothing else (reply: choice), unlike the paper's"
+    return (f"{told}: no answer is explained, and that every answer is valid is no merit of the models.",)
 
 
 def quantised(description: Mapping[str, str]) -> str:

@@ -2,29 +2,26 @@
 
     python -m pytest -p tests.avx2 tests/workers/engine
 
-Variables hold numba, oneDNN and torch's own kernels back. Two operations of torch ask the real processor whether it
-computes bfloat16: they are made to answer as on AVX2. Where the processor has nothing newer, no test is run.
+Variables hold oneDNN and torch's own kernels back. An operation of torch asks the real processor whether it computes
+bfloat16: it is made to answer as on AVX2. OpenVINO cannot be held back. Where the processor has nothing newer, no
+test is run.
 """
 
 import os
-from typing import Any
+import re
+from pathlib import Path
 
 import pytest
-from llvmlite.binding import get_host_cpu_features
 
 #: What these libraries read when they are first imported, also in processes that tests start.
-ENVIRONMENT = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse2,+sse4.2",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "ATEN_CPU_CAPABILITY": "avx2",
-}
-NEWER = ("avx512f", "avxneconvert")  #: with one of these a processor computes what AVX2 does not
+ENVIRONMENT = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+NEWER = ("avx512f", "avx_ne_convert")  #: with one of these a processor computes what AVX2 does not
 
 
 def _is_newer() -> bool:
-    has = get_host_cpu_features()
-    return has.get("avx2", False) and any(has.get(name) for name in NEWER)
+    told = Path("/proc/cpuinfo")
+    flags = set(re.findall(r"\w+", told.read_text(encoding="utf-8"))) if told.exists() else set()
+    return "avx2" in flags and not flags.isdisjoint(NEWER)
 
 
 def pytest_load_initial_conftests() -> None:
@@ -39,12 +36,4 @@ def pytest_configure() -> None:
 
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         pytest.exit("torch was imported before tests.avx2: name the plugin by -p", returncode=4)
-    lay_out = torch.ops.mkldnn._reorder_linear_weight
-
-    def without_bfloat16(weight: torch.Tensor, *others: Any) -> torch.Tensor:
-        if weight.dtype is torch.bfloat16:
-            raise RuntimeError("mkldnn_reorder_linear_weight: bf16 path needs the cpu support of newer instructions")
-        return lay_out(weight, *others)
-
     torch.ops.mkldnn._is_mkldnn_bf16_supported = lambda: False
-    torch.ops.mkldnn._reorder_linear_weight = without_bfloat16

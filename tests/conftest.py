@@ -2,12 +2,7 @@
 
 import gc
 import os
-import shutil
 import signal
-import tempfile
-from functools import partial
-
-import pytest
 
 os.environ.pop("COLUMNS", None)  # the width that a command prints in is that of a pipe, wherever the tests are started
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would compile every test and module anew
@@ -20,13 +15,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also 
 def pytest_xdist_auto_num_workers() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cores + cores // 2
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Where lines are counted, loops are compiled in this run: what an earlier one kept would leave lines untouched."""
-    if getattr(config.option, "cov_source", None) and "NUMBA_CACHE_DIR" not in os.environ:
-        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp(prefix="loops-")
-        config.add_cleanup(partial(shutil.rmtree, os.environ["NUMBA_CACHE_DIR"], ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:

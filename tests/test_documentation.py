@@ -144,8 +144,8 @@ def test_every_metric_has_an_example() -> None:
 ROOMS = ("jobs", "reports", "storage", "workers")
 _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 REQUIRED = {canonicalize_name(found.name): found for found in map(Requirement, _PROJECT["dependencies"])}
-#: Comes with torch where there is something for it to do.
-NOT_REQUIRED = {"triton"}
+#: Comes with torch where there is something for it to do; and an extra.
+NOT_REQUIRED = {"triton", "nncf"}
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:

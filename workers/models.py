@@ -32,6 +32,7 @@ class Capabilities:
     hosted: bool = False  #: asks a server, by the card's ``SERVER_FIELDS``
     takes: tuple[str, ...] = ()  #: what of a request's decoding a server can be said to take
     usually_takes: tuple[str, ...] = ()  #: of these, where a card does not say
+    structured: tuple[str, ...] = ()  #: how a server can be asked to hold a reply to options, the usual way first
     usual_key: str = ""  #: variable with the provider's key
     batches: bool = False  #: takes many calls in one batch, at a lower price
     packages: tuple[str, ...] = ()  #: that must be installed
@@ -50,6 +51,7 @@ ENGINES: Mapping[str, Capabilities] = {
         opens="defsurvey.workers.engines.anthropic:open_anthropic",
         hosted=True,
         takes=("temperature", "top_p", "top_k"),
+        structured=("json_schema", "none"),
         usual_key="ANTHROPIC_API_KEY",
         batches=True,
     ),
@@ -59,6 +61,7 @@ ENGINES: Mapping[str, Capabilities] = {
         # the last is another name of the limit, which a server is given in any case
         takes=("temperature", "top_p", "top_k", "seed", "beams", "max_completion_tokens"),
         usually_takes=("temperature", "top_p", "seed"),
+        structured=("json_schema", "structured_outputs", "guided_choice", "none"),
         usual_key="OPENAI_API_KEY",
     ),
     "scripted": Capabilities(
@@ -76,8 +79,11 @@ CHAT_TEMPLATES: tuple[str, ...] = get_args(ChatTemplate)
 #: The rules by which a scripted respondent can answer.
 Respondent = Literal["human", "uniform", "mode", "first-shown", "refuser", "garbler"]
 RESPONDENTS: tuple[str, ...] = get_args(Respondent)
-#: Those of them that reply in words only and give no probabilities of options.
-WITHOUT_PROBABILITIES = ("refuser", "garbler")
+#: How a server is asked to hold a reply to options: by the schema of OpenAI and Anthropic, by vLLM's own field, by the
+#: name that this had before vLLM 0.12, or not at all.
+Structured = Literal["json_schema", "structured_outputs", "guided_choice", "none"]
+#: Those of them that reply in words only: they give no probabilities of options, and are held to none.
+IN_WORDS_ONLY = ("refuser", "garbler")
 
 #: What a template is given for each request and cannot be in a card's ``template_options``.
 GIVEN_TO_TEMPLATES = ("messages", "conversation", "chat_template", "tokenize", "add_generation_prompt")
@@ -198,6 +204,7 @@ class ModelCard(BaseModel):
     takes: tuple[str, ...] = Field(
         default_factory=lambda card: _capabilities(card["engine"]).usually_takes, strict=False, description=_TAKES
     )
+    structured: Structured = "json_schema"  #: how it is asked to hold a reply to options that exist
     body: dict[str, Any] = Field({}, description="a table of fields")  #: put into every request as it is
     concurrency: int = _whole(16, most=256)  #: most requests under way at once, from one process
     attempts: int = _whole(10, most=100)  #: how often one request is tried before its answer counts as failed
@@ -221,6 +228,8 @@ class ModelCard(BaseModel):
                 raise _wrong("model", _MODEL, "nothing")
             if not set(self.takes) <= set(can.takes):
                 raise _wrong("takes", f"a list of any of {', '.join(can.takes)}", repr(list(self.takes)))
+            if self.structured not in can.structured:
+                raise _wrong("structured", f"one of {', '.join(can.structured)}", repr(self.structured))
         if not can.reads_prompts and self.respondent is None:
             raise _wrong("respondent", f"one of {', '.join(RESPONDENTS)}", "nothing")
         if can.weights and not self.model_fields_set & set(_WEIGHTS):
@@ -246,7 +255,12 @@ class ModelCard(BaseModel):
     @property
     def gives_probabilities(self) -> bool:
         """Whether its engine says how probable each option is, which condition ``first-token`` asks for."""
-        return self.capabilities.probabilities and self.respondent not in WITHOUT_PROBABILITIES
+        return self.capabilities.probabilities and self.respondent not in IN_WORDS_ONLY
+
+    @property
+    def closes_replies(self) -> bool:
+        """Whether its replies can be held to options that exist (``Request.closed``)."""
+        return self.structured != "none" if self.hosted else self.respondent not in IN_WORDS_ONLY
 
     @property
     def prices(self) -> tuple[float, float] | None:

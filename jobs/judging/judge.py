@@ -13,12 +13,12 @@ from defsurvey.jobs.judging import steps
 from defsurvey.jobs.judging.steps import BeingJudged as BeingJudged
 from defsurvey.jobs.judging.steps import JudgingLeft as JudgingLeft
 from defsurvey.jobs.settings import Settings
-from defsurvey.jobs.study.study import DEFAULT_SAMPLE, check_prices
+from defsurvey.jobs.study.study import DEFAULT_SAMPLE, StudyError, check_prices
 from defsurvey.storage.database import Database
 from defsurvey.storage.runs import budget, judgements, outbox, store
 from defsurvey.storage.runs.judgement import AnswerKey, Judge, Rubric
 from defsurvey.storage.runs.judgements import Ended as Ended
-from defsurvey.storage.runs.run import Run
+from defsurvey.storage.runs.run import Reply, Run
 from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Engine, EngineUnavailable
 from defsurvey.workers.engines.opening import check_card, open_engine
@@ -73,11 +73,14 @@ def judge_run(
     """Judge a run, or go on with it: as the command says, else the study, else ``DEFAULT_JUDGE`` on ``DEFAULT_SAMPLE``.
 
     Answers that come meanwhile are left to the next judging, and a run that is cancelled meanwhile is judged no more.
-    Raises EngineUnavailable (what was judged before that is kept), StudyError where the run has a budget and the judge
-    is billed and has no prices, BeingJudged, and JudgingLeft where this process is ``leaving`` before the end.
+    Raises EngineUnavailable (what was judged before that is kept), StudyError where replies are bare choices, or where
+    the run has a budget and the judge is billed and has no prices, BeingJudged, and JudgingLeft where this process is
+    ``leaving`` before the end.
     """
     ledger = outbox.revision(database, run_id)  # before the run is read: whatever comes later is not in the sample
     run = store.load_run(database, run_id)
+    if run.protocol.reply is Reply.CHOICE:
+        raise StudyError(f"run {run_id}: expected replies that a judge can read, got bare choices (reply: choice)")
     wanted = judgements.wanted(database, run_id) or Judge(model=DEFAULT_JUDGE, sample=DEFAULT_SAMPLE)
     wanted = Judge(model=model or wanted.model, sample=share or wanted.sample, rubric=rubric or wanted.rubric)
     cards = read_cards(settings.models)

@@ -13,13 +13,14 @@ from defsurvey.jobs.settings import BadSetting, Settings
 from defsurvey.jobs.study.study import Study
 from defsurvey.jobs.system import duration
 from defsurvey.storage.runs.judgement import LEAST, MOST_REPEATED, REPEATED
-from defsurvey.storage.runs.run import Cell
+from defsurvey.storage.runs.run import Cell, Reply
 from defsurvey.workers.engines.machine import AUTO, expected
+from defsurvey.workers.engines.structured import longest
 from defsurvey.workers.judging.prompt import INSTRUCTIONS, MAX_TOKENS, calibration_set
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.draws import PRESETS
-from defsurvey.workers.simulation.methods import method_of
-from defsurvey.workers.simulation.prompts import prompt_text, request_text
+from defsurvey.workers.simulation.methods import METHODS, method_of
+from defsurvey.workers.simulation.prompts import closed_reply, prompt_text, request_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,6 +36,7 @@ TURN_TOKENS = (4, 14)  #: and around each remembered question and answer
 #: Characters of an answer as memory keeps it: a bare choice; a choice and a long first sentence.
 REMEMBERED_CHARACTERS: Mapping[str, tuple[int, int]] = {"en": (10, 220), "zh": (4, 80)}
 SHORTEST_COMPLETION = 3  #: the shortest completion that can be read; the longest is ``max_new_tokens``
+SHORTEST_CHOICE = 1  #: the shortest where it can name options alone
 
 #: Means seen in an earlier run are taken to hold within a third. Of all pilots of 4 that can be drawn from runs of 9
 #: and 20 participants, the tokens per answer of 90% to 100% did.
@@ -151,7 +153,11 @@ def plan(study: Study, *, cards: Mapping[str, ModelCard], earlier: Earlier | Non
         judge_calls=judge_calls,
         detectable=detectable,
         noise_floor=noise_floor,
-        notes=(*_unlisted_languages(cells, cards), *_unranked(study, cells, earlier.validities)),
+        notes=(
+            *_deviating(study),
+            *_unlisted_languages(cells, cards),
+            *_unranked(study, cells, earlier.validities),
+        ),
         device=expected(AUTO) if any(cards[model].capabilities.on_device for model in study.asked) else "",
     )
 
@@ -162,10 +168,13 @@ def _key(cell: Cell) -> tuple[str, str, str]:
 
 def _tokens(study: Study, cell: Cell, seen: TokensSeen | None) -> tuple[Spread, Spread]:
     """Tokens that all participants of a cell read and write: as seen before, else by rules of thumb."""
-    longest = study.protocol.max_new_tokens
-    most = study.completions(cell) * longest
+    count, limit = study.completions(cell), study.protocol.max_new_tokens
+    shortest, most = count * min(SHORTEST_COMPLETION, limit), count * limit
+    if study.protocol.reply is Reply.CHOICE and method_of(cell.condition).shortened:
+        asked = map(study.survey.question, study.questions)
+        replies = [longest(closed_reply(question, question.codes, cell.language)) for question in asked]
+        shortest, most = count * SHORTEST_CHOICE, cell.participants * sum(replies)
     if seen is None:
-        shortest = study.completions(cell) * min(SHORTEST_COMPLETION, longest)
         return _prompt_tokens(study, cell), Spread(low=shortest, high=most)
     low, high = _within_a_third(study.answers(cell) * seen.completion)
     return _within_a_third(study.answers(cell) * seen.prompt), Spread(min(low, most), min(high, most))
@@ -247,6 +256,16 @@ def _resolution(study: Study) -> tuple[Mapping[str, float], Mapping[str, float]]
     return detectable, floors
 
 
+def _deviating(study: Study) -> Iterable[str]:
+    """What a study of bare choices is without."""
+    if study.protocol.reply is not Reply.CHOICE:
+        return
+    without = "so that diversity D, cv and ff are not given and no judge can be asked"
+    yield f"reply: choice is not the paper's: no answer is explained, {without}; every reply is valid"
+    if whole := [one.name for one in study.conditions if one.slots and not METHODS[one.method].shortened]:
+        yield f"the steps of {' and '.join(whole)} are written freely all the same, since later steps read them"
+
+
 def _unlisted_languages(cells: Iterable[Cell], cards: Mapping[str, ModelCard]) -> Iterable[str]:
     for model, language in dict.fromkeys((cell.model, cell.language) for cell in cells):
         known = cards[model].languages
@@ -265,12 +284,14 @@ def _unranked(study: Study, cells: Iterable[Cell], validities: Mapping[str, floa
         return  # nothing to compare
     items = item_table(study.survey, study.questions)
     questions = len(set(items.question[items.grouping.headline].tolist()))
+    bare = study.protocol.reply is Reply.CHOICE
     for model in dict.fromkeys(cell.model for cell in interviews):
-        valid = validities.get(model, ASSUMED_VALIDITY)
+        valid = 1.0 if bare else validities.get(model, ASSUMED_VALIDITY)
         if ranked(study.participants, valid, questions, answers=COMPARABLE) >= 0.5:
             continue
         least = enough_participants(valid, questions, answers=COMPARABLE)
         known = "were valid in an earlier run" if model in validities else "are valid, which is assumed"
+        known = "are valid, as all are" if bare else known
         remedy = f"plan {least} participants" if least else "no number of participants changes that"
         takes = f"that takes {COMPARABLE} valid answers to half of the questions"
         yield f"{model} would probably not be ranked: {takes}, and {valid:.0%} of its answers {known}; {remedy}"
@@ -327,7 +348,8 @@ def _facts(plan: Plan) -> Iterable[tuple[str, str]]:
         yield f"left out ({len(study.left_out)})", f"{', '.join(study.left_out)}: {reason}"
     if plan.completion_tokens.high:
         yield "prompt tokens", f"{plan.prompt_tokens.in_words()} ({_basis(plan, 'rule of thumb')})"
-        most = _basis(plan, "at most max_new_tokens each")
+        bare = study.protocol.reply is Reply.CHOICE
+        most = _basis(plan, "at most the longest list of options each" if bare else "at most max_new_tokens each")
         yield "completion tokens", f"{plan.completion_tokens.in_words()} ({most})"
     if study.judge and plan.judge_calls:
         calls = plan.judge_calls.in_words()

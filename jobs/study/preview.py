@@ -74,6 +74,8 @@ def _prompt(study: Study, cell: Cell, card: ModelCard, index: int, question: str
     request = asked.request(item)
     # where probabilities are read the reply is begun, whatever the card says
     begun = card.answer_prefix or (bool(request.choices) and card.capabilities.weights)
+    if request.closed is not None:  # so it is where a reply is held to options, but within JSON there is no beginning
+        begun = card.capabilities.weights or (card.answer_prefix and card.structured != "json_schema")
     bare = card.capabilities.weights and card.chat_template == "none"
     return Prompt(
         cell=cell,
@@ -127,6 +129,7 @@ def to_json(prompt: Prompt) -> dict[str, object]:
         "memory": prompt.memory,
         "steps": prompt.steps,
         "decoding": asdict(request.decoding),
+        "closed": request.closed and asdict(request.closed),
         "seed": request.seed,
         "messages": [asdict(message) for message in request.messages],
         "reply_start": prompt.reply_start,
@@ -167,5 +170,8 @@ def _facts(prompt: Prompt) -> Iterable[tuple[str, str]]:
     yield "decoding", f"{beams}, {how}, at most {decoding.max_new_tokens} new tokens"
     if prompt.steps:
         yield "steps", prompt.steps
+    if (closed := prompt.request.closed) is not None:
+        number = "one" if closed.most == 1 else f"1 to {closed.most}"
+        yield "reply", f"held to {number} of {', '.join(closed.options)}: no explanation can be written"
     yield "seed", str(prompt.request.seed)
     yield "template", prompt.template

@@ -15,7 +15,7 @@ from defsurvey.storage.errors import BadInput
 from defsurvey.storage.runs.judgement import Judge
 from defsurvey.storage.runs.run import DEF, MOST_PARTICIPANTS, NAME, NAME_RULE, Cell, Condition, Preset, Protocol, Reply
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.models import WITHOUT_PROBABILITIES, ModelCard
+from defsurvey.workers.models import IN_WORDS_ONLY, ModelCard
 from defsurvey.workers.simulation.draws import PRESETS
 from defsurvey.workers.simulation.methods import METHODS
 
@@ -118,10 +118,14 @@ def _said(noun: Condition | Protocol) -> dict[str, object]:
 def check_conditions(
     conditions: Collection[Condition], models: Collection[str], cards: Mapping[str, ModelCard], protocol: Protocol
 ) -> None:
-    """Refuse to read probabilities that a model does not give, or to vary a decoding of which it takes nothing."""
+    """Refuse what a model cannot: give probabilities, be held to options, or vary a decoding of which it takes none."""
+    scripted = f"scripted respondents other than {' and '.join(IN_WORDS_ONLY)}"
     for condition, name in product(conditions, models):
+        if protocol.reply is Reply.CHOICE and METHODS[condition.method].shortened and not cards[name].closes_replies:
+            expected = f"models that can be held to options (servers: field structured of the card; {scripted})"
+            said = 'structured = "none"' if cards[name].hosted else f"respondent {cards[name].respondent}"
+            raise StudyError(f"reply: choice: expected {expected}, got {name!r}, whose card says {said}")
         if condition.slots == 0 and not cards[name].gives_probabilities:
-            scripted = f"scripted respondents other than {' and '.join(WITHOUT_PROBABILITIES)}"
             expected = f"models that give probabilities (engine transformers, or {scripted})"
             got = f"{name!r}, served by engine {cards[name].engine}"
             raise StudyError(f"condition {condition.name}: expected {expected}, got {got}")

@@ -311,6 +311,8 @@ class _Resolver:
     def _judge(self) -> Judge | None:
         if (judge := self.written.judge) is None:
             return None
+        if self.written.reply is run.Reply.CHOICE:
+            raise self.yaml.fault(("judge",), "no judge beside reply: choice, where no reply has a word to judge")
         place = ("judge", "model")
         self._check_known(place, judge.model, self.cards, where_to_add(self.cards))
         if not self.cards[judge.model].capabilities.reads_prompts:

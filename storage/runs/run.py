@@ -75,11 +75,15 @@ class MemoryOrder(StrEnum):
 
 
 class Reply(StrEnum):
-    """How far a reply is read; a reply without beams is not decoded further than that."""
+    """How far a reply is read; a reply without beams is not decoded further than that.
+
+    In the order of what they leave out.
+    """
 
     FULL = "full"  #: to its own end
     FIRST_SENTENCE = "first-sentence"  #: to the end of the first sentence of its explanation
     ANSWER = "answer"  #: to the end of its answer
+    CHOICE = "choice"  #: all of it: the engine lets it name options and say nothing else
 
 
 #: The method of the paper: the model answers as a citizen, with the axes that the condition switches on.

@@ -31,8 +31,6 @@ STUDIES = {
 INPUTS = ("study.yaml", "models.toml", "wvs.csv")
 #: The same arithmetic on every processor that has AVX2: of kernels, of NumPy and of its BLAS, in one thread.
 ENVIRONMENT = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ATEN_CPU_CAPABILITY": "avx2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",

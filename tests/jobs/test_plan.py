@@ -149,6 +149,17 @@ def test_json_and_words_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "tokens" not in rule  # one that follows a rule reads and writes none
 
 
+def test_a_study_of_bare_choices_says_what_it_is_without_and_writes_a_few_tokens() -> None:
+    """One to as many as the longest list of options has characters, whatever max_new_tokens is."""
+    made = plan(study(reply="choice", conditions="[none]", cultures="[us]"), cards=CARDS)
+    answers = 20 * len(made.study.questions)
+    assert made.completion_tokens == (answers, answers * len('{"answer": "none"}'))
+    assert "no answer is explained, so that diversity D, cv and ff are not given" in made.notes[0]
+    assert made.notes[0] in in_words(made)
+    mixed = plan(study(reply="choice", conditions="[def, ccsv-single]", models="[human]"), cards=CARDS)
+    assert "the steps of ccsv-single are written freely" in mixed.notes[1]
+
+
 def test_what_costs_money_is_priced_as_a_range() -> None:
     """Tokens by their prices; models without one cost nothing that is known."""
     rest: dict[str, str | None] = {"cultures": "[us]", "conditions": "[none]", "participants": "10"}

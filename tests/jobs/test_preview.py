@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from defsurvey.jobs.study.preview import preview, render
+from defsurvey.jobs.study.preview import preview, render, to_json
 from defsurvey.jobs.study.study import Study, StudyError
 from defsurvey.storage.runs.run import Participant
 from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, Request
@@ -59,7 +59,7 @@ def asked_in_a_run(read: Study, index: int) -> list[Request]:
 def printed(read: Study) -> str:
     console = Console(width=160)
     with console.capture() as capture:
-        console.print(render(preview(read, cards=CARDS)))
+        console.print(render(preview(read, cards=MORE_CARDS)))
     return capture.get()
 
 
@@ -114,6 +114,16 @@ def test_condition_first_token_begins_the_reply_whatever_the_card_says() -> None
     assert english.text == english.request.messages[0].content + "\nAnswer: "
     rule = study(models="[human]", conditions="[first-token]")
     assert preview(rule, cards=CARDS)[0].reply_start == ""
+
+
+@pytest.mark.parametrize(("model", "start"), [("plain-model", "Answer: "), ("served-model", "")])
+def test_a_reply_that_is_held_to_options_is_shown_with_them(model: str, start: str) -> None:
+    """It is begun where weights are here, and never within JSON."""
+    read = replace(study(reply="choice", cultures="[us]"), models=(model,))
+    (prompt,) = preview(read, cards=MORE_CARDS)
+    assert prompt.reply_start == start
+    assert to_json(prompt)["closed"] == {"options": tuple("1234"), "most": 1, "separator": ", "}
+    assert "held to one of 1, 2, 3, 4: no explanation can be written" in printed(read)
 
 
 @pytest.mark.parametrize(

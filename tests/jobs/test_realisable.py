@@ -93,6 +93,23 @@ def test_a_study_that_weighs_options_is_refused_where_a_model_gives_no_probabili
     assert f"got {model!r}" in done.output
 
 
+@pytest.mark.parametrize(("model", "said"), [("refuser", "respondent refuser"), ("mute", 'structured = "none"')])
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_replies_are_held_to_options_where_every_model_can_be(tmp_path: Path, verb: str, model: str, said: str) -> None:
+    """Steps that others read are written freely, so that a study of these alone may name any model."""
+    study, home, cards = tmp_path / "study.yaml", tmp_path / "home", tmp_path / "cards.toml"
+    cards.write_text('[mute]\nengine = "openai"\nmodel = "m"\nbase_url = "http://localhost/v1"\nstructured = "none"\n')
+    text = f"name: bare\nsurvey: wvs7\nquestions: [Q1]\ncultures: [us]\nmodels: [human, {model}]\nreply: choice\n"
+    environment = {"DEFSURVEY_HOME": str(home), "DEFSURVEY_MODELS": str(cards)}
+    study.write_text(f"{text}conditions: [def, ccsv-single]\n")
+    done = CliRunner().invoke(main, (verb, str(study)), env=environment)
+    assert (done.exit_code, home.exists()) == (2, False)
+    assert "reply: choice: expected models that can be held to options" in done.output
+    assert f"got {model!r}, whose card says {said}" in done.output
+    study.write_text(f"{text}conditions: [ccsv-single]\n")
+    assert CliRunner().invoke(main, ("plan", str(study)), env=environment).exit_code == 0
+
+
 def card(base_url: str | None = None, **fields: object) -> ModelCard:
     return ModelCard(name="m", engine="openai", model="m", base_url=base_url, **fields)  # type: ignore[arg-type]
 

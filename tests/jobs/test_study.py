@@ -161,7 +161,7 @@ def test_cells_go_by_model_culture_condition_and_language() -> None:
         (False, {"questions": "[Q1, Q2]"}),
         (False, {"conditions": "[none]"}),
         (False, {"seed": "1"}),
-        (False, {"reply": "answer"}),
+        (False, {"reply": "choice"}),
         (False, {"decoding": "{temperature: 0.9}"}),
     ],
 )
@@ -197,6 +197,7 @@ WRONG_VALUES = [
     ({"name": "My Run"}, "line 1, name", "lower-case letters, digits, '-', '_' and '.'"),
     ({"partcipants": "3"}, "line 7, partcipants", "(did you mean 'participants'?)"),
     ({"judge": "{model: human}"}, "line 7, judge.model: expected a model that reads prompts", "a scripted respondent"),
+    ({"judge": "{model: tiny-model}", "reply": "choice"}, "line 7, judge", "no judge beside reply: choice"),
     ({"judge": "{model: tiny-model, sample: 1.5}"}, "line 7, judge.sample", "a number of at most 1, got '1.5'"),
 ]
 

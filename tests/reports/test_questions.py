@@ -130,7 +130,7 @@ def test_a_code_may_be_as_large_as_it_likes(codes: tuple[int, ...]) -> None:
 
 # Replies that were cut off: what needs them whole is not given, and the report says why.
 
-CUT = [(Reply.FIRST_SENTENCE, "first sentence"), (Reply.ANSWER, "end of the answer")]
+CUT = [(Reply.FIRST_SENTENCE, "first sentence"), (Reply.ANSWER, "end of the answer"), (Reply.CHOICE, "bare choices")]
 
 
 def read_to(reply: Reply) -> Results:
@@ -195,7 +195,7 @@ def test_the_method_says_how_far_replies_were_read(reply: Reply) -> None:
 @pytest.mark.parametrize("pair", list(permutations(Reply, 2)))
 def test_runs_together_claim_no_more_than_the_shortest_replies_allow(pair: tuple[Reply, Reply]) -> None:
     one, other = map(read_to, pair)
-    furthest = [Reply.FULL, Reply.FIRST_SENTENCE, Reply.ANSWER]
+    furthest = [Reply.FULL, Reply.FIRST_SENTENCE, Reply.ANSWER, Reply.CHOICE]
     joint = merge([one, replace(other, run=replace(other.run, id="run-2"))])
     assert joint.run.protocol.reply is max(pair, key=furthest.index)
 

@@ -76,7 +76,7 @@ def tiny_loaded(one_thread: None, tiny_card: ModelCard, tmp_path_factory: pytest
 
 @pytest.fixture
 def tiny_engine(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    engine = opening.serve(tiny_card, tiny_loaded, threads=1)
+    engine = opening.serve(tiny_card, opening.in_memory(tiny_loaded), threads=1)
     yield engine
     engine.close()
 
@@ -99,6 +99,6 @@ def smollm_loaded(one_thread: None, smollm_card: ModelCard, models_cache: Path) 
 
 @pytest.fixture(scope="session")
 def smollm_engine(smollm_card: ModelCard, smollm_loaded: LoadedModel) -> Iterator[TransformersEngine]:
-    engine = opening.serve(smollm_card, smollm_loaded, threads=1)
+    engine = opening.serve(smollm_card, opening.in_memory(smollm_loaded), threads=1)
     yield engine
     engine.close()

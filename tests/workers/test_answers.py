@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from defsurvey.storage.runs.run import AnswerState, Reply
-from defsurvey.storage.surveys.folder import find_survey
+from defsurvey.storage.surveys.folder import bundled_surveys, find_survey
 from defsurvey.storage.surveys.survey import Option, Question, QuestionType
 from defsurvey.workers.engines.base import FinishReason
 from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read, spoken
-from defsurvey.workers.simulation.prompts import option_text, words
+from defsurvey.workers.simulation.prompts import closed_reply, option_text, words
 
 _FILE = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text(encoding="utf-8"))
 _SURVEY = find_survey("wvs7")
@@ -93,6 +93,46 @@ def test_every_choice_in_the_asked_format_is_read_back(name: str, language: str,
             text = f"{table.answer}{listed}\n{table.explanation}I said 3 things, 2 of them twice."
             reading = read(text, FinishReason.STOP, question, question.codes, language)
             assert reading.choices == choices, text
+
+
+FREE = (Reply.FULL, Reply.FIRST_SENTENCE, Reply.ANSWER)
+#: Language -> how a reply begins that can name options alone, and what stands between two of them.
+BARE = {"en": ("Answer: ", ", "), "zh": ("答案：", "、")}
+
+
+@pytest.mark.parametrize("language", BARE)
+@pytest.mark.parametrize("survey", bundled_surveys())
+def test_every_choice_that_a_closed_reply_can_name_is_read_as_that_choice(survey: str, language: str) -> None:
+    """Whatever the order shown: each option of each question, and lists as far as they may go; as free replies too."""
+    start, between = BARE[language]
+    for question in find_survey(survey).questions:
+        for shown in (question.codes, question.codes[::-1]):
+            assert closed_reply(question, shown, language).options == tuple(map(str, shown))
+            lists = [shown[place:] + shown[:place] for place in range(len(shown))]
+            for named in (some[:size] for some in lists for size in range(1, question.max_choices + 1)):
+                text = start + between.join(map(str, named))
+                for reply in (Reply.CHOICE, Reply.FULL):
+                    reading = read(text, FinishReason.STOP, question, shown, language, reply)
+                    assert (reading.choices, reading.remembered) == (tuple(sorted(named)), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "state", "reason"),
+    [
+        ("<think>\nAnswer: 2", "stop", AnswerState.ANSWERED, ""),  # begun by a template
+        ("Answer: 1", "length", AnswerState.UNPARSABLE, "cut off"),  # of 10, perhaps
+        ("Answer: 2: Rather important", "stop", AnswerState.FAILED, "did not hold the reply"),
+        ("Answer: 9", "enough", AnswerState.FAILED, "did not hold the reply"),
+        ("", "stop", AnswerState.FAILED, "did not hold the reply"),
+    ],
+)
+def test_a_closed_reply_that_says_anything_else_is_its_engines_fault(
+    text: str, finish: str, state: AnswerState, reason: str
+) -> None:
+    asked = QUESTIONS["family"]
+    reading = read(text, FinishReason(finish), asked, asked.codes, "en", Reply.CHOICE)
+    assert reading.state is state
+    assert reason in reading.reason
 
 
 _NUMBERS = st.sampled_from([0, 1, 2, 3, 4, 10, 12, 65, 1000, 2015])
@@ -299,7 +339,7 @@ def test_only_the_answer_is_remembered_of_a_reply_that_ends_there() -> None:
 REPLY = "Answer: 1\nExplanation: Family comes first. Always."
 
 
-@pytest.mark.parametrize("reply", list(Reply))
+@pytest.mark.parametrize("reply", FREE)
 @pytest.mark.parametrize(
     "thought",
     [
@@ -317,7 +357,7 @@ def test_a_reply_behind_thoughts_is_read_as_it_is_alone(thought: str, reply: Rep
     assert case.read(thought + "1", reply) == case.read("1", reply)
 
 
-@pytest.mark.parametrize("reply", list(Reply))
+@pytest.mark.parametrize("reply", FREE)
 @pytest.mark.parametrize(
     "text",
     [

@@ -59,7 +59,7 @@ def test_probabilities_are_those_of_the_model(
             raise UnsupportedModel("for the test")
 
         monkeypatch.setattr(opening, "adopt", refuse)
-    engine = opening.serve(tiny_card, tiny_loaded, threads=1)
+    engine = opening.serve(tiny_card, opening.in_memory(tiny_loaded), threads=1)
     apart = engine.submit(_tiny_request("1", "2", "7")).result(60)
     nested = engine.submit(_tiny_request("1", "2", "10", "12")).result(60)
     spoken = engine.submit(replace(_tiny_request(), choices=())).result(60)

@@ -65,6 +65,9 @@ class Respondent(Engine):
         code = request.asked.shown[number % len(request.asked.shown)]
         explanation = f"{words(language).explanation}So be it. {number}"
         text = f"{request.reply_start}{option_text(question, code, language)}\n{explanation}"
+        if request.closed is not None:
+            future.set_result(Completion(text=f"{request.reply_start}{code}", finish=FinishReason.ENOUGH, used=USED))
+            return future
         if number % self.refuses == 0:
             text = "As an AI, I have no view."
         future.set_result(
@@ -121,8 +124,11 @@ def test_a_reply_is_read_as_far_as_the_protocol_says(reply: Reply) -> None:
     protocol, engine = replace(PAPER, reply=reply), Respondent()
     answers = _answers(citizen(protocol, 1), protocol, engine)
     for answer, request in zip(answers, engine.requests, strict=True):
-        assert (request.enough is None) is (reply is Reply.FULL)
-        if answer.remembered is not None:
+        assert (request.enough is None) is (reply in (Reply.FULL, Reply.CHOICE))
+        assert (request.closed is None) is (reply is not Reply.CHOICE)
+        if reply is Reply.CHOICE:
+            assert answer.remembered == answer.completion == f"Answer: {answer.choices[0]}"
+        elif answer.remembered is not None:
             assert ("Explanation" in answer.remembered) is (reply is not Reply.ANSWER)
             settled = request.enough is not None and request.enough(f"{answer.completion} And so on.")
             assert settled is (reply is not Reply.FULL)

@@ -36,7 +36,7 @@ def test_a_thought_that_the_prompt_began_is_part_of_the_reply(
     """Its text shows that it is one, also to the question whether it will do, and the model goes on behind the mark."""
     template = tiny_loaded.tokenizer.chat_template + "{{ '<think>\\n' }}"
     monkeypatch.setattr(tiny_loaded.tokenizer, "chat_template", template)
-    engine = opening.serve(tiny_card.model_copy(update={"answer_prefix": prefix}), tiny_loaded)
+    engine = opening.serve(tiny_card.model_copy(update={"answer_prefix": prefix}), opening.in_memory(tiny_loaded))
     request = _question(start="Answer: ")
     seen: list[str] = []
     reply = engine.submit(replace(request, enough=lambda text: bool(seen.append(text)))).result()

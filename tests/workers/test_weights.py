@@ -18,7 +18,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from defsurvey.workers.engines.base import EngineUnavailable
-from defsurvey.workers.engines.transformers.core import weights
+from defsurvey.workers.engines.transformers import weights
 from defsurvey.workers.engines.transformers.weights import find_description, find_weights
 from defsurvey.workers.models import ModelCard, Wheel
 

@@ -57,7 +57,7 @@ class AnthropicProvider(Provider):
         try:
             response = self.client.messages.with_raw_response.create(
                 model=self._card.model,
-                max_tokens=request.decoding.max_new_tokens,
+                max_tokens=body["max_tokens"],
                 messages=body["messages"],
                 extra_body=body,
             )
@@ -78,12 +78,14 @@ class AnthropicProvider(Provider):
         system = "\n\n".join(turn.content for turn in messages if turn.role == "system")
         if start := self._start(request):
             turns.append({"role": "assistant", "content": start})
-        body = {"model": self._card.model, "max_tokens": request.decoding.max_new_tokens, "messages": turns}
+        body: dict[str, Any] = {"model": self._card.model, "max_tokens": self._most(request), "messages": turns}
         if system:
             body["system"] = system
-        if request.schema is not None:
-            body["output_config"] = {"format": {"type": "json_schema", "schema": dict(request.schema)}}
-        return body | self._sampling(request) | self._card.body
+        body |= self._sampling(request) | self._card.body
+        if (schema := self._schema(request)) is not None:  # beside what else the card says of the output
+            form = {"type": "json_schema", "schema": dict(schema)}
+            body["output_config"] = {**body.get("output_config", {}), "format": form}
+        return body
 
     def close(self) -> None:
         """Close the connections."""
@@ -104,10 +106,11 @@ class AnthropicProvider(Provider):
             raise Retryable("the server's reply is no message: it has no content")
         texts = [block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text"]
         said = "".join(text for text in texts if isinstance(text, str))
-        usage = body.get("usage")
+        usage, finish = body.get("usage"), _FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP)
+        said = self._start(request) + said if said else ""
         return Completion(
-            text=without_key(self._start(request) + said if said else "", self._key),
-            finish=_FINISHES.get(str(body.get("stop_reason")), FinishReason.STOP),
+            text=without_key(self._in_words(said, request) if finish is FinishReason.STOP else said, self._key),
+            finish=finish,
             used=self._used(request, self._sampling(request), sampled=request.decoding.do_sample),
             prompt_tokens=tokens(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
             completion_tokens=tokens(usage, "output_tokens"),

@@ -20,6 +20,8 @@ from typing import Any
 from defsurvey.storage.runs.run import EngineDescription, UsedDecoding
 from defsurvey.workers.engines.base import NO_DECODING, Completion, EngineUnavailable, FinishReason, Request, give_up
 from defsurvey.workers.engines.http import Declined, Rejected, Retryable
+from defsurvey.workers.engines.keys import redacted
+from defsurvey.workers.engines.structured import longest, options_in, schema_of
 from defsurvey.workers.models import ModelCard
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ LONGEST_WAIT = 60.0
 LONGEST_WAIT_ASKED = 600.0
 #: Spreads waits, so that requests that failed together do not come back together; no answer depends on it.
 _SPREAD = SystemRandom()
+#: What is said beside an error of a request whose reply can name options alone.
+_OTHER_WAYS = "; a server that holds replies to options in another way, or in none, has that in the card's `structured`"
 
 
 class Provider(ABC):
@@ -61,6 +65,7 @@ class Provider(ABC):
             "takes": ", ".join(self._card.takes) or "no decoding parameters",
             "body": json.dumps(self._card.body, sort_keys=True),
             "answer_prefix": str(self._card.answer_prefix).lower(),
+            "structured": self._card.structured,
             **self.CLIENT,
         }
 
@@ -68,17 +73,47 @@ class Provider(ABC):
         """What was used of a request's decoding, by the parameters that were sent."""
         decoding = request.decoding
         return UsedDecoding(
-            num_beams=decoding.num_beams if "beams" in self._card.takes else None,
+            num_beams=self._beams(request) if "beams" in self._card.takes else None,
             do_sample=sampled if "temperature" in sent else None,
             temperature=sent.get("temperature"),
             top_p=sent.get("top_p"),
             top_k=decoding.top_k if "top_k" in sent else None,
-            max_new_tokens=decoding.max_new_tokens,
+            max_new_tokens=self._most(request),
         )
 
     def _start(self, request: Request) -> str:
-        """How a reply is begun for the model."""
-        return request.reply_start.rstrip() if self._card.answer_prefix else ""
+        """How a reply is begun for the model; no server goes on from a beginning within a schema."""
+        begun = self._card.answer_prefix and not (request.closed is not None and self._in_json)
+        return request.reply_start.rstrip() if begun else ""
+
+    @property
+    def _in_json(self) -> bool:
+        """Whether a reply that names options alone comes as JSON."""
+        return self._card.structured == "json_schema"
+
+    def _schema(self, request: Request) -> Mapping[str, object] | None:
+        """The JSON schema that the reply is held to."""
+        return schema_of(request.closed) if request.closed is not None and self._in_json else request.schema
+
+    def _most(self, request: Request) -> int:
+        """The most tokens of a reply; one that names options alone is never cut off."""
+        asked = request.decoding.max_new_tokens
+        return asked if request.closed is None else max(asked, longest(request.closed))
+
+    def _beams(self, request: Request) -> int:
+        """How many beams are searched: one where the reply is held to options, since vLLM holds no beam to any."""
+        return request.decoding.num_beams if request.closed is None else 1
+
+    def _in_words(self, said: str, request: Request) -> str:
+        """What a finished reply says; raises Rejected where it should name options alone and names anything else."""
+        closed = request.closed
+        if closed is None:
+            return said
+        named = options_in(said.rpartition(request.reply_start.rstrip())[2], closed, as_json=self._in_json)
+        if named is None:
+            told = f"the server did not hold its reply to the options, as it was asked to: {said[:80]!r}"
+            raise Rejected(redacted(told, self._key))
+        return request.reply_start + closed.separator.join(named)
 
 
 class ApiEngine:
@@ -174,7 +209,8 @@ class ApiEngine:
             except Declined as declined:
                 return Completion(text="", finish=FinishReason.REFUSAL, used=NO_DECODING, error=str(declined))
             except Rejected as rejected:
-                return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=str(rejected))
+                hint = "" if request.closed is None else _OTHER_WAYS
+                return Completion(text="", finish=FinishReason.ERROR, used=NO_DECODING, error=f"{rejected}{hint}")
             except Retryable as passing:
                 last = passing
             else:

@@ -68,6 +68,26 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedReply:
+    """All that a reply can be behind its beginning: an option, or several with a separator between, none twice.
+
+    >>> closed = ClosedReply(options=("1", "2", "10"), most=2)
+    >>> closed.named("10, 2"), closed.named("2"), closed.named("2, 2"), closed.named("2: Rather")
+    (('10', '2'), ('2',), None, None)
+    """
+
+    options: tuple[str, ...]  #: their numbers as the prompt shows them, in that order
+    most: int = 1  #: how many a reply may name; it names one at least
+    separator: str = ", "  #: between two of them
+
+    def named(self, text: str) -> tuple[str, ...] | None:
+        """The options that a text names; None where it is no such reply."""
+        named = tuple(text.split(self.separator))
+        fits = len(named) <= self.most and len(set(named)) == len(named) and set(named) <= set(self.options)
+        return named if fits else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A prompt and how its completion is to be decoded."""
 
@@ -83,6 +103,9 @@ class Request:
     #: engines know (``ModelCard.gives_probabilities``)
     choices: tuple[str, ...] = ()
     schema: Mapping[str, object] | None = None  #: JSON schema of the reply, for providers that can hold a reply to one
+    #: what alone the reply can be behind ``reply_start``, with which it then begins whatever the card wants; there is
+    #: no ``enough``, ``choices`` or ``schema`` beside it. A reply ends where nothing can follow, or the model ends it
+    closed: ClosedReply | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from defsurvey.workers.engines.api import ApiEngine, Provider
 from defsurvey.workers.engines.base import Completion, FinishReason, Request
 from defsurvey.workers.engines.http import Client, Retryable, failure, json_object, not_reached, tokens
 from defsurvey.workers.engines.keys import find_key, without_key
+from defsurvey.workers.engines.structured import of_vllm
 from defsurvey.workers.models import ModelCard
 
 #: Seeds are drawn from 63 bits; servers agree on 31.
@@ -83,17 +84,27 @@ class OpenAIProvider(Provider):
         turns = [{"role": message.role, "content": message.content} for message in request.messages]
         if start := self._start(request):
             turns.append({"role": "assistant", "content": start})
-        body = {"model": self._card.model, "messages": turns, self._limit: request.decoding.max_new_tokens}
+        body = {"model": self._card.model, "messages": turns, self._limit: self._most(request)}
         body |= self._decoding(request)
-        if request.schema is not None:
-            schema = {"name": "reply", "schema": dict(request.schema), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body | self._card.body
+        if request.closed is not None:  # whatever the card's own fields say
+            return body | self._card.body | self._form(request)
+        return body | self._form(request) | self._card.body
+
+    def _form(self, request: Request) -> dict[str, object]:
+        """What holds the reply to a form."""
+        if (schema := self._schema(request)) is not None:
+            told = {"name": "reply", "schema": dict(schema), "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": told}}
+        if request.closed is None:
+            return {}
+        way, allowed = of_vllm(request.closed, request.reply_start.removeprefix(self._start(request)))
+        older = self._card.structured == "guided_choice"
+        return {f"guided_{way}": allowed} if older else {"structured_outputs": {way: allowed}}
 
     def _decoding(self, request: Request) -> dict[str, object]:
         """What the server takes of the decoding. Beams are searched, never sampled: it has no beam sampling."""
         decoding, takes = request.decoding, self._card.takes
-        searches = "beams" in takes and decoding.num_beams > 1
+        searches = "beams" in takes and self._beams(request) > 1
         wanted = {
             "temperature": decoding.temperature if decoding.do_sample and not searches else 0.0,
             "top_p": decoding.top_p,
@@ -115,6 +126,8 @@ class OpenAIProvider(Provider):
         if said and not said.lstrip().startswith(start):  # some servers repeat the beginning that they were given
             said = start + said
         finish = _FINISHES.get(str(choice.get("finish_reason")), FinishReason.STOP)
+        if finish is FinishReason.STOP and not declined:
+            said = self._in_words(said, request)
         return Completion(
             text=without_key(declined or said, self._key),
             finish=FinishReason.REFUSAL if declined else finish,

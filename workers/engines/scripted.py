@@ -96,6 +96,8 @@ class ScriptedEngine:
                 lines = (words["person"] % n + _chosen(asked, codes) for n, codes in enumerate(answers, start=1))
                 return _said("\n".join(lines))
         codes = self._choose(asked, shares, generator)
+        if request.closed is not None:
+            return _said(request.reply_start + request.closed.separator.join(map(str, codes)))
         return _said(answer(asked, codes, int(generator.integers(len(words["explanations"])))))
 
     def _probabilities(self, asked: Asked, shares: Mapping[int, float]) -> list[float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from defsurvey.storage.surveys.survey import Culture, Question, QuestionType, Wording
-from defsurvey.workers.engines.base import Message
+from defsurvey.workers.engines.base import ClosedReply, Message
 
 _Table = TypeVar("_Table")
 _MARKER = re.compile(r"\[([A-Z_]+)\]")
@@ -40,6 +40,7 @@ class PromptWords:
     option: str
     scale: str
     answer: str  #: how a reply begins
+    between: str  #: between two options of an answer that names several
     explanation: str  #: how its explanation begins
     average_1: str
     average_2: str
@@ -132,6 +133,12 @@ def option_text(question: Question, code: int, language: str) -> str:
     if label == str(code):
         return label
     return fill(words(language).option, CODE=str(code), LABEL=label)
+
+
+def closed_reply(question: Question, shown: Sequence[int], language: str) -> ClosedReply:
+    """All that a reply to a question can be where it names options alone: their numbers, as many as may be chosen."""
+    most = min(question.max_choices, len(shown)) if question.type is QuestionType.MULTIPLE else 1
+    return ClosedReply(options=tuple(map(str, shown)), most=most, separator=words(language).between)
 
 
 def _scale_points(question: Question, shown: Sequence[int]) -> tuple[int, ...]:

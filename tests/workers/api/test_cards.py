@@ -61,6 +61,7 @@ def test_a_model_id_is_enough(tmp_path: Path) -> None:
         ('model = "x"\ntakes = ["top_n"]', "field takes: expected a list of any of temperature, top_p, top_k, seed"),
         ('model = "x"\ntakes = ["top_k"]\nbody = {top_k = 9}', "field body: expected none of model.*, got 'top_k'"),
         ('model = "x"\nbody = 3', "field body: expected a table of fields, got 3"),
+        ('model = "x"\nstructured = "json"', "field structured: expected one of json_schema, structured_outputs, guid"),
         ('model = "x"\nconcurrency = 0', "field concurrency: expected a whole number from 1 to 256, got 0"),
         ('model = "x"\nattempts = true', "field attempts: expected a whole number from 1 to 100, got True"),
         ('model = "x"\ninput_price = -1', "field input_price: expected a finite number of US dollars per million"),
@@ -77,6 +78,8 @@ def test_fields_of_a_server_belong_to_its_engines(tmp_path: Path) -> None:
         read(tmp_path, '[m]\nhub = "a/b"\ninput_price = 1\n')
     with pytest.raises(ModelError, match="field takes: expected a list of any of temperature, top_p, top_k, got"):
         read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\ntakes = ["beams"]\n')
+    with pytest.raises(ModelError, match="field structured: expected one of json_schema, none, got 'guided_choice'"):
+        read(tmp_path, '[m]\nengine = "anthropic"\nmodel = "x"\nstructured = "guided_choice"\n')
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What goes into a request by either protocol, and how a reply is read."""
 
 import json
+import re
 from typing import Any
 
 import anthropic
@@ -8,7 +9,7 @@ import httpx2
 import pytest
 
 from defsurvey.storage.runs.run import Decoding, UsedDecoding
-from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
+from defsurvey.workers.engines.base import ClosedReply, Completion, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.engines.http import Client
 from defsurvey.workers.engines.openai import OpenAIProvider
 from defsurvey.workers.models import ModelCard
@@ -274,5 +275,88 @@ def test_a_description_says_what_is_asked_and_how(protocol: Protocol) -> None:
         "takes": "temperature",
         "body": '{"top_k": 0}',
         "answer_prefix": "false",
+        "structured": "json_schema",
         **client,
     }
+
+
+# Replies that can name options alone.
+
+ONE = ClosedReply(options=("0", "4", "11"))
+TWO = ClosedReply(options=("7", "1", "10"), most=2, separator="、")
+BRIEF = Decoding(num_beams=3, max_new_tokens=1)
+OF_TWO = {"answer_1": ["7", "1", "10"], "answer_2": ["7", "1", "10", "none"]}
+BOTH_FORMS = [
+    (ONE, {"answer": ["0", "4", "11"]}, '{"answer": "11"}', "答案：11"),
+    (TWO, OF_TWO, '{"answer_1": "10", "answer_2": "7"}', "答案：10、7"),
+    (TWO, OF_TWO, '{"answer_1": "7", "answer_2": "none"}', "答案：7"),
+    (TWO, OF_TWO, '{"answer_1": "7", "answer_2": "7"}', "答案：7"),
+]
+
+
+@pytest.mark.parametrize(("closed", "places", "said", "text"), BOTH_FORMS)
+def test_a_schema_holds_a_reply_to_options_and_its_json_comes_back_in_words(
+    protocol: Protocol, closed: ClosedReply, places: dict[str, list[str]], said: str, text: str
+) -> None:
+    """It is begun for nobody and never cut off, and the card's own fields neither replace it nor are replaced."""
+    asked = ask(closed=closed, reply_start="答案：", decoding=BRIEF)
+    own = {"output_config": {"effort": "low"}, "response_format": {"type": "text"}}
+    completion, got = exchange(protocol, protocol.says(said), asked, answer_prefix=True, body=own)
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": "string", "enum": options} for name, options in places.items()},
+        "required": list(places),
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "schema": schema}
+    if protocol is ANTHROPIC:
+        assert got.body["output_config"] == {"effort": "low", "format": form}
+    else:
+        told = {"name": "reply", "schema": schema, "strict": True}
+        assert got.body["response_format"] == {"type": "json_schema", "json_schema": told}
+    assert [turn["role"] for turn in got.body["messages"]] == ["user"]
+    assert got.body["max_tokens"] == completion.used.max_new_tokens >= len(said)
+    assert (completion.text, completion.finish) == (text, FinishReason.STOP)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("way", ["structured_outputs", "guided_choice"])
+def test_vllm_is_given_the_replies_themselves_by_its_present_name_or_its_old_one(way: str, begun: bool) -> None:
+    def sent(closed: ClosedReply, said: str) -> tuple[Any, str]:
+        asked = ask(closed=closed, reply_start="Answer: ", decoding=BRIEF)
+        takes = (*USUAL, "beams")
+        completion, got = exchange(OPENAI, chat(said), asked, structured=way, answer_prefix=begun, takes=takes)
+        assert (got.body.get("use_beam_search"), completion.used.num_beams) == (None, 1)
+        assert [turn["content"] for turn in got.body["messages"]] == ["How?", "Answer:"][: 1 + begun]
+        form = {name: value for name, value in got.body.items() if name.startswith(("structured", "guided"))}
+        return form, completion.text
+
+    beginning = " " if begun else "Answer: "
+    form, text = sent(ONE, f"{beginning}4")
+    choices = [f"{beginning}{option}" for option in ("0", "4", "11")]
+    assert form == ({"guided_choice": choices} if way == "guided_choice" else {way: {"choice": choices}})
+    assert text == "Answer: 4"
+    form, text = sent(TWO, f"{beginning}10、7")
+    (pattern,) = form.values() if way == "guided_choice" else form[way].values()
+    assert text == "Answer: 10、7"
+    fits = {said: bool(re.fullmatch(pattern, beginning + said)) for said in ("7", "10、1", "70", "7、", "1、7、10", "")}
+    assert fits == {"7": True, "10、1": True, "70": False, "7、": False, "1、7、10": False, "": False}
+
+
+@pytest.mark.parametrize("said", ["Answer: 4\nExplanation: So it is.", '{"answer": "5"}', '["4"]', "{}", ""])
+def test_a_server_that_ignores_what_a_reply_is_held_to_is_told_with_the_field_that_helps(
+    protocol: Protocol, said: str
+) -> None:
+    completion, _ = exchange(protocol, protocol.says(said), ask(closed=ONE, reply_start="Answer: "))
+    assert (completion.text, completion.finish) == ("", FinishReason.ERROR)
+    assert "the server did not hold its reply to the options" in completion.error
+    assert completion.error.endswith("in the card's `structured`")
+
+
+def test_what_is_cut_off_or_refused_stays_what_it_is(protocol: Protocol) -> None:
+    """Neither is a reply that names options, and the server is not to blame."""
+    stops = ("max_tokens", "refusal") if protocol is ANTHROPIC else ("length", "content_filter")
+    for stop, finish in zip(stops, (FinishReason.LENGTH, FinishReason.REFUSAL), strict=True):
+        reply = message('{"answ', stop=stop) if protocol is ANTHROPIC else chat('{"answ', finish=stop)
+        completion, _ = exchange(protocol, reply, ask(closed=ONE, reply_start="Answer: "))
+        assert (completion.text, completion.finish) == ('{"answ', finish)

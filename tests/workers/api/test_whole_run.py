@@ -141,6 +141,34 @@ def test_a_key_that_is_not_accepted_ends_the_work_and_resume_goes_on_with_a_bett
     assert KEY not in ran.stdout + ran.stderr + resumed.stdout + resumed.stderr
 
 
+def in_schema(got: Got) -> str:
+    """A reply in JSON that its schema allows: of each place the option that the seed says."""
+    places = got.body["response_format"]["json_schema"]["schema"]["properties"]
+    return json.dumps({name: place["enum"][got.body["seed"] % len(place["enum"])] for name, place in places.items()})
+
+
+def test_a_study_of_bare_choices_from_the_file_to_the_report(machine: Machine) -> None:
+    """Every answer is valid, what needs an explanation is not given and says why, and nobody judges it."""
+    with serving(lambda got, before: chat(in_schema(got))) as server:
+        serve_on(machine, server, "openai", 5)
+        with (machine.folder / "study.yaml").open("a") as study:
+            study.write("reply: choice\n")
+        ran = machine.type("run", "study.yaml", MARKED_KEY=KEY)
+        assert ran.returncode == 0, ran.stderr
+        judged = machine.type("judge", "small", "--model", "served", MARKED_KEY=KEY)
+    assert (judged.returncode, "can read, got bare choices (reply: choice)" in judged.stderr) == (2, True)
+    assert machine.json("status")["answered"] == PLANNED == len(server.got)
+    rows = exported(machine)
+    assert {row["completion"] for row in rows} == {
+        f"{start}{code}" for start in ("Answer: ", "答案：") for code in "1234"
+    }
+    assert all(row["completion"].endswith(str(*row["choices"])) for row in rows)
+    machine.done("report", "small", "--output", str(machine.folder / "out"))
+    for report in (machine.folder / "out" / name for name in ("report.md", "report.html")):
+        assert "no answer is explained, and that every answer is valid is no merit" in report.read_text()
+    assert 'title="replies were read as bare choices' in report.read_text()
+
+
 #: US dollars for one answer of 20 tokens read and 5 written, at 1000 a million.
 ANSWER = 0.025
 

@@ -60,7 +60,7 @@ def served(
     opened: list[TransformersEngine] = []
 
     def opens(**fields: object) -> TransformersEngine:
-        opened.append(opening.serve(tiny_card.model_copy(update=fields), tiny_loaded, threads=1))
+        opened.append(opening.serve(tiny_card.model_copy(update=fields), opening.in_memory(tiny_loaded), threads=1))
         return opened[-1]
 
     yield opens

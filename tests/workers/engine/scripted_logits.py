@@ -73,9 +73,14 @@ def generated(model: Any, request: ResolvedRequest, *, cache: bool = True) -> li
     """The reply that the library itself gives to a request, what fills up after its end removed."""
     torch.manual_seed(request.seed)
     ids = torch.tensor([request.prompt])
+    allowed, prompt = request.allowed, len(request.prompt)
     with torch.no_grad():
         sequence = model.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=generate_settings(request), use_cache=cache
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=generate_settings(request),
+            use_cache=cache,
+            prefix_allowed_tokens_fn=allowed and (lambda _, tokens: list(allowed(tokens[prompt:].tolist()))),
         )
     reply: list[int] = sequence[0, len(request.prompt) :].tolist()
     for position, token in enumerate(reply):

@@ -401,7 +401,7 @@ def test_a_batch_that_has_drained_is_as_large_as_before(
             raise NO_ROOM
         return run(runner, rows)
 
-    engine = opening.serve(tiny_card, tiny_loaded, threads=1, limits=NO_REUSE)
+    engine = opening.serve(tiny_card, opening.in_memory(tiny_loaded, limits=NO_REUSE), threads=1)
     monkeypatch.setattr(TorchRunner, "run", once)
     all_asked.set()
     alone = engine.submit(_request(0)).result(30)

@@ -118,7 +118,7 @@ def test_a_reply_without_beams_ends_where_the_rest_says_nothing_new(served: Call
 
 
 def test_submitting_waits_while_the_backlog_is_full(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    engine = opening.serve(tiny_card, tiny_loaded, threads=1, backlog=2)
+    engine = opening.serve(tiny_card, opening.in_memory(tiny_loaded), threads=1, backlog=2)
     first, second = engine.submit(_request(1)), engine.submit(_request(2))
     third = engine.submit(_request(3))
     assert first.done() or second.done()
@@ -344,14 +344,14 @@ def test_a_prompt_beyond_the_window_is_an_error_that_names_both_numbers(tiny_eng
 
 
 def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: LoadedModel) -> None:
-    long = opening.serve(tiny_card, tiny_loaded)
+    long = opening.serve(tiny_card, opening.in_memory(tiny_loaded))
     full = long.submit(_question()).result()
     assert (full.finish, full.completion_tokens) == (FinishReason.LENGTH, 16)
     long.close()
     tokens = _ids(tiny_loaded, full.text)  # the text holds each token as one character
     assert len(tokens) == 16
     fifth = tokens[4]
-    short = opening.serve(tiny_card, replace(tiny_loaded, ends=(fifth,)))
+    short = opening.serve(tiny_card, opening.in_memory(replace(tiny_loaded, ends=(fifth,))))
     stopped = short.submit(_question()).result()
     short.close()
     assert stopped.finish is FinishReason.STOP
@@ -361,7 +361,7 @@ def test_stop_and_length_are_told_apart(tiny_card: ModelCard, tiny_loaded: Loade
 def test_closing_gives_the_memory_back(tiny_card: ModelCard, tmp_path: Path) -> None:
     loaded = load_model(tiny_card, find_weights(tiny_card, tmp_path), device="cpu")
     model = weakref.ref(loaded.model)
-    engine = opening.serve(tiny_card, loaded)
+    engine = opening.serve(tiny_card, opening.in_memory(loaded))
     engine.submit(_question()).result()
     del loaded
     engine.close()

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 
 from defsurvey.workers.engines.transformers.core import drawing
+from defsurvey.workers.engines.transformers.core.constraint import Constraint
 from defsurvey.workers.engines.transformers.core.drawing import Draws, Stream, draw
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.search import start
@@ -70,6 +71,32 @@ def test_at_its_limits_a_search_finds_what_generate_finds(
     size = len(script((1,)))
     request = ResolvedRequest(prompt=(1,), num_beams=beams, sampling=sampling, max_new_tokens=tokens, ends=ends, seed=8)
     same_as_generate(script, size, request)
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling(), Sampling(temperature=0.7, top_k=3, top_p=0.9)])
+@pytest.mark.parametrize("beams", [1, 2, 3, 5])
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_constrained_search_finds_what_generate_finds_under_the_same_constraint(
+    beams: int, sampling: Sampling | None, most: int
+) -> None:
+    first = {"1": (4,), "10": (4, 7), "2": (5,), "3": (6, 6)}
+    later = {option: (8, *tokens) for option, tokens in first.items()}
+    constraint = Constraint(first=first, later=later, most=most, ends=(1, 2))
+    for seed in range(6):
+        request = ResolvedRequest(
+            prompt=(3, 4),
+            num_beams=beams,
+            sampling=sampling,
+            max_new_tokens=12,
+            ends=(1, 2),
+            seed=seed,
+            allowed=constraint.allowed,
+        )
+        script = random_script(seed, 10, levels=None)
+        same_as_generate(script, 10, request)
+        named = constraint.named(searched(script, request))
+        assert named is not None
+        assert 1 <= len(named) == len(set(named)) <= most
 
 
 def _request(beams: int, sampling: Sampling | None, seed: int) -> ResolvedRequest:

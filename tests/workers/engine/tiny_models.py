@@ -32,7 +32,7 @@ _SIZES = HEADS | {"vocab_size": VOCABULARY, "intermediate_size": 32, "max_positi
 
 def built(architecture: str, seed: int = 0, **settings: Any) -> Any:
     """A random model of an architecture, named as the library's classes are, always the same one."""
-    own = {"Llama4": "Llama4TextConfig"}.get(architecture, f"{architecture}Config")
+    own = {"Llama4": "Llama4TextConfig", "Gemma3": "Gemma3TextConfig"}.get(architecture, f"{architecture}Config")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return getattr(transformers, f"{architecture}ForCausalLM")(getattr(transformers, own)(**settings)).eval()

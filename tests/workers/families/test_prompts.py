@@ -10,7 +10,7 @@ import pytest
 from defsurvey.storage.runs.run import Decoding
 from defsurvey.workers.engines.base import Message, Request
 from defsurvey.workers.engines.openai import open_openai
-from defsurvey.workers.engines.transformers.core.prompt import TEMPLATES, encode_prompt, render_prompt
+from defsurvey.workers.engines.transformers.core.prompt import encode_prompt, own_templates, render_prompt
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.api.server import Got, Reply, chat, serving
 from tests.workers.families.tiny_families import FAMILIES, Family, write_tokenizer
@@ -121,7 +121,7 @@ def _seen_by_the_model(card: ModelCard, tokenizer: Any) -> list[int]:
     seen: list[list[int]] = []
 
     def behave(got: Got, _before: int) -> Reply:
-        told = {"chat_template": TEMPLATES[card.chat_template], "tokenize": False, "add_generation_prompt": True}
+        told = {"chat_template": own_templates()[card.chat_template], "tokenize": False, "add_generation_prompt": True}
         text = tokenizer.apply_chat_template(got.body["messages"], **told)
         seen.append(tokenizer(text, add_special_tokens=got.body.get("add_special_tokens", False))["input_ids"])
         return chat("Answer: 2")

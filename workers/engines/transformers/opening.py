@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from defsurvey.workers.engines.transformers.core.adoption import UnsupportedMode
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import draws_for
 from defsurvey.workers.engines.transformers.core.engine import BACKLOG, TransformersEngine
-from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
+from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, fastest_type, load_model
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, hold_on, limits_for, participants_at_once
 from defsurvey.workers.engines.transformers.core.runner import Runner
@@ -27,101 +28,109 @@ log = logging.getLogger(__name__)
 _HERE = __name__.rpartition(".")[0]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A model that is ready to be served."""
+
+    loaded: LoadedModel
+    runner: Runner | None  #: computes its steps; None: the batch cannot serve it, and the library generates its replies
+    limits: Limits  #: how much is done at once
+    reason: str = ""  #: why there is no runner, or why it is plain torch; empty where nothing is faster
+
+
 def open_transformers(card: ModelCard, *, device: str, cache: Path, threads: int | None) -> TransformersEngine:
     """Find, load and start a model; raises EngineUnavailable (see ``workers.engines.opening``)."""
     weights = find_weights(card, cache)
     try:
-        return in_passing(lambda: _open(card, weights, device=device, cache=cache, threads=threads))
+        opened = in_passing(lambda: open_model(card, weights, device=device, cache=cache, threads=threads))
     except OutOfRoom as error:
         raise EngineUnavailable(f"model {card.name}: {device} has no room for keys and values: {error}") from error
+    return serve(card, opened, threads=threads)
 
 
-def serve(
-    card: ModelCard,
-    loaded: LoadedModel,
-    *,
-    threads: int | None = None,
-    limits: Limits | None = None,
-    backlog: int = BACKLOG,
-    reason: str = "",
-) -> TransformersEngine:
-    """An engine for a model that is in memory and whose steps torch computes.
+def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, threads: int | None) -> Opened:
+    """Choose what computes the steps of a model, by trying.
 
     Args:
         card: The model's card.
-        loaded: The model.
+        weights: Its weights on disk.
+        device: Where it is computed.
+        cache: Where graphs of OpenVINO's are kept.
         threads: CPU threads; None leaves it to the library.
-        limits: How much is done at once; None: what the device's memory suggests.
-        backlog: How many requests may be unfinished before ``submit`` waits.
-        reason: Why nothing faster computes them; empty where there is nothing faster.
 
     Raises:
+        EngineUnavailable: The weights cannot be read, do not fit, or the device is not there.
         OutOfRoom: The device has no memory for keys and values.
     """
-    try:
-        layout = in_passing(lambda: adopt(loaded.model))
-    except UnsupportedModel as unfit:
-        batching = f"one request at a time: {unfit}"
-        return TransformersEngine(card, loaded, None, batching=batching, threads=threads, backlog=backlog)
-    footprint = loaded.model.get_memory_footprint()
-    limits = limits or limits_for(layout.device, layout.bytes_per_token, footprint)
-    runner, reason = _runner(loaded.model, layout, limits, reason)
-    return _started(card, loaded, runner, limits, reason=reason, threads=threads, backlog=backlog)
-
-
-def _open(card: ModelCard, weights: Weights, *, device: str, cache: Path, threads: int | None) -> TransformersEngine:
-    cpu = _accelerator("cpu.serving") if device == "cpu" else None
-    chosen = card.model_copy(update={"dtype": _dtype(card, cpu)}) if device == "cpu" else card
-    in_memory: list[LoadedModel] = []
+    if device != "cpu":
+        return in_memory(load_model(card, weights, device=device))
+    cpu = _accelerator("cpu.serving")
+    card = card.model_copy(update={"dtype": _dtype(card, cpu)})
+    made: list[LoadedModel] = []
 
     def load() -> LoadedModel:
-        in_memory.append(load_model(chosen, weights, device=device))
-        return in_memory[0]
+        made.append(load_model(card, weights, device=device))
+        return made[0]
 
-    reason = ""
-    if device == "cpu":
-        reason = "OpenVINO is not installed"
+    reason = "OpenVINO is not installed"
     if cpu is not None:
         try:
-            loaded, runner, limits = cpu.open_runner(chosen, weights, cache=cache, threads=threads, load=load)
-            return _started(card, loaded, runner, limits, threads=threads)
+            loaded, runner, limits = cpu.open_runner(card, weights, cache=cache, threads=threads, load=load)
+            return Opened(loaded=loaded, runner=runner, limits=limits)
         except (UnsupportedModel, cpu.UnsupportedGraph) as error:
-            reason = f"OpenVINO does not: {error}"
-            log.info("model %s: steps are computed by torch; %s", card.name, reason)
-    return serve(card, in_memory[0] if in_memory else load(), threads=threads, reason=reason)
+            reason = f"OpenVINO does not compute it: {error}"
+            log.info("model %s: %s", card.name, reason)
+    return in_memory(made[0] if made else load(), reason=reason)
 
 
-def _started(
-    card: ModelCard,
-    loaded: LoadedModel,
-    runner: Runner,
-    limits: Limits,
-    *,
-    threads: int | None,
-    reason: str = "",
-    backlog: int = BACKLOG,
-) -> TransformersEngine:
-    hold_on()
-    return TransformersEngine(
-        card,
-        loaded,
-        Decoder(runner, limits, draws_for(runner.device, runner.dtype)),
-        at_once=participants_at_once(runner.block_bytes // runner.block_size, limits),
-        computed_by=f"{runner.name}: {reason}" if reason else runner.name,
-        threads=threads,
-        backlog=backlog,
-    )
+def in_memory(loaded: LoadedModel, *, limits: Limits | None = None, reason: str = "") -> Opened:
+    """A model that torch holds, on whatever device; raises OutOfRoom.
 
-
-def _runner(model: Any, layout: Layout, limits: Limits, reason: str) -> tuple[Runner, str]:
-    """What computes the steps of a model in memory, and why nothing faster does."""
+    Args:
+        loaded: The model.
+        limits: How much is done at once; None: what the device's memory suggests.
+        reason: Why nothing faster computes its steps.
+    """
+    try:
+        layout = adopt(loaded.model)
+    except UnsupportedModel as unfit:
+        return Opened(loaded=loaded, runner=None, limits=limits or Limits(), reason=str(unfit))
+    footprint = loaded.model.get_memory_footprint()
+    limits = limits or limits_for(layout.device, layout.bytes_per_token, footprint)
     gpu = _accelerator("gpu.runner") if layout.device.type == "cuda" else None
     if gpu is not None:
         try:
-            return in_passing(lambda: gpu.open_runner(model, layout, limits.kv_bytes)), reason
+            runner = gpu.open_runner(loaded.model, layout, limits.kv_bytes)
+            return Opened(loaded=loaded, runner=runner, limits=limits)
         except UnsupportedModel as error:
             reason = f"as one program it computes something else: {error}"
-    return TorchRunner(model, layout, limits.kv_bytes), reason
+    runner = TorchRunner(loaded.model, layout, limits.kv_bytes)
+    return Opened(loaded=loaded, runner=runner, limits=limits, reason=reason)
+
+
+def serve(card: ModelCard, opened: Opened, *, threads: int | None = None, backlog: int = BACKLOG) -> TransformersEngine:
+    """An engine for a model.
+
+    Args:
+        card: The model's card.
+        opened: The model.
+        threads: CPU threads; None leaves it to the library.
+        backlog: How many requests may be unfinished before ``submit`` waits.
+    """
+    runner, limits = opened.runner, opened.limits
+    if runner is None:
+        batching = f"one request at a time: {opened.reason}"
+        return TransformersEngine(card, opened.loaded, None, batching=batching, threads=threads, backlog=backlog)
+    hold_on()
+    return TransformersEngine(
+        card,
+        opened.loaded,
+        Decoder(runner, limits, draws_for(runner.device, runner.dtype)),
+        at_once=participants_at_once(runner.block_bytes // runner.block_size, limits),
+        computed_by=": ".join(filter(None, (runner.name, opened.reason))),
+        threads=threads,
+        backlog=backlog,
+    )
 
 
 def _accelerator(module: str) -> Any:

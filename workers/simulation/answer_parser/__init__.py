@@ -18,8 +18,8 @@ from defsurvey.workers.engines.base import FinishReason
 from defsurvey.workers.simulation.answer_parser.choice import CONTRADICTIONS, NOTHING, Choice, choose
 from defsurvey.workers.simulation.answer_parser.lexicon import clean, fold, in_one_form, marker, pattern
 from defsurvey.workers.simulation.answer_parser.mentions import unread_labels
+from defsurvey.workers.simulation.prompts import closed_reply, words
 from defsurvey.workers.simulation.prompts import languages as prompt_languages
-from defsurvey.workers.simulation.prompts import words
 
 __all__ = ["Reading", "clean", "is_settled", "read", "spoken", "unread_labels", "without_echo"]
 
@@ -203,11 +203,14 @@ def read(
         shown: codes of the options offered, in the order shown.
         language: language code of the prompt, for the words that memory puts around an answer.
         reply: how far it is read. Where not to its end, the first answer that is complete counts (see ``is_settled``).
+            One that can name options alone is read as that, and nothing else is: its engine has failed then.
     """
     if finish is FinishReason.ERROR:
         return Reading(state=AnswerState.FAILED, reason="the engine gave up")
     if finish is FinishReason.REFUSAL:
         return Reading(state=AnswerState.REFUSED, reason="the provider says that the model declined")
+    if reply is Reply.CHOICE:
+        return _named(text, finish, question, shown, language)
     said, cut_off = spoken(text)
     cleaned = clean(said)
     folded = fold(cleaned)
@@ -242,6 +245,20 @@ def is_settled(text: str, question: Question, shown: Sequence[int], reply: Reply
     if pattern("failure").match(fold(cleaned)):
         return False
     return _settled(without_echo(with_plain_marks(cleaned), question, shown), question, shown, reply) is not None
+
+
+def _named(text: str, finish: FinishReason, question: Question, shown: Sequence[int], language: str) -> Reading:
+    """What a reply names that could name options alone."""
+    if finish is FinishReason.LENGTH:  # what is there may be the beginning of another number
+        return _unparsable("it was cut off at max_new_tokens")
+    start, closed, thought = words(language).answer, closed_reply(question, shown, language), _BEGINNING.match(text)
+    said = text[thought.end() :].lstrip() if thought else text  # a thought that the prompt has begun
+    named = closed.named(said.removeprefix(start).strip())
+    if named is None:
+        held = f"the engine did not hold the reply to the options that exist: {text[:80]!r}"
+        return Reading(state=AnswerState.FAILED, reason=held)
+    choices = tuple(sorted(map(int, named)))
+    return Reading(state=AnswerState.ANSWERED, choices=choices, remembered=start + closed.separator.join(named))
 
 
 def _unparsable(reason: str) -> Reading:

@@ -33,6 +33,7 @@ class CcsvSingle(Method):
 
     name = "ccsv-single"
     completions = VOTE + 1
+    shortened = False
     samples = True  # the rewritten drafts would all be the same otherwise
     steps = f"this asks for an answer; then come a criticism, {DECODES} rewritten drafts, and a vote among them"
     task = Task.ANSWER

@@ -24,6 +24,7 @@ class FirstToken(Method):
     slots = 0
     completions = 0
     whole_cell = True
+    shortened = False
     steps = "no reply: the probabilities of the options' numbers are read, here and in every other order of options"
 
     def order(self, protocol: Protocol, index: int, questions: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG002

@@ -25,10 +25,20 @@ from defsurvey.storage.runs.run import (
     Reply,
 )
 from defsurvey.storage.surveys.survey import Culture, Question, Survey
-from defsurvey.workers.engines.base import Asked, Completion, Engine, Message, Request, Task, outcome, submit
+from defsurvey.workers.engines.base import (
+    Asked,
+    ClosedReply,
+    Completion,
+    Engine,
+    Message,
+    Request,
+    Task,
+    outcome,
+    submit,
+)
 from defsurvey.workers.simulation.answer_parser import Reading, is_settled, read
 from defsurvey.workers.simulation.draws import completion_seed, draw_axes, options_shown, question_order
-from defsurvey.workers.simulation.prompts import conversation, prompt_text, request_text, words
+from defsurvey.workers.simulation.prompts import closed_reply, conversation, prompt_text, request_text, words
 
 Recall = Mapping[int, str]  #: item -> its ``Answer.remembered``
 
@@ -73,6 +83,7 @@ class Posed(PromptParts):
         task: Task = Task.ANSWER,
         number: int = 1,
         enough: Callable[[str], bool] | None = None,
+        closed: ClosedReply | None = None,
     ) -> Request:
         """A request with the participant's decoding; the other arguments are as in ``Request`` and ``Asked``."""
         return Request(
@@ -96,6 +107,7 @@ class Posed(PromptParts):
                 number=number,
             ),
             enough=enough,
+            closed=closed,
         )
 
     def answer(self, response: Response, reading: Reading, *, text: str | None = None, slot: int = 0) -> Answer:
@@ -170,6 +182,9 @@ class Method:
     whole_cell = False  #: whether a cell has one participant, whatever the study's number
     draws_decoding = False  #: whether beams and sampling are drawn, as the condition says; else there is one beam
     samples = False  #: whether replies are sampled where decoding is not drawn
+    shortened = (
+        True  #: whether its replies go as far as a study's ``reply`` says; steps that others read go to their end
+    )
     steps = ""  #: for a preview: what is asked after the first prompt
 
     def conditions(self) -> tuple[Condition, ...]:
@@ -215,7 +230,8 @@ class Method:
             self.messages(posed),
             seed=completion_seed(posed.protocol, posed.index, posed.question.id, posed.attempt),
             reply_start=words(posed.language).answer,
-            enough=None if how_far is Reply.FULL else enough,
+            enough=None if how_far in (Reply.FULL, Reply.CHOICE) else enough,
+            closed=closed_reply(posed.question, posed.shown, posed.language) if how_far is Reply.CHOICE else None,
         )
         return (request,)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 
 from defsurvey.storage.runs.run import UsedDecoding
-from defsurvey.workers.engines.base import NO_DECODING, Completion, FinishReason, Request
+from defsurvey.workers.engines.base import NO_DECODING, ClosedReply, Completion, FinishReason, Request
+from defsurvey.workers.engines.transformers.core.constraint import Constraint, constrain
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel
 from defsurvey.workers.engines.transformers.core.prompt import (
     decode_reply,
@@ -31,6 +33,7 @@ class Question:
     used: UsedDecoding
     beginning: str = ""  #: what the reply was begun with, and a thought that the prompt began
     marks: frozenset[int] = frozenset()  #: special tokens that a reply's text keeps
+    named: Callable[[Sequence[int]], str | None] = lambda _tokens: None  #: the text of a reply that names options alone
 
     def completion(self, loaded: LoadedModel, reply: Sequence[int], probabilities: Sequence[float]) -> Completion:
         """The completion that the tokens of a reply make, or the probabilities of the texts that were weighed."""
@@ -40,8 +43,9 @@ class Question:
             finish = FinishReason.STOP
         else:
             finish = FinishReason.LENGTH if len(reply) == self.resolved.max_new_tokens else FinishReason.ENOUGH
+        text = self.named(reply)
         return Completion(
-            text=self.beginning + decode_reply(loaded.tokenizer, reply, self.marks),
+            text=self.beginning + (decode_reply(loaded.tokenizer, reply, self.marks) if text is None else text),
             finish=finish,
             used=self.used,
             prompt_tokens=len(self.resolved.prompt),
@@ -79,11 +83,21 @@ def read_request(card: ModelCard, loaded: LoadedModel, request: Request) -> Ques
 
 def _replying(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:
     used = resolve_decoding(request.decoding)
+    asked, closed = request.decoding, request.closed
+    prefix = card.answer_prefix or closed is not None
     text = render_prompt(
-        loaded.tokenizer, card.chat_template, request, answer_prefix=card.answer_prefix, options=card.template_options
+        loaded.tokenizer, card.chat_template, request, answer_prefix=prefix, options=card.template_options
     )
-    prompt = encode_prompt(loaded.tokenizer, card.chat_template, text)
-    asked = request.decoding
+    start = request.reply_start if prefix else ""
+    beginning = thought_begun(text.removesuffix(start)) + start
+    marks = special_marks(loaded.tokenizer)
+    enough = _enough(loaded, request, beginning, marks)
+    if closed is None:
+        prompt, constraint = tuple(encode_prompt(loaded.tokenizer, card.chat_template, text)), None
+    else:
+        encode = partial(encode_prompt, loaded.tokenizer, card.chat_template)
+        prompt, constraint = constrain(encode, text, closed, loaded.ends)
+        enough = constraint.enough
     room = loaded.window - asked.max_new_tokens
     if len(prompt) > room:
         excess = (
@@ -91,20 +105,24 @@ def _replying(card: ModelCard, loaded: LoadedModel, request: Request) -> Questio
             f"its window of {loaded.window} less max_new_tokens {asked.max_new_tokens}"
         )
         return replace(_failed(excess, used), prompt_tokens=len(prompt))
-    start = request.reply_start if card.answer_prefix else ""
-    beginning = thought_begun(text.removesuffix(start)) + start
-    marks = special_marks(loaded.tokenizer)
     sampling = Sampling(temperature=asked.temperature, top_k=asked.top_k, top_p=asked.top_p)
     resolved = ResolvedRequest(
-        prompt=tuple(prompt),
+        prompt=prompt,
         num_beams=asked.num_beams,
         sampling=sampling if asked.do_sample else None,
         max_new_tokens=asked.max_new_tokens,
         ends=loaded.ends,
         seed=request.seed,
-        enough=_enough(loaded, request, beginning, marks),
+        enough=enough,
+        allowed=None if constraint is None else constraint.allowed,
     )
-    return Question(resolved=resolved, used=used, beginning=beginning, marks=marks)
+    question = Question(resolved=resolved, used=used, beginning=beginning, marks=marks)
+    return replace(question, named=partial(_named, constraint, closed)) if constraint and closed else question
+
+
+def _named(constraint: Constraint, closed: ClosedReply, reply: Sequence[int]) -> str | None:
+    named = constraint.named(reply)
+    return None if named is None else closed.separator.join(named)
 
 
 def _weighing(card: ModelCard, loaded: LoadedModel, request: Request) -> Question | Completion:

@@ -29,7 +29,7 @@ class Block:
     table: np.ndarray  #: numbers of the blocks from the first one to this
     key: tuple[int, ...] = ()  #: the tokens of a prompt that fill it: what it is found by; empty where it is private
     filled: int = 0  #: how many of the key's tokens have been computed
-    users: int = 1  #: sequences that end here, and blocks that follow
+    users: int = 1  #: sequences that end here, and blocks in use that follow
     following: dict[tuple[int, ...], Block] = field(default_factory=dict)
 
 
@@ -48,7 +48,9 @@ class Blocks:
         self.most_held = 0
         self._keep = keep
         self._free = list(range(count))[::-1]
-        self._kept: OrderedDict[int, Block] = OrderedDict()  # by number, the one unused for longest first
+        self._kept: OrderedDict[int, Block] = (
+            OrderedDict()
+        )  # by number; unused for longest first, none before what follows
         self._first: dict[tuple[int, ...], Block] = {}  # those at the beginning of prompts
 
     @property
@@ -84,7 +86,7 @@ class Blocks:
             else:
                 self._use(found)
             if parent:
-                self._release(parent)  # it is the parent of a block in use now, and nobody's end
+                self._release(parent)  # it is no end any more
             path.append(found)
         path.append(self.append(path[-1] if path else None))
         if len(path) > 1:
@@ -161,8 +163,11 @@ class Blocks:
         return Block(number, parent, np.append(before, np.int32(number)), key)
 
     def _use(self, block: Block) -> None:
+        if not block.users:
+            del self._kept[block.number]
+            if block.parent:
+                block.parent.users += 1
         block.users += 1
-        self._kept.pop(block.number, None)
 
     def _release(self, block: Block) -> None:
         """One user less; a block that nobody uses is kept or free, and uses none before it."""
@@ -172,19 +177,15 @@ class Blocks:
         if self._keep and block.key and block.filled == self.size:
             self._kept[block.number] = block
         else:
-            self._drop(block)
+            self._free_up(block)
+        if block.parent:
+            self._release(block.parent)
 
-    def _drop(self, block: Block) -> None:
+    def _free_up(self, block: Block) -> None:
         self._free.append(block.number)
         if block.key:
             among = block.parent.following if block.parent else self._first
             del among[block.key]
-        if block.parent:
-            self._release(block.parent)
 
     def _drop_oldest(self) -> None:
-        block = self._kept.popitem(last=False)[1]
-        self._drop(block)
-        parent = block.parent
-        if parent and parent.number in self._kept:
-            self._kept.move_to_end(parent.number, last=False)  # it was used no later
+        self._free_up(self._kept.popitem(last=False)[1])

@@ -170,6 +170,8 @@ def _read_model(card: ModelCard, weights: Weights, place: Any) -> Any:
         if place.type != "cpu" and weights.gguf is None:  # one tensor after the other: the host need not hold them all
             return AutoModelForCausalLM.from_pretrained(**source, dtype=dtype, device_map={"": place})
         model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=dtype)
+        if weights.gguf is not None and hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config  # the library has unpacked what lay in the file in fewer bits
         return model.to(place)
 
 

@@ -19,8 +19,17 @@ _CPU_LEAST = 384 << 20
 _CPU_LEFT = 0.5
 #: A request of DEF: tokens of a prompt with memory, the mean of 1 to 5 beams, tokens of a reply.
 _USUAL_PROMPT, _USUAL_BEAMS, _USUAL_REPLY = 600, 3, 96
-#: How libraries say that there is no memory: torch on a CPU, CUDA, oneDNN under torch.
-_WORDS = ("DefaultCPUAllocator", "out of memory", "could not create a primitive", "could not create a memory")
+#: How libraries say that there is no memory, where they have no class of error for it.
+_WORDS = (
+    "DefaultCPUAllocator",  # torch on a CPU
+    "out of memory",  # CUDA
+    "could not create a primitive",  # oneDNN under torch
+    "could not create a memory",
+    "Failed to allocate",  # OpenVINO, of a result or a buffer
+    "posix_memalign failed",  # OpenVINO, of the buffers of attention
+    "bad_alloc",  # OpenVINO, while it compiles
+    "failed to map segment",  # the system's loader, of a library of OpenVINO's
+)
 #: How torch says that a device has failed for good: since 2.8 by a class, before that in words.
 _DEVICE_ERRORS: tuple[type[Exception], ...] = (torch.AcceleratorError,) if hasattr(torch, "AcceleratorError") else ()
 _IN_WORDS = "CUDA error: "

@@ -57,12 +57,17 @@ class OpenVINORunner:
         self.block_size = int(caches[0].partial_shape[2].get_length())
         sizes = [prod(side.get_length() for side in list(port.partial_shape)[1:]) for port in caches]
         self.block_bytes = sum(size * port.element_type.size for size, port in zip(sizes, caches, strict=True))
-        self.blocks = kv_bytes // self.block_bytes
-        self._pools: list[Tensor] = []
+        self.blocks = max(0, kv_bytes // self.block_bytes - 1)  # one more is the filler's
+        self._filler = Row([0], 0, np.array([self.blocks], np.int32), False)
+        #: Keys and values, a piece for all layers whose blocks are alike: shape (tensors, blocks, bits of a block).
+        self.pools: list[Tensor] = []
         self._lay_out(caches, sizes)
 
     def run(self, rows: Sequence[Row]) -> Tensor:
         """See ``core.runner.Runner``."""
+        if len(rows) == 1 and len(rows[0].tokens) == 1:
+            # A single token is multiplied by other means, whose sums are rounded differently: none is ever alone.
+            rows = [*rows, self._filler]
         lengths = np.array([len(row.tokens) for row in rows], np.int32)
         past = np.array([row.past for row in rows], np.int32)
         begins = np.zeros(len(rows) + 1, np.int32)
@@ -90,12 +95,12 @@ class OpenVINORunner:
         if not pairs:
             return
         source, target = torch.tensor(pairs).T
-        for pool in self._pools:
+        for pool in self.pools:
             pool.index_copy_(1, target, pool.index_select(1, source))
 
     def close(self) -> None:
         """See ``core.runner.Runner``."""
-        self._pools = []
+        self.pools = []
         self._request = self._compiled = None
 
     def _lay_out(self, caches: Sequence[Any], sizes: Sequence[int]) -> None:
@@ -104,9 +109,9 @@ class OpenVINORunner:
         for port, size in zip(caches, sizes, strict=True):
             alike.setdefault((size, port.element_type.get_type_name()), []).append(port)
         for (size, kind), ports in alike.items():
-            pool = torch.empty(len(ports), self.blocks, size, dtype=_BITS[kind])  # the system gives it page by page
-            self._pools.append(pool)
+            pool = torch.empty(len(ports), self.blocks + 1, size, dtype=_BITS[kind])  # the system gives it page by page
+            self.pools.append(pool)
             for port, part in zip(ports, pool, strict=True):
-                shape = [self.blocks, *(side.get_length() for side in list(port.partial_shape)[1:])]
+                shape = [self.blocks + 1, *(side.get_length() for side in list(port.partial_shape)[1:])]
                 tensor = ov.Tensor(part.numpy(), ov.Shape(shape), port.element_type)
                 self._request.set_tensor(port.get_any_name(), tensor)
