@@ -34,6 +34,7 @@ _WHOLE = 7
 _FRACTIONS = 3
 #: and of the search of the same number: how many candidates it wants, then its rows, -1 for those that it has not.
 _TOLD = _WHOLE + _FRACTIONS + 1
+_NO_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,28 +151,33 @@ def _power(number: int) -> int:
 
 def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
     """What the program is told of rows and searches, as far as there are any."""
-    rows: list[tuple[int, ...]] = []
-    fractions: list[tuple[float, float, float]] = []
-    widest = max(search.choosing.num_beams for search in searches)
-    of_searches = []
+    whole: list[tuple[int, ...]] = []
+    fractions: list[tuple[float, float]] = []
+    scores: list[float] = []
     for search, (start, count) in zip(searches, spans, strict=True):
-        choosing = search.choosing
-        beams, sampling = choosing.num_beams, choosing.sampling or Sampling()
+        choosing, sampling = search.choosing, search.choosing.sampling or _NO_SAMPLING
+        beams = choosing.num_beams
         # As ``generate`` has it: one token more than there are ends, and two where there is none.
         kept = 1 if beams == 1 else max(2, choosing.ends + 1)
         top_k = max(sampling.top_k, kept) if sampling.top_k else 0
-        drawn = search.stream is not None
-        key = search.stream.key() if search.stream is not None else 0
-        of_searches.append([choosing.candidates, *range(len(rows), len(rows) + beams), *[-1] * (widest - beams)])
-        for beam in range(beams):  # at first all of them continue the same row
-            own = start + beam if count == beams else start
-            rows.append((own, beam * vocabulary, key, drawn, beams > 1, top_k, kept))
-            fractions.append((search.scores[beam], sampling.temperature, 1 - sampling.top_p))
-    told = np.full((len(rows), _TOLD + widest), -1)
-    told[:, :_WHOLE] = rows
-    told[:, _WHOLE : _WHOLE + _FRACTIONS] = np.array(fractions).view(np.int64)
+        drawn, key = (True, search.stream.key()) if search.stream else (False, 0)
+        whole.append((start, count == beams, beams, key, drawn, beams > 1, top_k, kept, choosing.candidates))
+        fractions.append((sampling.temperature, 1 - sampling.top_p))
+        scores += search.scores
+    starts, own, beams_of, *settings, wanted = np.array(whole).T
+    firsts = np.cumsum(beams_of) - beams_of
+    beam = np.arange(len(scores)) - np.repeat(firsts, beams_of)
+    numbers = np.arange(beams_of.max())
+    told = np.full((len(scores), _TOLD + len(numbers)), -1)
+    told[:, 0] = np.repeat(starts, beams_of) + beam * np.repeat(own, beams_of)  # at first all continue the same row
+    told[:, 1] = beam * vocabulary
+    told[:, 2:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
+    bits = told.view(np.float64)
+    bits[:, _WHOLE] = scores
+    bits[:, _WHOLE + 1 : _WHOLE + _FRACTIONS] = np.repeat(fractions, beams_of, axis=0)
     told[:, _TOLD - 1] = 0
-    told[: len(searches), _TOLD - 1 :] = of_searches
+    told[: len(searches), _TOLD - 1] = wanted
+    told[: len(searches), _TOLD:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
     return told
 
 
