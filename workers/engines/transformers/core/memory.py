@@ -26,6 +26,7 @@ _WORDS = (
     "could not create a primitive",  # oneDNN under torch
     "could not create a memory",
     "Failed to allocate",  # OpenVINO, of a result or a buffer
+    "can't alloc",  # OpenVINO, of a matrix product
     "posix_memalign failed",  # OpenVINO, of the buffers of attention
     "bad_alloc",  # OpenVINO, while it compiles
     "failed to map segment",  # the system's loader, of a library of OpenVINO's

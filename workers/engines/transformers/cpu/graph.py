@@ -101,8 +101,11 @@ def compress(graph: Any, kind: Quantisation) -> Any:
         import nncf  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError("weights in int8 and int4 on a CPU need nncf: pip install 'defsurvey[quantised]'") from error
-    mode = {"int8": nncf.CompressWeightsMode.INT8_ASYM, "int4": nncf.CompressWeightsMode.INT4_ASYM}[kind]
-    return nncf.compress_weights(graph, mode=mode)
+    if kind == "int8":
+        return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
+    # Groups are of 128 weights, or of fewer where a matrix is no multiple of that.
+    smaller = nncf.AdvancedCompressionParameters(group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST)
+    return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT4_ASYM, advanced_parameters=smaller)
 
 
 class _Step(torch.nn.Module):
