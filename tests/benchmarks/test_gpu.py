@@ -1,16 +1,12 @@
-"""The benchmark for GPUs, run on a CPU; what is measured of a piece of work, in a process of its own too."""
+"""The benchmark for GPUs, run on a CPU."""
 
-import os
-
-import numpy as np
 import pytest
 import torch
-from defsurvey.workers.engines.transformers.core.support import adopt
 
 from benchmarks import gpu
-from benchmarks.gpu import Ceilings, Workload, floor, measure, random_model, size_of
-from benchmarks.measuring import in_its_own_process, measured
+from benchmarks.gpu import Ceilings, Workload, floor, host, measure, random_model, size_of
 from benchmarks.workloads import random_prompts
+from defsurvey.workers.engines.transformers.core.adoption import adopt
 
 CPU = torch.device("cpu")
 TINY = {
@@ -31,15 +27,15 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_floor_is_reading_where_reading_takes_longer_and_operations_where_these_do() -> None:
     model = random_model(TINY, "none", CPU).model
-    size, layout = size_of(model), adopt(model)
+    size, kept = size_of(model), adopt(model).bytes_per_token
     requests = random_prompts(500, requests=2, prompt=40, new_tokens=3)
     prompts = sum(len(request.prompt) for request in requests)
     weights = 2 * (PARAMETERS + 64 * 500) + 64  # bytes: with the embedding, and 16 numbers that positions are made of
     token = 2 * 2 * 64 * 2  # bytes of keys and values of two layers
     reading = 2 * weights + (prompts + 2 + prompts + 4) * token
-    slow_memory = floor(size, layout, requests, Ceilings(bytes_per_second=1.0, operations_per_second=1e30))
+    slow_memory = floor(size, kept, requests, Ceilings(bytes_per_second=1.0, operations_per_second=1e30))
     assert slow_memory == pytest.approx(reading)
-    slow_products = floor(size, layout, requests, Ceilings(bytes_per_second=1e30, operations_per_second=1.0))
+    slow_products = floor(size, kept, requests, Ceilings(bytes_per_second=1e30, operations_per_second=1.0))
     assert slow_products == pytest.approx(2 * PARAMETERS * (prompts + 2 * 3))
 
 
@@ -48,7 +44,8 @@ def test_it_measures(quantisation: str) -> None:
     found = measure("tiny", quantisation, CPU, Workload(participants=10, prompt=30, new_tokens=3, alone=5))
     assert found["ratio"] > 0
     assert (found["rows_per_step"], found["asked_alone"], found["device"]) == (30, 5, "cpu")
-    assert found["attention"] == "buffers"
+    assert list(found["milliseconds_per_step"]) == ["core"]
+    assert found["computed_by"]["core"].startswith("torch ")
     assert 0 <= found["of_the_roofline"] < 1
     assert set(found["paper_hours"]) == {"replies of 100 tokens", "replies of 512 tokens"}
 
@@ -58,38 +55,8 @@ def test_prompts_have_every_number_of_beams_with_and_without_sampling() -> None:
     assert len(kinds) == 10
 
 
-# What is measured of a piece of work, and that a process of its own has nothing of this one.
-
-
-HELD: list[int] = []
-
-
-def fill(megabytes: int) -> int:
-    return int(np.ones(megabytes << 20, dtype=np.uint8)[-1])
-
-
-def held() -> tuple[int, list[int]]:
-    return os.getpid(), HELD
-
-
-def fail(word: str) -> None:
-    raise ValueError(word)
-
-
-def test_the_peak_is_that_of_the_work_alone() -> None:
-    fill(600)
-    little, much = measured(lambda: fill(20)), measured(lambda: fill(300))
-    assert much.peak_mb - little.peak_mb == pytest.approx(1.048576 * 280, rel=0.1)
-    assert (much.tokens, much.seconds > 0, much.cpu_seconds > 0) == (1, True, True)
-
-
-def test_a_process_of_its_own_begins_empty() -> None:
-    HELD.append(1)
-    process, there = in_its_own_process(held)
-    assert process != os.getpid()
-    assert there == []
-
-
-def test_what_fails_there_fails_here() -> None:
-    with pytest.raises(ValueError, match="no room"):
-        in_its_own_process(fail, "no room")
+def test_it_measures_what_the_host_does() -> None:
+    found = host(Workload(participants=10, prompt=30), steps=6)
+    assert (found["requests"], found["beams"]) == (10, 30)
+    assert 0 < found["host_milliseconds"]["least"] <= found["host_milliseconds"]["median"]
+    assert {"admit", "forward", "select"} <= set(found["phases"])

@@ -63,7 +63,7 @@ class GpuRunner:
         self.blocks = max(1, kv_bytes // self.block_bytes - 1)
         self.device, self.dtype = layout.device, layout.dtype
         self._model, self._kernel = model, kernel
-        self._graphs = graphs
+        self.graphs = graphs
         self._programs: dict[tuple[int, int], Program] = {}
         self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
         attention.register()
@@ -85,12 +85,12 @@ class GpuRunner:
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
             logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
         self._logits = torch.zeros(ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
-        self.select = Selector(self._logits, self._graphs).select
+        self.select = Selector(self._logits, self.graphs).select
 
     @property
     def name(self) -> str:
         """What computes, and how operations are started."""
-        launched = self._graphs.launched
+        launched = self.graphs.launched
         ways = "Triton" if self._kernel else "gathered keys", f"launched: {launched}" if launched else "CUDA graphs"
         return f"torch {torch.__version__} ({', '.join(ways)})"
 
@@ -209,7 +209,7 @@ class GpuRunner:
             length *= _LONGER
         shape = rung(rows), length
         if shape not in self._programs:
-            self._programs[shape] = Program(self._graphs, self.program, self._empty(*shape))
+            self._programs[shape] = Program(self.graphs, self.program, self._empty(*shape))
         return self._programs[shape]
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
