@@ -1,13 +1,16 @@
-"""The batch against ``generate``: the same requests, the same weights, back to back, each in a process of its own.
+"""The batch beside other ways of serving the same requests with the same weights, in turn, each in its own process.
 
 Run it with nothing else on the machine::
 
     python -m benchmarks.engine --cache .defsurvey/models --threads 2 --repeat 3
+    python -m benchmarks.engine --only "20 x 40" --ways engine beside --beside ../before --dtype float32
 
-``generate`` takes its requests one at a time, and, for requests of fixed size, once more grouped by equal decoding
-settings, which is all that it can batch. With ``--sample N`` it takes every Nth request only, and its time is scaled.
-A process loads the model first, which counts neither as time nor towards its peak of memory. Where there is a GPU,
-models of random weights follow on it, see ``benchmarks.gpu``.
+Ways: ``engine``, the batch of this checkout; ``beside``, that of another, by its own environment; ``alone``,
+``generate`` on one request at a time; ``grouped``, ``generate`` on all requests of equal settings; ``continuous``,
+transformers' continuous batching; ``genai``, OpenVINO GenAI; ``vllm``, vLLM for CPUs. A process loads the model and
+serves short requests first, which counts neither as time nor towards its peak of memory.
+
+The first line of the output says what was measured on what, each other line is one run, and a table follows.
 """
 
 from __future__ import annotations
@@ -16,242 +19,181 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import version
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from transformers import AutoTokenizer
 
-from benchmarks import gpu
-from benchmarks.measuring import Measured, in_its_own_process, measured
-from benchmarks.ways import alone, batched, grouped
-from benchmarks.workloads import Interviews, Recording, fixed, interviews
-from defsurvey.storage.runs.run import MemoryOrder
-from defsurvey.workers.engines.base import Completion, Counters, Request
-from defsurvey.workers.engines.transformers.core.answering import read_request
-from defsurvey.workers.engines.transformers.core.engine import TransformersEngine, prepare
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
-from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
-from defsurvey.workers.engines.transformers.core.threads import in_passing
-from defsurvey.workers.engines.transformers.weights import Weights, find_weights
-from defsurvey.workers.models import ModelCard, find_card, read_cards
+from benchmarks.measuring import HELD_TO, ROOT, commit, in_its_own_process, machine
+from benchmarks.workloads import Beams, as_json, fixed, from_json, stratified
+
+#: What ``fixed`` and ``interviews`` are given.
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "20 x 40": {"requests": 20, "new_tokens": 40, "beams": Beams.MIXED},
+    "20 x 40, no beams": {"requests": 20, "new_tokens": 40, "beams": Beams.NONE},
+    "20 x 40, greedy beams": {"requests": 20, "new_tokens": 40, "beams": Beams.GREEDY},
+    "40 x 96": {"requests": 40, "new_tokens": 96, "beams": Beams.MIXED},
+    "interviews, questions 1-8": {"participants": 24, "first": 0, "order": "drawn"},
+    "interviews, questions 31-38, drawn order": {"participants": 24, "first": 30, "order": "drawn"},
+    "interviews, questions 31-38, chronological": {"participants": 24, "first": 30, "order": "chronological"},
+}
+WAYS = ("engine", "beside", "alone", "grouped", "continuous", "genai", "vllm")
+#: Headings of a table, what of a line they stand for, and how it is written.
+_COLUMNS = {
+    "seconds: min, median, max": ("seconds", ".2f"),
+    "CPU seconds": ("cpu_seconds", ".2f"),
+    "peak MB": ("peak_mb", ",.0f"),
+    "tokens": ("tokens", ",.0f"),
+    "others": ("others", ".0%"),
+}
+#: Keys of a line that its row repeats.
+_NOTES = ("refused", "missing", "failed", "scaled from")
+#: Ways that other interpreters may serve.
+_OTHERS = {"genai": "benchmarks.genai", "vllm": "benchmarks.vllm_cpu"}
+
+
+def refusal(way: str, workload: dict[str, Any]) -> str:
+    """Why a way cannot serve a workload; empty where it can."""
+    if "participants" in workload:
+        return "" if way in ("engine", "beside", "alone") else "answers follow from each other"
+    if way in ("continuous", "vllm") and workload["beams"] is not Beams.NONE:
+        return "has no beams in its batch"
+    return "no beams with sampling" if way == "genai" and workload["beams"] is Beams.MIXED else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The model that both ways serve."""
-
-    card: ModelCard
-    weights: Weights
-    threads: int
-
-    def load(self) -> LoadedModel:
-        """As the library has it."""
-        torch.set_num_threads(self.threads)
-        return in_passing(partial(load_model, self.card, self.weights, device="cpu"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
-    """Requests of fixed size."""
-
-    requests: int
-    new_tokens: int
-    beams: bool
-
-    def made(self, loaded: LoadedModel) -> list[ResolvedRequest]:
-        """The requests."""
-        return fixed(loaded.tokenizer, requests=self.requests, new_tokens=self.new_tokens, beams=self.beams)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Talks:
-    """Interviews."""
-
-    participants: int
-    first: int
-    order: MemoryOrder
-
-    def made(self) -> Interviews:
-        """The interviews."""
-        return interviews(participants=self.participants, first=self.first, order=self.order)
-
-
-#: What one way took, and what else its line has.
-Took = tuple[Measured, dict[str, Any]]
-
-
-def fixed_alone(subject: Subject, work: Fixed, sample: int) -> Took:
-    """``generate``, one request at a time."""
-    loaded = subject.load()
-    made = work.made(loaded)
-    part = _every(made, sample)
-    return _scaled(measured(partial(alone, loaded, part)), len(made) / len(part)), {}
-
-
-def fixed_grouped(subject: Subject, work: Fixed) -> Took:
-    """``generate`` on groups."""
-    loaded = subject.load()
-    return measured(partial(grouped, loaded, work.made(loaded))), {}
-
-
-def fixed_batched(subject: Subject, work: Fixed) -> Took:
-    """The batch."""
-    loaded = subject.load()
-    made, room = work.made(loaded), in_passing(partial(prepare, loaded))
-    seen: list[Counters] = []
-    return measured(partial(batched, loaded, room, made, seen)), _counted(seen[-1])
-
-
-def talks_batched(subject: Subject, talks: Talks) -> tuple[Took, list[Request]]:
-    """The engine as a worker uses it, and what it was asked."""
-    engine = TransformersEngine(subject.card, subject.load(), threads=subject.threads)
-    recording, made = Recording(engine), talks.made()
-
-    def conduct() -> int:
-        made.conduct(recording)
-        return sum(future.result().completion_tokens or 0 for future in recording.futures)
-
-    took = measured(conduct), _counted(engine.counters())
-    engine.close()
-    return took, recording.requests
-
-
-def talks_alone(subject: Subject, came: Sequence[Request], part: int, which: int) -> Took:
-    """``generate`` on one in ``part`` of the requests that came up, one at a time."""
-    loaded = subject.load()
-    questions = [read_request(subject.card, loaded, request) for request in came]
-    asked = [question.resolved for question in questions if not isinstance(question, Completion)]
-    return measured(partial(alone, loaded, _every(asked, part, which))), {}
-
-
 class Benchmark:
-    """Measures workload after workload and writes a line of JSON for each."""
+    """Has ways serve workloads."""
 
-    def __init__(self, subject: Subject, *, repeat: int, sample: int) -> None:
-        self._subject = subject
-        self._repeat, self._sample = repeat, sample
+    settings: dict[str, Any]  #: of every task: model, dtype, threads, and folders of weights
+    variables: dict[str, str]  #: of every process' environment
+    interpreters: dict[str, str]  #: of other ways than this one's
+    beside: Path | None  #: another checkout
+    sample: int  #: ``alone`` takes one in so many requests of every kind
+    scratch: Path  #: a folder for tasks
 
-    def fixed(self, name: str, work: Fixed) -> None:
-        """Requests of fixed size: alone, grouped, batched, in turn."""
-        runs: dict[str, list[Took]] = {"alone": [], "grouped": [], "batched": []}
-        for _ in range(self._repeat):
-            runs["alone"].append(in_its_own_process(fixed_alone, self._subject, work, self._sample))
-            runs["grouped"].append(in_its_own_process(fixed_grouped, self._subject, work))
-            runs["batched"].append(in_its_own_process(fixed_batched, self._subject, work))
-        _report(name, runs)
+    def run(self, way: str, workload: dict[str, Any]) -> dict[str, Any]:
+        """Have one way serve one workload, once; says why where that cannot be."""
+        if reason := refusal(way, workload):
+            return {"refused": reason}
+        if way == "beside" and self.beside is None:
+            return {"missing": "--beside names no checkout"}
+        asked = self.scratch / f"{workload.get('first')} {workload.get('order')}.json"
+        if "requests" in workload:
+            requests = fixed(AutoTokenizer.from_pretrained(self.settings["folder"]), **workload)
+        elif way != "alone":
+            return self.serve(way, {"interviews": workload, "asked": str(asked if way == "engine" else "/dev/null")})
+        elif asked.exists():
+            requests = [from_json(one) for one in json.loads(asked.read_text(encoding="utf-8"))]
+        else:
+            return {"missing": "the way engine, whose requests it is given"}
+        part = stratified(requests, self.sample if way == "alone" else 1)
+        weights = [weight for _, weight in part]
+        took = self.serve(way, {"requests": [as_json(one) for one, _ in part], "weights": weights})
+        return took | ({"scaled from": f"{len(part)} of {len(requests)}"} if len(part) < len(requests) else {})
 
-    def interviews(self, name: str, talks: Talks) -> None:
-        """Interviews: the engine asks, then ``generate`` is given requests that came up.
-
-        Each is asked alone once, a part of them in every round, so that both ways see the same hours of a machine
-        whose speed changes.
-        """
-        batch: list[Took] = []
-        parts: list[Measured] = []
-        came: list[Request] = []
-        for number in range(self._repeat):
-            took, asked = in_its_own_process(talks_batched, self._subject, talks)
-            batch.append(took)
-            came = came or asked
-            part = in_its_own_process(talks_alone, self._subject, came, self._repeat * self._sample, number)
-            parts.append(part[0])
-        whole = Measured(
-            seconds=self._sample * sum(one.seconds for one in parts),
-            cpu_seconds=self._sample * sum(one.cpu_seconds for one in parts),
-            tokens=self._sample * sum(one.tokens for one in parts),
-            peak_mb=parts[0].peak_mb,
-        )
-        _report(name, {"alone": [(whole, {})] * self._repeat, "batched": batch})
-
-
-def _report(name: str, runs: dict[str, list[Took]]) -> None:
-    measurements = {way: [one for one, _ in took] for way, took in runs.items()}
-    pairs = list(zip(measurements["alone"], measurements["batched"], strict=True))
-    line: dict[str, Any] = {
-        "workload": name,
-        "ratio": _median([one.seconds / other.seconds for one, other in pairs]),
-        "cpu_ratio": _median([one.cpu_seconds / other.cpu_seconds for one, other in pairs]),
-        "memory_ratio": _median([other.peak_mb / one.peak_mb for one, other in pairs]),
-    }
-    for way, of_way in measurements.items():
-        line[f"{way}_seconds"] = _median([one.seconds for one in of_way])
-        line[f"{way}_cpu_seconds"] = _median([one.cpu_seconds for one in of_way])
-        line[f"{way}_tokens"] = _median([one.tokens for one in of_way])
-        line[f"{way}_peak_mb"] = _median([one.peak_mb for one in of_way])
-    sys.stdout.write(json.dumps(line | runs["batched"][-1][1]) + "\n")
-    sys.stdout.flush()
+    def serve(self, way: str, task: dict[str, Any]) -> dict[str, Any]:
+        """Run the program of a way."""
+        file = self.scratch / "task.json"
+        file.write_text(json.dumps({**self.settings, **task}), encoding="utf-8")
+        python, folder = self.interpreters.get(way, sys.executable), ROOT
+        program = ["-m", _OTHERS[way]] if way in _OTHERS else ["-m", "benchmarks.ways", way]
+        if way == "beside" and self.beside is not None:
+            python, folder, program = str(self.beside / ".venv/bin/python"), self.beside, [*program[:-1], "engine"]
+            if "__main__" not in (folder / "benchmarks/ways.py").read_text(encoding="utf-8"):
+                program = ["-c", (ROOT / "benchmarks/before.py").read_text(encoding="utf-8")]
+        return in_its_own_process([python, *program, str(file)], folder=folder, variables=self.variables)
 
 
-def _counted(last: Counters) -> dict[str, Any]:
-    return {
-        "rows_per_step": round(last.rows_per_step, 1),
-        "steps": last.steps,
-        "prefilled": last.prefilled_tokens,
-        "reused": last.reused_tokens,
-        "peak_kv_mb": round(last.peak_kv_bytes / 1e6, 1),
-        "phases": {phase: round(seconds, 2) for phase, seconds in last.seconds.items()},
-    }
+def table(lines: Sequence[dict[str, Any]], *, markdown: bool) -> Table:
+    """A row for each way of each workload."""
+    shown = Table("workload", "way", "runs", box=box.MARKDOWN if markdown else box.SIMPLE)
+    for heading in (*_COLUMNS, "times engine's"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("note")
+    ways: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for line in lines:
+        ways.setdefault((line["workload"], line["way"]), []).append(line)
+    for (workload, way), runs in ways.items():
+        took = [run for run in runs if "seconds" in run]
+        engine = {run["round"]: run["seconds"] for run in ways.get((workload, "engine"), []) if "seconds" in run}
+        ratios = [run["seconds"] / engine[run["round"]] for run in took if run["round"] in engine]
+        spreads = [_spread([run[key] for run in took], form) for key, form in _COLUMNS.values()]
+        notes = {f"{word}: {run[word]}" for run in runs for word in _NOTES if word in run}
+        ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
+        shown.add_row(workload, way, str(len(took)), *spreads, ratio, "; ".join(sorted(notes)))
+    return shown
 
 
-def _median(values: Sequence[float]) -> float:
-    return round(statistics.median(values), 2)
+def _spread(values: Sequence[float], form: str) -> str:
+    shown = [format(value, form) for value in (min(values), statistics.median(values), max(values))] if values else []
+    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
 
 
-def _every(requests: Sequence[ResolvedRequest], sample: int, which: int = 0) -> list[ResolvedRequest]:
-    """A part that holds every kind of request: runs of five, which have one to five beams."""
-    part = [request for number, request in enumerate(requests) if number // 5 % sample == which]
-    return part or list(requests)
-
-
-def _scaled(one: Measured, factor: float) -> Measured:
-    return replace(
-        one, seconds=one.seconds * factor, cpu_seconds=one.cpu_seconds * factor, tokens=round(one.tokens * factor)
-    )
-
-
-def main() -> None:
-    """Read the command line and measure."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=Path(".defsurvey/models"), help="where weights are kept")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--sample", type=int, default=1, help="generate alone takes one in so many requests")
-    parser.add_argument("--only", default="", help="part of a workload's name")
+    parser.add_argument("--sample", type=int, default=1, help="alone takes one in so many requests of every kind")
+    parser.add_argument("--only", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), metavar="WORKLOAD")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, metavar="WAY")
+    parser.add_argument("--beside", type=Path, help="another checkout, with an environment in .venv")
+    parser.add_argument("--held-to", choices=HELD_TO, help="use no instructions newer than these")
+    parser.add_argument("--genai", default=sys.executable, help="interpreter that has openvino-genai")
+    parser.add_argument("--vllm", default=sys.executable, help="interpreter that has vllm-cpu")
     asked = parser.parse_args()
-    card = find_card(asked.model, read_cards()).model_copy(update={"dtype": asked.dtype})
-    subject = Subject(card=card, weights=find_weights(card, asked.cache), threads=asked.threads)
-    versions = {name: version(name) for name in ("torch", "transformers")}
-    sys.stdout.write(
-        json.dumps({"model": asked.model, "dtype": asked.dtype, "threads": asked.threads, **versions}) + "\n"
-    )
-    bench = Benchmark(subject, repeat=asked.repeat, sample=asked.sample)
-    fixed_sizes = {
-        "20 x 40": Fixed(requests=20, new_tokens=40, beams=True),
-        "40 x 96": Fixed(requests=40, new_tokens=96, beams=True),
-        "20 x 40, no beams": Fixed(requests=20, new_tokens=40, beams=False),
-    }
-    of_people = {
-        "interviews, questions 1-8": Talks(participants=24, first=0, order=MemoryOrder.DRAWN),
-        "interviews, questions 31-38, drawn order": Talks(participants=24, first=30, order=MemoryOrder.DRAWN),
-        "interviews, questions 31-38, chronological": Talks(participants=24, first=30, order=MemoryOrder.CHRONOLOGICAL),
-    }
-    workloads: dict[str, Callable[[], None]] = {
-        **{name: partial(bench.fixed, name, work) for name, work in fixed_sizes.items()},
-        **{name: partial(bench.interviews, name, talks) for name, talks in of_people.items()},
-    }
-    for name, measure in workloads.items():
-        if asked.only in name:
-            measure()
-    for quantisation in gpu.QUANTISATIONS if torch.cuda.is_available() else ():
-        if asked.only in (name := f"{gpu.SHAPE}, {quantisation}"):
-            line = gpu.measure(gpu.SHAPE, quantisation, torch.device("cuda:0"))
-            sys.stdout.write(json.dumps({"workload": name, **line}) + "\n")
+    own = asked.beside / ".venv/bin/python" if asked.beside else sys.executable
+    for option, python in (("--beside", own), ("--genai", asked.genai), ("--vllm", asked.vllm)):
+        if not Path(python).exists():
+            parser.error(f"argument {option}: expected an interpreter, found none at {python}")
+    return asked
+
+
+def main() -> None:
+    """Read the command line and measure; ends with 1 where the batch itself failed."""
+    asked = _arguments()
+    shared = {"model": asked.model, "dtype": asked.dtype, "threads": asked.threads}
+    first = {"commit": commit(ROOT), "beside": asked.beside and commit(asked.beside), **machine(), **shared}
+    console = Console(width=None if sys.stdout.isatty() else 400)
+    say = lambda line: console.print(json.dumps(line), markup=False, highlight=False, soft_wrap=True)  # noqa: E731
+    say({**first, "held_to": asked.held_to, "sample": asked.sample})
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), str(asked.threads))
+    folder = ROOT / "build/benchmarks" / asked.model
+    lines = []
+    with tempfile.TemporaryDirectory() as scratch, Progress(console=console, disable=not console.is_terminal) as bars:
+        bench = Benchmark(
+            settings={**shared, "cache": str(asked.cache.resolve()), "folder": str(folder)},
+            variables={**threads, **HELD_TO.get(asked.held_to, {}), "HF_HUB_OFFLINE": "1"},
+            interpreters={"genai": asked.genai, "vllm": asked.vllm},
+            beside=asked.beside and asked.beside.resolve(),
+            sample=asked.sample,
+            scratch=Path(scratch),
+        )
+        exported = (folder / "tokenizer.json").exists() or bench.serve("export", {"dtype": "float32"})
+        if exported is not True and "failed" in exported:
+            sys.exit(f"the model could not be exported: {exported['failed']}")
+        bar = bars.add_task("", total=len(asked.only) * asked.repeat * len(asked.ways))
+        for workload, number in product(asked.only, range(asked.repeat)):
+            turn = number % len(asked.ways)
+            for way in (*asked.ways[turn:], *asked.ways[:turn]):
+                bars.update(bar, description=f"{workload}: {way}")
+                took = bench.run(way, WORKLOADS[workload])
+                lines.append({"workload": workload, "way": way, "round": number, **took})
+                say(lines[-1])
+                bars.advance(bar)
+    console.print(table(lines, markdown=not console.is_terminal))
+    sys.exit(any("failed" in line for line in lines if line["way"] == "engine"))
 
 
 if __name__ == "__main__":

