@@ -33,7 +33,9 @@ from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner
 from defsurvey.workers.engines.transformers.gpu.selection import Selector
+from tests.workers.engine.conftest import REQUESTS
 from tests.workers.engine.scripted_logits import generated
+from tests.workers.engine.test_exact import FAMILIES, family
 from tests.workers.engine.tiny_models import ARCHITECTURES, HEADS, VOCABULARY, built, decode, mixed_requests, tiny_model
 
 CPU = torch.device("cpu")
@@ -69,6 +71,16 @@ def test_replayed_steps_give_the_replies_of_core(one_thread: None, architecture:
     assert "CUDA graphs" in replayed.name
     few = replace(LIMITS, rows=300, tokens=300)
     assert replies(Decoder(replayed, few, Draws.HASHED), requests, 2) == expected
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_steps_give_the_replies_of_core_for_every_architecture(one_thread: None, name: str) -> None:
+    requests = mixed_requests(REQUESTS, seed=7)
+    model = family(name)
+    layout = adopt(model)
+    expected = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
+    device = open_runner(model, layout, LIMITS.kv_bytes)
+    assert replies(Decoder(device, LIMITS, Draws.HASHED), requests, 2) == expected
 
 
 @pytest.fixture

@@ -60,6 +60,7 @@ class Selector:
     def __init__(self, logits: Tensor, graphs: Graphs) -> None:
         self._logits, self._graphs = logits, graphs
         self._programs: dict[_Shape, tuple[Program, Tensor, Tensor]] = {}
+        self._widest = self._candidates = 1  # of all searches so far: there are fewer programs so
 
     def select(
         self, searches: Sequence[Search], logits: Tensor, counts: Sequence[int]
@@ -96,10 +97,12 @@ class Selector:
         told = _told(searches, spans, vocabulary)
         samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
         hidden = _hidden(searches, spans, vocabulary)
+        self._widest = max(self._widest, *(_power(search.choosing.num_beams) for search in searches))
+        self._candidates = max(self._candidates, *(_power(search.choosing.candidates) for search in searches))
         shape = _Shape(
             rows=rung(len(told)),
-            widest=_power(max(search.choosing.num_beams for search in searches)),
-            candidates=_power(max(search.choosing.candidates for search in searches)),
+            widest=self._widest,
+            candidates=self._candidates,
             drawn=bool(samplings),
             warped=any(one.top_k or one.top_p < 1 for one in samplings),
             constrained=bool(len(hidden[0])),
