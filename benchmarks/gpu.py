@@ -246,7 +246,7 @@ def _ways(loaded: LoadedModel) -> Iterator[tuple[str, tuple[Runner, Limits]]]:
     runner: Any = opened.runner
     if not isinstance(runner, TorchRunner):
         yield "replayed", (runner, opened.limits)
-        runner.graphs.launched = "for comparison"
+        runner.graphs.launched = runner.selector.graphs.launched = "for comparison"
         yield "launched", (runner, opened.limits)
         runner.close()
         runner = TorchRunner(loaded.model, adopt(loaded.model), opened.limits.kv_bytes)
@@ -287,7 +287,7 @@ def host(workload: Workload = Workload(), steps: int = 100) -> dict[str, Any]:
     torch.set_num_threads(1)
     model = random_model(_HARDLY, "none", torch.device("cpu")).model
     layout, limits = adopt(model), Limits(rows=512, tokens=1 << 20, kv_bytes=1 << 27)
-    runner: Any = GpuRunner(model, layout, limits.kv_bytes, kernel=False, graphs=Once(layout.device))
+    runner: Any = GpuRunner(model, layout, limits.kv_bytes, kernel=False, graphs=partial(Once, layout.device))
     decoder = Decoder(runner, limits, Draws.HASHED)
     requests = random_prompts(
         _HARDLY["vocab_size"], requests=workload.participants, prompt=workload.prompt, new_tokens=steps + 10

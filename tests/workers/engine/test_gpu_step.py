@@ -27,7 +27,7 @@ from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
-from defsurvey.workers.engines.transformers.gpu import attention, runner
+from defsurvey.workers.engines.transformers.gpu import attention, runner, selection
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles, attend
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
@@ -67,8 +67,8 @@ def test_replayed_steps_give_the_replies_of_core(one_thread: None, architecture:
     model = tiny_model(architecture)
     layout = adopt(model)
     expected = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
-    replayed = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Recorded(CPU))
-    assert "CUDA graphs" in replayed.name
+    replayed = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: Recorded(CPU))
+    assert replayed.name.endswith("(gathered keys, steps CUDA graphs, choices CUDA graphs)")
     few = replace(LIMITS, rows=300, tokens=300)
     assert replies(Decoder(replayed, few, Draws.HASHED), requests, 2) == expected
 
@@ -90,7 +90,7 @@ def llama(one_thread: None) -> tuple[Any, Layout]:
 
 
 def launched(model: Any, layout: Layout, kv_bytes: int = LIMITS.kv_bytes) -> GpuRunner:
-    return GpuRunner(model, layout, kv_bytes, kernel=False, graphs=Graphs(layout.device, "this is a test"))
+    return GpuRunner(model, layout, kv_bytes, kernel=False, graphs=lambda: Graphs(layout.device, "this is a test"))
 
 
 def test_who_sees_what_another_writes_in_the_same_step_comes_later(llama: tuple[Any, Layout]) -> None:
@@ -135,15 +135,15 @@ def test_copied_blocks_are_copied_in_all_layers(llama: tuple[Any, Layout], monke
 
 def test_where_nothing_can_be_captured_everything_is_launched_and_it_is_said(llama: tuple[Any, Layout]) -> None:
     model, layout = llama
-    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Graphs(CPU))
+    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: Graphs(CPU))
     expected = packed_logits(TorchRunner(model, layout, LIMITS.kv_bytes), VOCABULARY)
     torch.testing.assert_close(packed_logits(device, VOCABULARY), expected, rtol=1e-4, atol=1e-4)
-    assert "launched: capturing fails with " in device.name
+    assert "steps launched: capturing fails with " in device.name
 
 
 def test_what_computes_something_else_is_dropped(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
     model, layout = llama
-    assert "launched: there is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
+    assert "steps launched: there is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
     forward = GpuRunner._forward
 
     def another(*arguments: Any) -> Tensor:
@@ -193,7 +193,7 @@ def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> Calla
 
     monkeypatch.setattr(Tensor, "cpu", read)
     model, layout = model.to(NOWHERE), replace(layout, device=NOWHERE)
-    return lambda graphs: GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=graphs)
+    return lambda graphs: GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: graphs)
 
 
 def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_rows(
@@ -277,8 +277,8 @@ def several_searches(seed: int) -> list[Search]:
 def test_choices_are_those_of_core(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, bound: int, graphs: Graphs
 ) -> None:
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_SCORES", bound)
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_RANDOM", bound)
+    monkeypatch.setattr(selection, "_MOST_SCORES", bound)
+    monkeypatch.setattr(selection, "_MOST_RANDOM", bound)
     numbers = torch.Generator().manual_seed(5)
     ours, theirs = several_searches(1), several_searches(1)
     counts = [1] * len(ours)
@@ -294,6 +294,20 @@ def test_choices_are_those_of_core(
         for one, other in zip(ours, theirs, strict=True):
             assert one.scores == pytest.approx(other.scores, rel=1e-5)
     assert ours
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_other_choices_are_found_out_and_left_to_core(
+    llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    model, layout = llama[0].to(dtype), replace(llama[1], dtype=dtype)
+    device = launched(model, layout)
+    device.judge()
+    assert device.select is not core_select
+    monkeypatch.setattr(selection, "noise", lambda keys, count, skipped: torch.zeros(len(keys), count).double())
+    device.judge()
+    assert device.select is core_select
+    assert "choices launched: by core, a search goes on with" in device.name
 
 
 def test_whose_logits_are_no_numbers_fails_alone(one_thread: None) -> None:
@@ -522,7 +536,7 @@ def test_a_card_replays_and_gives_the_replies_of_core_and_generate(architecture:
     layout = adopt(model)
     core = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
     device = open_runner(model, layout, LIMITS.kv_bytes)
-    assert device.name.endswith("(Triton, CUDA graphs)")
+    assert device.name.endswith("(Triton, steps CUDA graphs, choices CUDA graphs)")
     found = replies(Decoder(device, LIMITS, Draws.HASHED), requests, 2)
     assert found == core
     assert [tokens for tokens, wanted in zip(found, expected, strict=True) if wanted is not None] == [
@@ -538,8 +552,8 @@ def test_a_card_replays_in_short_number_formats(dtype: torch.dtype, heads: int, 
     model = built("Llama", num_hidden_layers=2, num_key_value_heads=key_heads, **sizes).to("cuda", dtype)
     layout = adopt(model)
     device = open_runner(model, layout, 1 << 26)
-    assert device.name.endswith("(Triton, CUDA graphs)")
-    plain = GpuRunner(model, layout, 1 << 26, kernel=True, graphs=Graphs(layout.device, "this is a test"))
+    assert device.name.endswith("(Triton, steps CUDA graphs, choices CUDA graphs)")
+    plain = GpuRunner(model, layout, 1 << 26, kernel=True, graphs=lambda: Graphs(layout.device, "this is a test"))
     assert torch.equal(packed_logits(device, 32000), packed_logits(plain, 32000))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,12 @@ from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRun
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good
 from defsurvey.workers.engines.transformers.core.placing import place
 from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention
 from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
 from defsurvey.workers.engines.transformers.gpu.joining import join, part
-from defsurvey.workers.engines.transformers.gpu.selection import Selector
+from defsurvey.workers.engines.transformers.gpu.selection import Selector, misjudges
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class GpuRunner:
         layout: What it keeps for one token.
         kv_bytes: How much room its blocks may take.
         kernel: Whether Triton's kernel attends.
-        graphs: What captures and replays.
+        graphs: Makes what captures and replays, of steps and of choices.
 
     Raises:
         OutOfRoom: The device cannot hold them.
@@ -58,12 +60,14 @@ class GpuRunner:
 
     block_size = BLOCK
 
-    def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, graphs: Graphs) -> None:
+    def __init__(
+        self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, graphs: Callable[[], Graphs]
+    ) -> None:
         self.block_bytes = BLOCK * layout.bytes_per_token
         self.blocks = max(1, kv_bytes // self.block_bytes - 1)
         self.device, self.dtype = layout.device, layout.dtype
         self._model, self._kernel = model, kernel
-        self.graphs = graphs
+        self.graphs = graphs()
         self._programs: dict[tuple[int, int], Program] = {}
         self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
         attention.register()
@@ -85,13 +89,13 @@ class GpuRunner:
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
             logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
         self._logits = torch.zeros(ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
-        self.select = Selector(self._logits, self.graphs).select
+        self.selector = Selector(self._logits, graphs())
+        self.select: Any = self.selector.select
 
     @property
     def name(self) -> str:
         """What computes, and how operations are started."""
-        launched = self.graphs.launched
-        ways = "Triton" if self._kernel else "gathered keys", f"launched: {launched}" if launched else "CUDA graphs"
+        ways = "Triton" if self._kernel else "gathered keys", f"steps {self.graphs}", f"choices {self.selector.graphs}"
         return f"torch {torch.__version__} ({', '.join(ways)})"
 
     def run(self, rows: Sequence[Row]) -> Tensor:
@@ -119,7 +123,14 @@ class GpuRunner:
 
     def close(self) -> None:
         """See ``Runner``."""
-        del self._model, self._programs, self._layers, self.pool, self._logits, self.select
+        del self._model, self._programs, self._layers, self.pool, self._logits, self.select, self.selector
+
+    def judge(self) -> None:
+        """Leave choices to core where they would be others, or fail."""
+        if why := _failing(lambda: misjudges(self.selector, self._logits)):
+            logger.warning("core chooses tokens: %s", why)
+            self.selector.graphs.launched = f"by core, {why}"
+            self.select = core_select
 
     def program(self, inputs: Tensor) -> None:
         """Compute rows of one token: what is captured. Logits are written to where they always are.
@@ -233,20 +244,20 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
     def wrong(runner: Any) -> str:
         return disagrees(runner, expected, layout.dtype)
 
-    def tried(kernel: bool) -> str:
-        return wrong(GpuRunner(model, layout, room, kernel=kernel, graphs=Graphs(layout.device, "tried")))
+    def made(kernel: bool, kv_bytes: int, launched: str) -> GpuRunner:
+        return GpuRunner(model, layout, kv_bytes, kernel=kernel, graphs=partial(Graphs, layout.device, launched))
 
     replaced = join(model)
     if wrong(TorchRunner(model, layout, room)):
         part(replaced)
-    if unusable := _failing(lambda: tried(kernel=True)):
+    if unusable := _failing(lambda: wrong(made(True, room, "tried"))):
         logger.warning("keys and values are gathered, the kernel cannot be used: %s", unusable)
-        if why := _failing(lambda: tried(kernel=False)):
+        if why := _failing(lambda: wrong(made(False, room, "tried"))):
             raise UnsupportedModel(why)
-    graphs = Graphs(layout.device, "" if layout.device.type == "cuda" else "there is no CUDA device")
-    runner = GpuRunner(model, layout, kv_bytes, kernel=not unusable, graphs=graphs)
+    runner = made(not unusable, kv_bytes, "" if layout.device.type == "cuda" else "there is no CUDA device")
     for _ in range(2):  # the second time what was captured the first time is replayed
-        graphs.launched = graphs.launched or _failing(lambda: wrong(runner))
+        runner.graphs.launched = runner.graphs.launched or _failing(lambda: wrong(runner))
+    runner.judge()
     return runner
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core.drawing import noise
+from defsurvey.workers.engines.transformers.core.drawing import Draws, noise
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.request import Sampling
-from defsurvey.workers.engines.transformers.core.search import Following, Search
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.search import Following, Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.core.selection import taken
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
@@ -58,7 +58,8 @@ class Selector:
     """
 
     def __init__(self, logits: Tensor, graphs: Graphs) -> None:
-        self._logits, self._graphs = logits, graphs
+        self.graphs = graphs
+        self._logits = logits
         self._programs: dict[_Shape, tuple[Program, Tensor, Tensor]] = {}
         self._widest = self._candidates = 1  # of all searches so far: there are fewer programs so
 
@@ -127,8 +128,36 @@ class Selector:
             found = min(shape.candidates, shape.widest * min(shape.candidates, vocabulary))
             result = torch.zeros(shape.rows, 2, found, dtype=torch.int32, device=device)
             work = partial(choose, self._logits, masks, result, shape)
-            self._programs[shape] = Program(self._graphs, work, empty), masks, result
+            self._programs[shape] = Program(self.graphs, work, empty), masks, result
         return self._programs[shape]
+
+
+def misjudges(selector: Selector, like: Tensor) -> str:
+    """How choices differ from those of core, on logits of which no two are alike; empty: they do not.
+
+    Args:
+        selector: What chooses.
+        like: Logits of the model's vocabulary, number format and device.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    settings = [(beams, sampling) for beams in (1, 3) for sampling in (None, Sampling(), Sampling(top_p=0.9, top_k=7))]
+    both = [
+        [start(ResolvedRequest(prompt=(0,), num_beams=beams, sampling=of), Draws.HASHED) for beams, of in settings]
+        for _ in range(2)
+    ]
+    counts = [1] * len(settings)
+    for _ in range(3):  # the last time what was captured before is replayed
+        logits = torch.full((sum(counts), like.shape[-1]), -1e4)
+        for row in logits:
+            tokens = torch.randperm(len(row), generator=numbers)[:32]
+            row[tokens] = torch.randperm(64, generator=numbers)[: len(tokens)] / 16  # exact in every number format
+        there = logits.to(like.device, like.dtype)
+        found, expected = selector.select(both[0], there, counts), core_select(both[1], there, counts)
+        for one, other in zip(found, expected, strict=True):
+            if one != other:
+                return f"a search goes on with {one} instead of {other}"
+        counts = [search.choosing.num_beams for search in both[0]]
+    return ""
 
 
 def _parts(searches: Sequence[Search], most: int) -> Iterator[list[int]]:
@@ -157,14 +186,14 @@ def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabula
     whole: list[tuple[int, ...]] = []
     fractions: list[tuple[float, float]] = []
     scores: list[float] = []
-    for search, (start, count) in zip(searches, spans, strict=True):
+    for search, (at, count) in zip(searches, spans, strict=True):
         choosing, sampling = search.choosing, search.choosing.sampling or _NO_SAMPLING
         beams = choosing.num_beams
         # As ``generate`` has it: one token more than there are ends, and two where there is none.
         kept = 1 if beams == 1 else max(2, choosing.ends + 1)
         top_k = max(sampling.top_k, kept) if sampling.top_k else 0
         drawn, key = (True, search.stream.key()) if search.stream else (False, 0)
-        whole.append((start, count == beams, beams, key, drawn, beams > 1, top_k, kept, choosing.candidates))
+        whole.append((at, count == beams, beams, key, drawn, beams > 1, top_k, kept, choosing.candidates))
         fractions.append((sampling.temperature, 1 - sampling.top_p))
         scores += search.scores
     starts, own, beams_of, *settings, wanted = np.array(whole).T
