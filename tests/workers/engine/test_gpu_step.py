@@ -21,17 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, adopt, packed_logits
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import Draws
-from defsurvey.workers.engines.transformers.core.forward import LayerShape, Layout, TorchRunner
+from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention, runner, selection
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles, attend
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles, attend
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
-from defsurvey.workers.engines.transformers.gpu.joining import join, part
-from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner
+from defsurvey.workers.engines.transformers.gpu.joining import join, undo
+from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner, together
 from defsurvey.workers.engines.transformers.gpu.selection import Selector
 from tests.workers.engine.conftest import REQUESTS
 from tests.workers.engine.scripted_logits import generated
@@ -202,7 +202,7 @@ def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_r
     device = nowhere(Graphs(NOWHERE, "this is a test"))
     counts = []
     for rows, blocks in ((2, 16), (4, 16), (256, 64)):
-        inputs = torch.zeros(rows, 5 + blocks, dtype=torch.int64, device=NOWHERE)
+        inputs = torch.zeros(rows, 2 + TOLD + blocks, dtype=torch.int64, device=NOWHERE)
         with Operations() as operations:
             device.program(inputs)
         counts.append((operations.count, operations.copies))
@@ -351,7 +351,7 @@ def test_joined_products_compute_the_same(
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in model.parameters()}
     assert sum(storages.values()) == held
-    part(undone)
+    undo(undone)
     assert torch.equal(packed_logits(TorchRunner(model, layout, 1 << 18), 50), before)
 
 
@@ -370,72 +370,109 @@ def test_layers_that_hold_no_plain_matrix_are_left_alone(llama: tuple[Any, Layou
 # Attention: the kernel against gathered keys, and these against the book.
 
 
-SHAPE = LayerShape(heads=2, width=24)
-#: Tiles of beams and of a prompt: tokens before them, and how many they are.
-SPANS = ((0, 1), (40, 1), (129, 1), (70, 8), (78, 5), (0, 8))
+WIDTH = 24
+#: Pieces of prompts: the blocks of each, how many tokens come before it, and how many it has.
+PIECES = (
+    ((7, 3), 20, 8),
+    ((1, 9, 40, 12, 77), 70, 8),
+    ((50, 51, 52, 53, 54, 55), 78, 5),
+    ((30,), 0, 8),
+)
+#: Beams of several requests, some of which share blocks with those before; one has only begun.
+LONG = (1, 9, 40, 12, 77, 8, 60, 61, 62)
+BEAMS = (
+    *(((*LONG, 70 + beam), 9 * BLOCK + 2, 1) for beam in range(5)),
+    ((2,), 0, 1),
+    *(((4, 5, 20 + beam), 2 * BLOCK + 15, 1) for beam in range(3)),
+    *(((4, 5, 6, 23 + beam), 3 * BLOCK, 1) for beam in range(2)),
+    ((4, 5, 6, 25, 26), 4 * BLOCK + 1, 1),
+    ((4, 27, 28, 29), 4 * BLOCK - 1, 1),
+)
+Spans = Sequence[tuple[tuple[int, ...], int, int]]
+
+
+def tensors(spans: Spans, per_head: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Random queries, keys, values, and what is in the blocks before; places that nobody has filled are no numbers."""
+    numbers = torch.Generator().manual_seed(4)
+    tokens = sum(count for _, _, count in spans)
+    query, key, value = (torch.randn(1, heads, tokens, WIDTH, generator=numbers) for heads in (2 * per_head, 2, 2))
+    layer = torch.randn(100, BLOCK, 2, 2, WIDTH, generator=numbers)
+    for table, past, count in spans:
+        layer[table[-1], (past + count - 1) % BLOCK + 1 :] = torch.nan
+    return query, key, value, layer
 
 
 def attended(
-    kernel: bool, per_head: int, window: int | None, softcap: float | None, dtype: torch.dtype = torch.float32
+    kernel: bool,
+    spans: Spans,
+    per_head: int,
+    window: int | None,
+    softcap: float | None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """What a way of attending computes for these tiles and random keys; places that nobody fills are no numbers."""
-    numbers = torch.Generator().manual_seed(4)
-    tokens = sum(count for _, count in SPANS)
-    query, key, value = (
-        torch.randn(1, heads, tokens, 24, generator=numbers).to(dtype) for heads in (2 * per_head, 2, 2)
-    )
-    layer = torch.randn(100, BLOCK, 2, 2, 24, generator=numbers).to(dtype)
-    free = iter(torch.randperm(99, generator=numbers).tolist())
-    lines = torch.full((len(SPANS), 3 + 9), 99)
-    written = []
-    first = 0
-    for line, (past, count) in zip(lines, SPANS, strict=True):
-        table = [next(free) for _ in range(-(-(past + count) // BLOCK))]
-        line[:3], line[3 : 3 + len(table)] = torch.tensor([first, count, past]), torch.tensor(table)
+    """What a way of attending computes."""
+    query, key, value, layer = (each.to(dtype) for each in tensors(spans, per_head))
+    tables = np.full((len(spans), max(len(table) for table, *_ in spans)), 99)
+    lines = np.zeros((len(spans), TOLD), dtype=np.int64)
+    written, first = [], 0
+    for line, row, (table, past, count) in zip(lines, tables, spans, strict=True):
+        line[:3], row[: len(table)] = (first, count, past), table
         written += [(table[at // BLOCK], at % BLOCK) for at in range(past, past + count)]
-        layer[table[-1], (past + count - 1) % BLOCK + 1 :] = torch.nan
         first += count
+    if spans is BEAMS:
+        lines[:, 3:] = together(tables, lines[:, 2] // BLOCK, attention.tile_beams(per_head))
     blocks, places = torch.tensor(written).unbind(1)
-    step = Step([layer], blocks, places, Tiles(lines, 8), kernel)
+    tiles = Tiles(torch.from_numpy(np.concatenate((lines, tables), axis=1)), 1 if spans is BEAMS else 8)
+    step = Step([layer], blocks, places, tiles, kernel)
     module = type("Layer", (), {"layer_idx": 0})
-    settings = {"scaling": 0.3, "sliding_window": window, "softcap": softcap}
-    found, _ = attend(module, query, key, value, None, blocks=step, **settings)  # type: ignore[arg-type]
+    settings: Any = {"scaling": 0.3, "sliding_window": window, "softcap": softcap}
+    found, _ = attend(module, query, key, value, None, blocks=step, **settings)
     return found[0]
 
 
-def by_the_book(per_head: int, window: int | None, softcap: float | None) -> Tensor:
-    """The same, one token after the other, of the same random numbers."""
-    numbers = torch.Generator().manual_seed(4)
-    tokens = sum(count for _, count in SPANS)
-    query, key, value = (torch.randn(heads, tokens, 24, generator=numbers) for heads in (2 * per_head, 2, 2))
-    layer = torch.randn(100, BLOCK, 2, 2, 24, generator=numbers)
-    free = iter(torch.randperm(99, generator=numbers).tolist())
+def by_the_book(spans: Spans, per_head: int, window: int | None, softcap: float | None) -> Tensor:
+    """The same, one token after the other."""
+    query, key, value, layer = tensors(spans, per_head)
     found, first = [], 0
-    for past, count in SPANS:
-        table = [next(free) for _ in range(-(-(past + count) // BLOCK))]
-        held = layer[table].flatten(0, 1)[: past + count].clone()
-        held[past:, 0], held[past:, 1] = (new[:, first : first + count].transpose(0, 1) for new in (key, value))
+    for table, past, count in spans:
+        held = layer[list(table)].flatten(0, 1)[: past + count].clone()
+        held[past:, 0], held[past:, 1] = (new[0, :, first : first + count].transpose(0, 1) for new in (key, value))
         for token in range(count):
             low = 0 if window is None else max(0, past + token - window + 1)
             keys, values = held[low : past + token + 1].repeat_interleave(per_head, dim=2).unbind(1)
-            scores = torch.einsum("hw,khw->hk", query[:, first + token], keys) * 0.3
+            scores = torch.einsum("hw,khw->hk", query[0, :, first + token], keys) * 0.3
             scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
             found.append(torch.einsum("hk,khw->hw", scores.softmax(-1), values))
         first += count
     return torch.stack(found)
 
 
+def test_beams_that_share_most_blocks_are_taken_together() -> None:
+    tables = np.full((len(BEAMS), 10), 99)
+    for row, (table, *_) in zip(tables, BEAMS, strict=True):
+        row[: len(table)] = table
+    found = together(tables, np.array([past for _, past, _ in BEAMS]) // BLOCK, 4)
+    taken = [[4, 9], [0, 0], [0, 0], [0, 0], [1, 9], [1, 0], [4, 2], [0, 0], [0, 0], [0, 0], [2, 3], [0, 0], [1, 3]]
+    assert (found // [1, BLOCK]).tolist() == taken
+
+
 SETTINGS = [(1, None, None), (1, 20, None), (3, 75, 2.0), (8, None, 2.0), (8, 1, None)]
 
 
 @pytest.mark.parametrize(("per_head", "window", "softcap"), SETTINGS)
+@pytest.mark.parametrize("spans", [PIECES, BEAMS], ids=["prompts", "beams"])
 @pytest.mark.parametrize("at_once", [1, 1 << 28])
 def test_gathered_keys_are_attended_to_by_the_book(
-    monkeypatch: pytest.MonkeyPatch, per_head: int, window: int | None, softcap: float | None, at_once: int
+    monkeypatch: pytest.MonkeyPatch,
+    spans: Spans,
+    per_head: int,
+    window: int | None,
+    softcap: float | None,
+    at_once: int,
 ) -> None:
     monkeypatch.setattr(attention, "_GATHERED", at_once)
-    expected = by_the_book(per_head, window, softcap)
-    torch.testing.assert_close(attended(False, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
+    expected = by_the_book(spans, per_head, window, softcap)
+    torch.testing.assert_close(attended(False, spans, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -446,17 +483,20 @@ def interpreted() -> None:
 
 @pytest.mark.kernels
 @pytest.mark.parametrize(("per_head", "window", "softcap"), SETTINGS)
+@pytest.mark.parametrize("spans", [PIECES, BEAMS], ids=["prompts", "beams"])
 def test_the_kernel_attends_by_the_book(
-    interpreted: None, per_head: int, window: int | None, softcap: float | None
+    interpreted: None, spans: Spans, per_head: int, window: int | None, softcap: float | None
 ) -> None:
-    expected = by_the_book(per_head, window, softcap)
-    torch.testing.assert_close(attended(True, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
+    expected = by_the_book(spans, per_head, window, softcap)
+    torch.testing.assert_close(attended(True, spans, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.kernels
 def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
-    expected = attended(False, 3, None, None, torch.float16)
-    torch.testing.assert_close(attended(True, 3, None, None, torch.float16), expected, rtol=5e-3, atol=5e-3)
+    for spans in (PIECES, BEAMS):
+        expected = attended(False, spans, 3, None, None, torch.float16)
+        found = attended(True, spans, 3, None, None, torch.float16)
+        torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.kernels
@@ -482,7 +522,7 @@ from defsurvey.workers.engines.transformers.gpu import kernel
 card, number_format, rows, per_head, width = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 constants = {
     "block": 16, "per_head": per_head, "width": width, "numbers": max(16, 1 << (width - 1).bit_length()), "rows": rows,
-    "keys_at_once": kernel.KEYS, "capped": True, "windowed": True,
+    "keys_at_once": kernel.KEYS, "capped": True, "windowed": True, "beams": rows < 64,
 }
 pointers = dict.fromkeys(("query", "layer", "result"), number_format)
 pointers |= {"tiles": "*i64", "scale": "fp32", "cap": "fp32"}
@@ -499,10 +539,10 @@ print(len(made.asm["cubin"]), made.metadata.shared)
 @pytest.mark.parametrize(
     ("card", "number_format", "rows", "per_head", "width", "most"),
     [
-        (80, "*bf16", 16, 1, 128, 163),
+        (80, "*bf16", 32, 1, 128, 163),
         (80, "*fp16", 64, 8, 128, 163),
         (86, "*bf16", 64, 4, 128, 99),
-        (90, "*bf16", 16, 1, 128, 227),
+        (90, "*bf16", 32, 4, 128, 227),
         (90, "*bf16", 64, 1, 256, 227),
         (120, "*bf16", 64, 4, 128, 99),
     ],

@@ -25,9 +25,9 @@ from defsurvey.workers.engines.transformers.core.placing import place
 from defsurvey.workers.engines.transformers.core.runner import Row
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
-from defsurvey.workers.engines.transformers.gpu.joining import join, part
+from defsurvey.workers.engines.transformers.gpu.joining import join, undo
 from defsurvey.workers.engines.transformers.gpu.selection import Selector, misjudges
 
 logger = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 ROWS = 1024
 #: Blocks of the shortest table; each next one is so many times as long.
 _SHORTEST, _LONGER = 16, 4
-#: What is said of a row before its table: its token, where its key and value go, and a line of ``Tiles``.
-_TOLD = 5
+#: What is said of a row before its line of ``Tiles``: its token, and where its key and value go.
+_ROW = 2
 #: Tokens for which there is room while a model is tried.
 _TRIED = 512
 #: Bytes that are copied at once where beams part.
@@ -87,7 +87,7 @@ class GpuRunner:
         self._no_mask = torch.empty((1, 1, 1, 1), device=layout.device)
         with torch.inference_mode():
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
-            logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
+            logits = self._all(inputs)
         self._logits = torch.zeros(ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
         self.selector = Selector(self._logits, graphs())
         self.select: Any = self.selector.select
@@ -136,12 +136,14 @@ class GpuRunner:
         """Compute rows of one token: what is captured. Logits are written to where they always are.
 
         Args:
-            inputs: A line for each row: its token, its place in the pool (block * BLOCK + place in it), its number, 1,
-                how many tokens of its sequence come before it, and its table, filled up; int64, shape
-                (rows, 5 + blocks).
+            inputs: For each row its token, its place in the pool (block * BLOCK + place in it), and a line of
+                ``Tiles``; int64, shape (rows, 2 + TOLD + blocks).
         """
-        logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
-        self._logits[: len(inputs)].copy_(logits)
+        self._logits[: len(inputs)].copy_(self._all(inputs))
+
+    def _all(self, inputs: Tensor) -> Tensor:
+        lines = inputs[:, _ROW:]
+        return self._forward(inputs[:, 0], inputs[:, 1], lines[:, 2], Tiles(lines, 1), 0)
 
     def _forward(self, ids: Tensor, slots: Tensor, positions: Tensor, tiles: Tiles, kept: Tensor | int) -> Tensor:
         """Logits behind those tokens that are kept, of all where it is 0."""
@@ -177,24 +179,20 @@ class GpuRunner:
     def _launched(self, rows: Sequence[Row]) -> Tensor:
         """Logits of pieces of prompts."""
         tokens = np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])
-        positions = np.concatenate([np.arange(row.past, row.past + len(row.tokens)) for row in rows])
-        slots = np.concatenate(
-            [
-                row.table[at // BLOCK].astype(np.int64) * BLOCK + at % BLOCK
-                for row in rows
-                for at in [np.arange(row.past, row.past + len(row.tokens))]
-            ]
-        )
+        spans = [np.arange(row.past, row.past + len(row.tokens)) for row in rows]
+        blocks = np.concatenate([row.table[at // BLOCK] for row, at in zip(rows, spans, strict=True)])
+        positions = np.concatenate(spans)
+        slots = blocks.astype(np.int64) * BLOCK + positions % BLOCK
         starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
         most = attention.tile_tokens(self._per_head)
         lines = [
-            (start + at, min(most, len(row.tokens) - at), row.past + at, row.table)
+            (start + at, min(most, len(row.tokens) - at), row.past + at, 0, 0, row.table)
             for row, start in zip(rows, starts[:-1], strict=True)
             for at in range(0, len(row.tokens), most)
         ]
-        tiles = np.full((len(lines), 3 + max(len(row.table) for row in rows)), self.blocks)
+        tiles = np.full((len(lines), TOLD + max(len(row.table) for row in rows)), self.blocks)
         for line, (*told, table) in zip(tiles, lines, strict=True):
-            line[:3], line[3 : 3 + len(table)] = told, table
+            line[:TOLD], line[TOLD : TOLD + len(table)] = told, table
         wanted = starts[1:][[row.logits for row in rows]] - 1
         ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self.device)
         return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
@@ -204,14 +202,16 @@ class GpuRunner:
         count = len(rows)
         lengths = np.array([len(row.table) for row in rows])
         program = self._program(count, int(lengths.max()))
-        lines = program.empty.copy()
+        inputs = program.empty.copy()
         past = np.array([row.past for row in rows])
-        tables = lines[:count, _TOLD:]
+        lines = inputs[:count, _ROW:]
+        tables = lines[:, TOLD:]
         tables[np.arange(tables.shape[1]) < lengths[:, None]] = np.concatenate([row.table for row in rows])
-        lines[:count, 0] = [row.tokens[0] for row in rows]
-        lines[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
-        lines[:count, 4] = past
-        program.run(lines)
+        inputs[:count, 0] = [row.tokens[0] for row in rows]
+        inputs[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
+        lines[:, 2] = past
+        lines[:, 3:TOLD] = together(tables, past // BLOCK, attention.tile_beams(self._per_head))
+        program.run(inputs)
 
     def _program(self, rows: int, blocks: int) -> Program:
         """The smallest program that has room for so many rows and blocks."""
@@ -225,10 +225,35 @@ class GpuRunner:
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
         """Rows that see themselves alone, in the block that is nobody's."""
-        empty = np.full((rows, _TOLD + blocks), self.blocks)
-        empty[:, :_TOLD] = 0, self.blocks * BLOCK, 0, 1, 0
-        empty[:, 2] = np.arange(rows)
+        empty = np.full((rows, _ROW + TOLD + blocks), self.blocks)
+        empty[:, : _ROW + TOLD] = 0, self.blocks * BLOCK, 0, 1, 0, 1, 0
+        empty[:, _ROW] = np.arange(rows)
         return empty
+
+
+def together(tables: np.ndarray, whole: np.ndarray, most: int) -> np.ndarray:
+    """Consecutive rows that are in the same blocks for more than half their length, such as beams.
+
+    Args:
+        tables: Of each row, shape (rows, blocks).
+        whole: How many blocks each has filled.
+        most: How many rows may be taken together.
+
+    Returns:
+        For each row how many are taken together with it, 0 where one before is, and how many tokens of these are in the
+        same blocks; shape (rows, 2).
+    """
+    alike = (tables[1:] == tables[:-1]).cumprod(axis=1).sum(axis=1)
+    alike = np.minimum(alike, np.minimum(whole[1:], whole[:-1])).tolist()
+    found = np.zeros((len(tables), 2), dtype=np.int64)
+    first, shared = 0, int(whole[0])
+    for row, (same, blocks) in enumerate(zip([0, *alike], whole.tolist(), strict=True)):
+        if row == 0 or 2 * same <= blocks or row - first == most:
+            first, shared = row, blocks
+        else:
+            shared = min(shared, same)
+        found[first] = row - first + 1, shared * BLOCK
+    return found
 
 
 def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
@@ -249,7 +274,7 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
 
     replaced = join(model)
     if wrong(TorchRunner(model, layout, room)):
-        part(replaced)
+        undo(replaced)
     if unusable := _failing(lambda: wrong(made(True, room, "tried"))):
         logger.warning("keys and values are gathered, the kernel cannot be used: %s", unusable)
         if why := _failing(lambda: wrong(made(False, room, "tried"))):

@@ -244,6 +244,8 @@ def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: T
             ranks[part] += noise(key[part, 0], vocabulary, first[part, 0]).masked_fill_(drawn[part] == 0, 0.0)
     among, grid = slots.clamp(min=0).reshape(-1), (shape.rows, -1)
     ranked, tokens = torch.topk(ranks, min(shape.candidates, vocabulary))
+    # Of equals the library takes the first one where there are no beams, and any one where there are.
+    tokens = torch.where(several != 0, tokens, ranks.argmax(dim=-1, keepdim=True))
     ranked = ranked.index_select(0, among).view(*slots.shape, -1).masked_fill((slots < 0)[:, :, None], -math.inf)
     best, places = torch.topk(ranked.view(grid), result.shape[2])
     indices = (tokens + first).index_select(0, among).view(grid).gather(1, places)
