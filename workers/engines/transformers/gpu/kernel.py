@@ -16,58 +16,6 @@ KEYS = 64
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _looked_at(  # type: ignore[no-untyped-def]
-    queries,
-    layer,
-    table,
-    start,
-    end,
-    position,
-    mine,
-    state,
-    scale,
-    cap,
-    window,
-    layer_block,
-    layer_token,
-    layer_kind,
-    block: tl.constexpr,
-    width: tl.constexpr,
-    numbers: tl.constexpr,
-    keys_at_once: tl.constexpr,
-    capped: tl.constexpr,
-    windowed: tl.constexpr,
-):
-    """What a tile knows after some more keys: the highest score, the sum of weights and of weighted values.
-
-    Keys from ``start`` on and before ``end`` are those of a sequence with this table. Rows look that are ``mine``, and
-    see what comes no later than they do.
-    """
-    highest, total, gathered = state
-    number = tl.arange(0, numbers)
-    key = start + tl.arange(0, keys_at_once)
-    there = key < end
-    of_block = tl.load(table + key // block, mask=there, other=0)
-    place = of_block * layer_block + (key % block) * layer_token
-    held, kept = layer + place[:, None] + number[None, :], there[:, None] & (number < width)[None, :]
-    of_keys = tl.load(held, mask=kept, other=0.0)
-    scores = tl.dot(queries, tl.trans(of_keys), input_precision="ieee") * scale
-    if capped:
-        scores = (2.0 * tl.sigmoid(2.0 * scores / cap) - 1.0) * cap  # the hyperbolic tangent
-    seen = there[None, :] & mine[:, None] & (key[None, :] <= position[:, None])
-    if windowed:
-        seen = seen & (key[None, :] > position[:, None] - window)
-    scores = tl.where(seen, scores * 1.4426950408889634, float("-inf"))  # for powers of two instead of e
-    higher = tl.maximum(highest, tl.max(scores, 1))
-    base = tl.where(higher == float("-inf"), 0.0, higher)  # of a row that has seen nothing yet
-    weights = tl.exp2(scores - base[:, None])
-    shrunk = tl.exp2(highest - base)
-    of_values = tl.load(held + layer_kind, mask=kept, other=0.0)
-    weighted = tl.dot(weights.to(of_values.dtype), of_values, input_precision="ieee")
-    return higher, total * shrunk + tl.sum(weights, 1), gathered * shrunk[:, None] + weighted
-
-
-@triton.jit  # type: ignore[untyped-decorator]
 def attend(  # type: ignore[no-untyped-def]
     query,
     layer,
@@ -134,79 +82,53 @@ def attend(  # type: ignore[no-untyped-def]
     head_of_keys = tl.program_id(1)
     of_tile = tl.arange(0, rows)
     token, head = of_tile // per_head, head_of_keys * per_head + of_tile % per_head
-    if beams:
+    if beams:  # first what they have in common, then each one's own
         count, alike = tl.load(line + 3), tl.load(line + 4)
         position = tl.load(line + token * tiles_line + 2, mask=token < count, other=0)
+        turns = count + 1
     else:
         count = tl.load(line + 1)
         alike, position = past + count, past + token
+        turns = count * 0 + 1
     number = tl.arange(0, numbers)
     real = (token < count)[:, None] & (number < width)[None, :]
     row = first + token
     asked = query + row[:, None] * query_row + head[:, None] * query_head + number[None, :]
     queries = tl.load(asked, mask=real, other=0.0)
-    of_head = layer + head_of_keys * layer_head
-    state = (
-        tl.full([rows], float("-inf"), tl.float32),
-        tl.zeros([rows], tl.float32),
-        tl.zeros([rows, numbers], tl.float32),
-    )
     begin = past * 0
     if windowed:
-        begin = tl.maximum(begin, past - window + 1)
-        if beams:
-            begin = tl.minimum(begin, tl.min(tl.where(token < count, tl.maximum(position - window + 1, 0), begin), 0))
-    for start in range(begin, alike, keys_at_once):
-        state = _looked_at(
-            queries,
-            of_head,
-            line + 5,
-            start,
-            alike,
-            position,
-            token < count,
-            state,
-            scale,
-            cap,
-            window,
-            layer_block,
-            layer_token,
-            layer_kind,
-            block,
-            width,
-            numbers,
-            keys_at_once,
-            capped,
-            windowed,
-        )
-    if beams:
-        for each in range(count):
-            own = line + each * tiles_line
-            end = tl.load(own + 2) + 1
-            for start in range(tl.maximum(begin, alike), end, keys_at_once):
-                state = _looked_at(
-                    queries,
-                    of_head,
-                    own + 5,
-                    start,
-                    end,
-                    position,
-                    token == each,
-                    state,
-                    scale,
-                    cap,
-                    window,
-                    layer_block,
-                    layer_token,
-                    layer_kind,
-                    block,
-                    width,
-                    numbers,
-                    keys_at_once,
-                    capped,
-                    windowed,
-                )
-    _, total, gathered = state
+        begin = tl.min(tl.where(token < count, tl.maximum(position - window + 1, 0), alike), 0)
+    highest = tl.full([rows], float("-inf"), tl.float32)
+    total = tl.zeros([rows], tl.float32)
+    gathered = tl.zeros([rows, numbers], tl.float32)
+    for turn in range(turns):
+        own = line + tl.maximum(turn - 1, 0) * tiles_line
+        mine = (turn == 0) | (token == turn - 1)
+        low = tl.where(turn == 0, begin, tl.maximum(begin, alike))
+        end = tl.where(turn == 0, alike, tl.load(own + 2) + 1)
+        for start in range(low, end, keys_at_once):
+            key = start + tl.arange(0, keys_at_once)
+            there = key < end
+            of_block = tl.load(own + 5 + key // block, mask=there, other=0)
+            place = of_block * layer_block + (key % block) * layer_token + head_of_keys * layer_head
+            held, kept = layer + place[:, None] + number[None, :], there[:, None] & (number < width)[None, :]
+            of_keys = tl.load(held, mask=kept, other=0.0)
+            scores = tl.dot(queries, tl.trans(of_keys), input_precision="ieee") * scale
+            if capped:
+                scores = (2.0 * tl.sigmoid(2.0 * scores / cap) - 1.0) * cap  # the hyperbolic tangent
+            seen = there[None, :] & mine[:, None] & (key[None, :] <= position[:, None])
+            if windowed:
+                seen = seen & (key[None, :] > position[:, None] - window)
+            scores = tl.where(seen, scores * 1.4426950408889634, float("-inf"))  # for powers of two instead of e
+            higher = tl.maximum(highest, tl.max(scores, 1))
+            base = tl.where(higher == float("-inf"), 0.0, higher)  # of a row that has seen nothing yet
+            weights = tl.exp2(scores - base[:, None])
+            shrunk = tl.exp2(highest - base)
+            of_values = tl.load(held + layer_kind, mask=kept, other=0.0)
+            weighted = tl.dot(weights.to(of_values.dtype), of_values, input_precision="ieee")
+            gathered = gathered * shrunk[:, None] + weighted
+            total = total * shrunk + tl.sum(weights, 1)
+            highest = higher
     total = tl.where(total == 0.0, 1.0, total)  # of rows that fill up
     written = result + row[:, None] * result_row + head[:, None] * result_head + number[None, :]
     tl.store(written, (gathered / total[:, None]).to(result.dtype.element_ty), mask=real)
