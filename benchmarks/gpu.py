@@ -1,17 +1,21 @@
-"""The batch on a GPU against ``generate``: random weights of a real model's shape, and how far from the roofline.
+"""How a GPU serves random weights of a real shape: beside ``generate``, step by step, and how far from the roofline.
 
-Run it with nothing else on the card::
+Run it with nothing else on the card, or for the host's share of a step without one::
 
     python -m benchmarks.gpu
     python -m benchmarks.gpu --shape llama-2-13b --quantisation nf4
+    python -m benchmarks.gpu --host
 
 Random weights compute as fast as trained ones, and their replies never end of their own accord. Participants have 1 to
 5 beams in turn, every other five of them are sampled. ``generate`` takes some of the requests, one at a time, and its
-time is scaled.
+time is scaled. Steps are timed replayed, started operation by operation, and as core computes them.
 
 The roofline is the least time that the same work could take: for prompts its operations at the rate of a large product
 on the card, for each step of replies the larger of those and of reading the weights, and every request's prompt and one
 of its beams, at the rate of a large copy. Both rates are measured first.
+
+The host's share is a step in which nothing is computed: all that is left is deciding who is computed, saying so, and
+making of what was chosen what is computed next.
 """
 
 from __future__ import annotations
@@ -19,26 +23,35 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from defsurvey.workers.engines.transformers.core.kv import Layout
-from defsurvey.workers.engines.transformers.gpu import paged
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmarks.ways import alone, batched
 from benchmarks.workloads import random_prompts
 from defsurvey.workers.engines.base import Counters
-from defsurvey.workers.engines.transformers.core.engine import prepare
+from defsurvey.workers.engines.transformers.core import plain
+from defsurvey.workers.engines.transformers.core.adoption import adopt
+from defsurvey.workers.engines.transformers.core.decoder import Decoder
+from defsurvey.workers.engines.transformers.core.drawing import Draws, draws_for
+from defsurvey.workers.engines.transformers.core.forward import TorchRunner
 from defsurvey.workers.engines.transformers.core.loading import LoadedModel, attend_without_plans
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
+from defsurvey.workers.engines.transformers.core.runner import Runner
+from defsurvey.workers.engines.transformers.core.scheduler import Limits
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
+from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner
+from defsurvey.workers.engines.transformers.opening import in_memory
 from defsurvey.workers.engines.transformers.quantising import load_nf4
 
 #: Shapes of models that the paper has, as their publishers' configurations give them.
@@ -56,8 +69,9 @@ SHAPES: dict[str, dict[str, int]] = {
 QUANTISATIONS = ("none", "nf4")
 #: So many consecutive requests have every number of beams, sampled and not.
 _ALL_KINDS = 10
-#: So many tokens of a reply are enough for a warm-up.
-_WARM = 4
+#: The shape of a model for the host's share: hardly any, since nothing is computed with it.
+_HARDLY = {"vocab_size": 100, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+_HARDLY |= {"num_attention_heads": 2}
 #: The paper's study, for each of its models: two cultures, 20 participants, 576 questions.
 _PAPER_ANSWERS, _PAPER_PROMPT = 2 * 20 * 576, 500
 
@@ -139,15 +153,40 @@ def random_model(shape: dict[str, int], quantisation: str, device: torch.device)
     )
 
 
-def floor(size: Size, layout: Layout, requests: Sequence[ResolvedRequest], most: Ceilings) -> float:
-    """The least seconds in which a device could serve these requests, see above."""
+def floor(size: Size, kept: int, requests: Sequence[ResolvedRequest], most: Ceilings) -> float:
+    """The least seconds in which a device could serve these requests, see above; ``kept``: bytes for each token."""
     prompts = sum(len(request.prompt) for request in requests)
     rows = sum(request.num_beams for request in requests)
     seconds = 2 * size.parameters * prompts / most.operations_per_second
     for step in range(1, requests[0].max_new_tokens):
-        read = size.weight_bytes + (prompts + step * len(requests)) * layout.bytes_per_token
+        read = size.weight_bytes + (prompts + step * len(requests)) * kept
         seconds += max(read / most.bytes_per_second, 2 * size.parameters * rows / most.operations_per_second)
     return seconds
+
+
+class Nobody:
+    """A delivery that nobody waits for; a benchmark that fails measures nothing."""
+
+    def cancelled(self) -> bool:
+        """Never."""
+        return False
+
+    def reply(self, tokens: list[int], probabilities: Sequence[float]) -> None:
+        """Forget it."""
+
+    def fail(self, error: Exception) -> None:
+        """Raise what went wrong."""
+        raise error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What serving all requests took in one way."""
+
+    runner: str
+    prompts: float  #: seconds until each has its first token
+    together: float  #: seconds for all of it
+    seen: Counters
 
 
 def measure(shape: str, quantisation: str, device: torch.device, workload: Workload = Workload()) -> dict[str, Any]:
@@ -159,44 +198,38 @@ def measure(shape: str, quantisation: str, device: torch.device, workload: Workl
         prompt=workload.prompt,
         new_tokens=workload.new_tokens,
     )
-    size = size_of(loaded.model)
-    some = requests[: workload.alone]
-    _timed(device, partial(alone, loaded, [replace(some[-1], max_new_tokens=_WARM)]))
-    by_itself = _timed(device, partial(alone, loaded, some)) * len(requests) / len(some)
-
-    room = prepare(loaded)
-    seen: list[Counters] = []
-    warm = [replace(one, prompt=one.prompt[::-1], max_new_tokens=_WARM) for one in requests]
-    begun = [replace(one, max_new_tokens=1) for one in requests]
-    _timed(device, partial(batched, loaded, room, warm, seen))
-    prompts = _timed(device, partial(batched, loaded, room, begun, seen))
-    together = _timed(device, partial(batched, loaded, room, requests, seen))
-
+    size, some = size_of(loaded.model), requests[: workload.alone]
+    _timed(device, partial(_alone, loaded, [replace(some[-1], max_new_tokens=4)]))
+    by_itself = _timed(device, partial(_alone, loaded, some)) * len(requests) / len(some)
+    kept = adopt(loaded.model).bytes_per_token
+    taken = {name: _taken(device, *made, requests) for name, made in _ways(loaded)}
+    first = next(iter(taken.values()))
+    steps = {name: (of.together - of.prompts) / (workload.new_tokens - 1) for name, of in taken.items()}
+    step = next(iter(steps.values()))
     most = ceilings(device)
-    step = (together - prompts) / (workload.new_tokens - 1)
-    prompt_rate = sum(len(one.prompt) for one in requests) / prompts
-    least = floor(size, room[0], requests, most)
+    prompt_rate = sum(len(one.prompt) for one in requests) / first.prompts
+    least = floor(size, kept, requests, most)
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
         **{name: version(name) for name in ("torch", "transformers")},
         "shape": shape,
         "quantisation": quantisation,
-        "attention": _attention(loaded.model.config, room[0]),
-        "ratio": round(by_itself / together, 2),
+        "computed_by": {name: of.runner for name, of in taken.items()},
+        "ratio": round(by_itself / first.together, 2),
         "alone_seconds": round(by_itself, 2),
         "asked_alone": len(some),
-        "batch_seconds": round(together, 2),
-        "prompt_seconds": round(prompts, 2),
+        "batch_seconds": round(first.together, 2),
+        "prompt_seconds": round(first.prompts, 2),
         "prompt_tokens_per_second": round(prompt_rate),
-        "milliseconds_per_step": round(1e3 * step, 2),
+        "milliseconds_per_step": {name: round(1e3 * seconds, 2) for name, seconds in steps.items()},
         "rows_per_step": sum(one.num_beams for one in requests),
-        "phases": {phase: round(seconds, 2) for phase, seconds in seen[-1].seconds.items()},
+        "phases": {phase: round(seconds, 2) for phase, seconds in first.seen.seconds.items()},
         "weights_gb": round(size.weight_bytes / 1e9, 2),
-        "peak_kv_gb": round(seen[-1].peak_kv_bytes / 1e9, 2),
+        "peak_kv_gb": round(first.seen.peak_kv_bytes / 1e9, 2),
         "copy_gb_per_second": round(most.bytes_per_second / 1e9),
         "product_tflops": round(most.operations_per_second / 1e12, 1),
         "floor_seconds": round(least, 2),
-        "of_the_roofline": round(least / together, 3),
+        "of_the_roofline": round(least / first.together, 3),
         "paper_hours": {
             f"replies of {reply} tokens": round(
                 _PAPER_ANSWERS * (reply * step / len(requests) + _PAPER_PROMPT / prompt_rate) / 3600, 2
@@ -206,12 +239,76 @@ def measure(shape: str, quantisation: str, device: torch.device, workload: Workl
     }
 
 
-def _attention(config: Any, layout: Layout) -> str:
-    shape = layout.layers[0]
-    per_group = config.num_attention_heads // shape.heads
-    if layout.device.type == "cpu":
-        return "buffers"
-    return "kernel" if paged.usable(layout.device, layout.dtype, shape, per_group) else "gathered"
+def _ways(loaded: LoadedModel) -> Iterator[tuple[str, tuple[Runner, Limits]]]:
+    """The ways in which steps are computed, each one gone before the next, which takes its memory."""
+    opened = in_memory(loaded)
+    assert opened.runner is not None
+    runner: Any = opened.runner
+    if not isinstance(runner, TorchRunner):
+        yield "replayed", (runner, opened.limits)
+        runner.graphs.launched = runner.selector.graphs.launched = "for comparison"
+        yield "launched", (runner, opened.limits)
+        runner.close()
+        runner = TorchRunner(loaded.model, adopt(loaded.model), opened.limits.kv_bytes)
+    yield "core", (runner, opened.limits)
+
+
+def _alone(loaded: LoadedModel, requests: Sequence[ResolvedRequest]) -> int:
+    return sum(len(plain.generate(loaded, request, lambda: False)) for request in requests)
+
+
+def _taken(device: torch.device, runner: Runner, limits: Limits, requests: Sequence[ResolvedRequest]) -> Taken:
+    # Prompts of one request each are not asked again.
+    decoder = Decoder(runner, replace(limits, keep=False), draws_for(runner.device, runner.dtype))
+
+    def serve(asked: Sequence[ResolvedRequest]) -> None:
+        for request in asked:
+            decoder.add(request, Nobody())
+        while decoder.unfinished:
+            decoder.step()
+
+    serve([replace(one, prompt=one.prompt[::-1]) for one in requests])  # so that all is captured and compiled
+    prompts = _timed(device, partial(serve, [replace(one, max_new_tokens=1) for one in requests]))
+    together = _timed(device, partial(serve, requests))
+    return Taken(runner=runner.name, prompts=prompts, together=together, seen=decoder.counters())
+
+
+class Once(Graphs):
+    """Carries work out the first time, and never again."""
+
+    def captured(self, work: Callable[[Tensor], None], inputs: Tensor) -> Any:
+        """See ``Graphs``."""
+        left = [work]
+        return SimpleNamespace(replay=lambda: left.pop()(inputs) if left else None)
+
+
+def host(workload: Workload = Workload(), steps: int = 100) -> dict[str, Any]:
+    """Milliseconds of a step in which nothing is computed, over so many steps of all participants."""
+    torch.set_num_threads(1)
+    model = random_model(_HARDLY, "none", torch.device("cpu")).model
+    layout, limits = adopt(model), Limits(rows=512, tokens=1 << 20, kv_bytes=1 << 27)
+    runner: Any = GpuRunner(model, layout, limits.kv_bytes, kernel=False, graphs=partial(Once, layout.device))
+    decoder = Decoder(runner, limits, Draws.HASHED)
+    requests = random_prompts(
+        _HARDLY["vocab_size"], requests=workload.participants, prompt=workload.prompt, new_tokens=steps + 10
+    )
+    for request in requests:
+        decoder.add(request, Nobody())
+    for _ in range(5):  # prompts, and whatever is set up the first time
+        decoder.step()
+    before = decoder.counters().seconds
+    taken = sorted(1e3 * _timed(layout.device, decoder.step) for _ in range(steps))
+    phases = {name: 1e3 * (seconds - before[name]) / steps for name, seconds in decoder.counters().seconds.items()}
+    return {
+        "requests": decoder.unfinished,
+        "beams": sum(one.num_beams for one in requests),
+        "host_milliseconds": {
+            "least": round(taken[0], 2),
+            "median": round(statistics.median(taken), 2),
+            "most": round(taken[-1], 2),
+        },
+        "phases": {name: round(each, 2) for name, each in phases.items() if each},
+    }
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
@@ -248,12 +345,16 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=usual.participants)
     parser.add_argument("--prompt", type=int, default=usual.prompt, help="mean tokens of a prompt")
     parser.add_argument("--new", type=int, default=usual.new_tokens, help="tokens of each reply, at least 2")
+    parser.add_argument("--host", action="store_true", help="the host's share of a step, without a GPU")
     parser.add_argument("--alone", type=int, default=usual.alone, help="generate takes so many of the requests")
     asked = parser.parse_args()
+    workload = Workload(participants=asked.participants, prompt=asked.prompt, new_tokens=asked.new, alone=asked.alone)
+    if asked.host:
+        sys.stdout.write(json.dumps(host(workload)) + "\n")
+        return
     device = torch.device(asked.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"argument --device: expected a device that torch finds here, got {asked.device}")
-    workload = Workload(participants=asked.participants, prompt=asked.prompt, new_tokens=asked.new, alone=asked.alone)
     sys.stdout.write(json.dumps(measure(asked.shape, asked.quantisation, device, workload)) + "\n")
 
 

@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from importlib.util import find_spec
 
 os.environ.pop("COLUMNS", None)  # the width that a command prints in is that of a pipe, wherever the tests are started
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would compile every test and module anew
@@ -10,6 +11,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each of many processes would 
 for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}.items():
     os.environ.setdefault(name, value)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by the daemons that tests start
+
+#: An accelerator's own tests, where its folder is not there.
+_ACCELERATORS = {
+    "cpu": ["workers/engine/test_openvino.py"],
+    "gpu": ["workers/engine/test_gpu_step.py", "benchmarks/test_gpu.py"],
+}
+collect_ignore = [
+    test
+    for folder, tests in _ACCELERATORS.items()
+    if find_spec(f"defsurvey.workers.engines.transformers.{folder}") is None
+    for test in tests
+]
 
 
 def pytest_xdist_auto_num_workers() -> int:

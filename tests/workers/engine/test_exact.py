@@ -55,13 +55,14 @@ class Family:
 
 
 @cache
-def _family(name: str) -> Family:
-    model = _model(name)
+def _known(name: str) -> Family:
+    model = family(name)
     requests = mixed_requests(REQUESTS, seed=7)
     return Family(model=model, requests=requests, replies=[generated(model, request) for request in requests])
 
 
-def _model(name: str) -> Any:
+def family(name: str) -> Any:
+    """A random model of an architecture, always the same one."""
     model = built(name, seed=1, **_SIZES | FAMILIES[name])
     model.generation_config = GenerationConfig()  # its own ends would count where a request has none
     return model
@@ -86,10 +87,10 @@ def _ways() -> list[Any]:
 
 @pytest.mark.parametrize(("way", "name"), _ways())
 def test_a_batch_replies_as_generate_does_alone(one_thread: None, way: str, name: str) -> None:
-    family = _family(name)
-    decoder = Decoder(_runner(way, _model(name)), LIMITS, Draws.LIBRARY)
-    together = [one.tokens for one in decode(decoder, family.requests, random.Random(1))]
-    some = [one.tokens for one in decode(decoder, family.requests[::3])]
+    known = _known(name)
+    decoder = Decoder(_runner(way, family(name)), LIMITS, Draws.LIBRARY)
+    together = [one.tokens for one in decode(decoder, known.requests, random.Random(1))]
+    some = [one.tokens for one in decode(decoder, known.requests[::3])]
     decoder.close()
-    assert together == family.replies
-    assert some == family.replies[::3]
+    assert together == known.replies
+    assert some == known.replies[::3]

@@ -4,10 +4,11 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, adopt, packed_logits
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import Draws
-from defsurvey.workers.engines.transformers.core.forward import LayerShape, Layout, TorchRunner
+from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRunner
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
-from defsurvey.workers.engines.transformers.core.runner import Row
+from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
-from defsurvey.workers.engines.transformers.gpu import attention, runner
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles, attend
-from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program
-from defsurvey.workers.engines.transformers.gpu.joining import join, part
-from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner
+from defsurvey.workers.engines.transformers.gpu import attention, runner, selection
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles, attend
+from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
+from defsurvey.workers.engines.transformers.gpu.joining import join, undo
+from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner, together
 from defsurvey.workers.engines.transformers.gpu.selection import Selector
+from tests.workers.engine.conftest import REQUESTS
 from tests.workers.engine.scripted_logits import generated
+from tests.workers.engine.test_exact import FAMILIES, family
 from tests.workers.engine.tiny_models import ARCHITECTURES, HEADS, VOCABULARY, built, decode, mixed_requests, tiny_model
 
 CPU = torch.device("cpu")
@@ -64,10 +67,20 @@ def test_replayed_steps_give_the_replies_of_core(one_thread: None, architecture:
     model = tiny_model(architecture)
     layout = adopt(model)
     expected = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
-    replayed = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Recorded(CPU))
-    assert "CUDA graphs" in replayed.name
+    replayed = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: Recorded(CPU))
+    assert replayed.name.endswith("(gathered keys, steps CUDA graphs, choices CUDA graphs)")
     few = replace(LIMITS, rows=300, tokens=300)
     assert replies(Decoder(replayed, few, Draws.HASHED), requests, 2) == expected
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_steps_give_the_replies_of_core_for_every_architecture(one_thread: None, name: str) -> None:
+    requests = mixed_requests(REQUESTS, seed=7)
+    model = family(name)
+    layout = adopt(model)
+    expected = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
+    device = open_runner(model, layout, LIMITS.kv_bytes)
+    assert replies(Decoder(device, LIMITS, Draws.HASHED), requests, 2) == expected
 
 
 @pytest.fixture
@@ -77,7 +90,7 @@ def llama(one_thread: None) -> tuple[Any, Layout]:
 
 
 def launched(model: Any, layout: Layout, kv_bytes: int = LIMITS.kv_bytes) -> GpuRunner:
-    return GpuRunner(model, layout, kv_bytes, kernel=False, graphs=Graphs(layout.device, "this is a test"))
+    return GpuRunner(model, layout, kv_bytes, kernel=False, graphs=lambda: Graphs(layout.device, "this is a test"))
 
 
 def test_who_sees_what_another_writes_in_the_same_step_comes_later(llama: tuple[Any, Layout]) -> None:
@@ -122,15 +135,15 @@ def test_copied_blocks_are_copied_in_all_layers(llama: tuple[Any, Layout], monke
 
 def test_where_nothing_can_be_captured_everything_is_launched_and_it_is_said(llama: tuple[Any, Layout]) -> None:
     model, layout = llama
-    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=Graphs(CPU))
+    device = GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: Graphs(CPU))
     expected = packed_logits(TorchRunner(model, layout, LIMITS.kv_bytes), VOCABULARY)
     torch.testing.assert_close(packed_logits(device, VOCABULARY), expected, rtol=1e-4, atol=1e-4)
-    assert "launched: capturing fails with " in device.name
+    assert "steps launched: capturing fails with " in device.name
 
 
 def test_what_computes_something_else_is_dropped(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
     model, layout = llama
-    assert "launched: there is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
+    assert "steps launched: there is no CUDA device" in open_runner(model, layout, LIMITS.kv_bytes).name
     forward = GpuRunner._forward
 
     def another(*arguments: Any) -> Tensor:
@@ -168,8 +181,10 @@ ASKED: list[int] = []
 
 
 @pytest.fixture
-def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> GpuRunner:
+def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> Callable[[Graphs], GpuRunner]:
     """A runner on a device that computes nothing; what is read from it are falling scores, and the first token."""
+    model, layout = llama
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
 
     def read(device: Tensor) -> Tensor:
         pairs = torch.zeros(ASKED[-1], 2, len(device) // 2 // ASKED[-1], dtype=torch.int32)
@@ -177,44 +192,42 @@ def nowhere(llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch) -> GpuRu
         return pairs.reshape(-1)
 
     monkeypatch.setattr(Tensor, "cpu", read)
-    return launched(model.to(NOWHERE), replace(layout, device=NOWHERE))
+    model, layout = model.to(NOWHERE), replace(layout, device=NOWHERE)
+    return lambda graphs: GpuRunner(model, layout, LIMITS.kv_bytes, kernel=False, graphs=lambda: graphs)
 
 
-def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_rows(nowhere: GpuRunner) -> None:
+def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_rows(
+    nowhere: Callable[[Graphs], GpuRunner],
+) -> None:
+    device = nowhere(Graphs(NOWHERE, "this is a test"))
     counts = []
     for rows, blocks in ((2, 16), (4, 16), (256, 64)):
-        inputs = torch.zeros(rows, 5 + blocks, dtype=torch.int64, device=NOWHERE)
+        inputs = torch.zeros(rows, 2 + TOLD + blocks, dtype=torch.int64, device=NOWHERE)
         with Operations() as operations:
-            nowhere.program(inputs)
+            device.program(inputs)
         counts.append((operations.count, operations.copies))
     assert len(set(counts)) == 1
     assert counts[0][1] == 0
 
 
-def test_few_operations_are_started_outside_however_many_are_asked(
-    nowhere: GpuRunner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_operations_are_started_outside_however_many_are_asked(nowhere: Callable[[Graphs], GpuRunner]) -> None:
     operations = Operations()
-    run = Program.run
 
-    def captured(self: Program, lines: Any) -> None:
-        work = self._work
+    class Uncounted(Graphs):
+        def captured(self, work: Any, inputs: Tensor) -> Any:
+            def replay() -> None:
+                operations.paused = True
+                work(inputs)
+                operations.paused = False
 
-        def counted_not(inputs: Tensor) -> None:
-            operations.paused = True
-            work(inputs)
-            operations.paused = False
+            return SimpleNamespace(replay=replay)
 
-        self._work = counted_not
-        run(self, lines)
-        self._work = work
-
-    monkeypatch.setattr(Program, "run", captured)
+    device = nowhere(Uncounted(NOWHERE))
     most = []
     for count in (20, 200):
         ASKED.append(count)
         requests = [replace(one, max_new_tokens=40, ends=()) for one in mixed_requests(count, seed=3)]
-        decoder = Decoder(nowhere, replace(LIMITS, rows=1000, tokens=1 << 20), Draws.HASHED)
+        decoder = Decoder(device, replace(LIMITS, rows=1000, tokens=1 << 20), Draws.HASHED)
         for request in requests:
             decoder.add(request, Nobody())
         decoder.step()  # the prompts
@@ -264,8 +277,8 @@ def several_searches(seed: int) -> list[Search]:
 def test_choices_are_those_of_core(
     one_thread: None, monkeypatch: pytest.MonkeyPatch, bound: int, graphs: Graphs
 ) -> None:
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_SCORES", bound)
-    monkeypatch.setattr("defsurvey.workers.engines.transformers.gpu.selection._MOST_RANDOM", bound)
+    monkeypatch.setattr(selection, "_MOST_SCORES", bound)
+    monkeypatch.setattr(selection, "_MOST_RANDOM", bound)
     numbers = torch.Generator().manual_seed(5)
     ours, theirs = several_searches(1), several_searches(1)
     counts = [1] * len(ours)
@@ -281,6 +294,20 @@ def test_choices_are_those_of_core(
         for one, other in zip(ours, theirs, strict=True):
             assert one.scores == pytest.approx(other.scores, rel=1e-5)
     assert ours
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_other_choices_are_found_out_and_left_to_core(
+    llama: tuple[Any, Layout], monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    model, layout = llama[0].to(dtype), replace(llama[1], dtype=dtype)
+    device = launched(model, layout)
+    device.judge()
+    assert device.select is not core_select
+    monkeypatch.setattr(selection, "noise", lambda keys, count, skipped: torch.zeros(len(keys), count).double())
+    device.judge()
+    assert device.select is core_select
+    assert "choices launched: by core, a search goes on with" in device.name
 
 
 def test_whose_logits_are_no_numbers_fails_alone(one_thread: None) -> None:
@@ -324,7 +351,7 @@ def test_joined_products_compute_the_same(
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in model.parameters()}
     assert sum(storages.values()) == held
-    part(undone)
+    undo(undone)
     assert torch.equal(packed_logits(TorchRunner(model, layout, 1 << 18), 50), before)
 
 
@@ -343,72 +370,109 @@ def test_layers_that_hold_no_plain_matrix_are_left_alone(llama: tuple[Any, Layou
 # Attention: the kernel against gathered keys, and these against the book.
 
 
-SHAPE = LayerShape(heads=2, width=24)
-#: Tiles of beams and of a prompt: tokens before them, and how many they are.
-SPANS = ((0, 1), (40, 1), (129, 1), (70, 8), (78, 5), (0, 8))
+WIDTH = 24
+#: Pieces of prompts: the blocks of each, how many tokens come before it, and how many it has.
+PIECES = (
+    ((7, 3), 20, 8),
+    ((1, 9, 40, 12, 77), 70, 8),
+    ((50, 51, 52, 53, 54, 55), 78, 5),
+    ((30,), 0, 8),
+)
+#: Beams of several requests, some of which share blocks with those before; one has only begun.
+LONG = (1, 9, 40, 12, 77, 8, 60, 61, 62)
+BEAMS = (
+    *(((*LONG, 70 + beam), 9 * BLOCK + 2, 1) for beam in range(5)),
+    ((2,), 0, 1),
+    *(((4, 5, 20 + beam), 2 * BLOCK + 15, 1) for beam in range(3)),
+    *(((4, 5, 6, 23 + beam), 3 * BLOCK, 1) for beam in range(2)),
+    ((4, 5, 6, 25, 26), 4 * BLOCK + 1, 1),
+    ((4, 27, 28, 29), 4 * BLOCK - 1, 1),
+)
+Spans = Sequence[tuple[tuple[int, ...], int, int]]
+
+
+def tensors(spans: Spans, per_head: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Random queries, keys, values, and what is in the blocks before; places that nobody has filled are no numbers."""
+    numbers = torch.Generator().manual_seed(4)
+    tokens = sum(count for _, _, count in spans)
+    query, key, value = (torch.randn(1, heads, tokens, WIDTH, generator=numbers) for heads in (2 * per_head, 2, 2))
+    layer = torch.randn(100, BLOCK, 2, 2, WIDTH, generator=numbers)
+    for table, past, count in spans:
+        layer[table[-1], (past + count - 1) % BLOCK + 1 :] = torch.nan
+    return query, key, value, layer
 
 
 def attended(
-    kernel: bool, per_head: int, window: int | None, softcap: float | None, dtype: torch.dtype = torch.float32
+    kernel: bool,
+    spans: Spans,
+    per_head: int,
+    window: int | None,
+    softcap: float | None,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """What a way of attending computes for these tiles and random keys; places that nobody fills are no numbers."""
-    numbers = torch.Generator().manual_seed(4)
-    tokens = sum(count for _, count in SPANS)
-    query, key, value = (
-        torch.randn(1, heads, tokens, 24, generator=numbers).to(dtype) for heads in (2 * per_head, 2, 2)
-    )
-    layer = torch.randn(100, BLOCK, 2, 2, 24, generator=numbers).to(dtype)
-    free = iter(torch.randperm(99, generator=numbers).tolist())
-    lines = torch.full((len(SPANS), 3 + 9), 99)
-    written = []
-    first = 0
-    for line, (past, count) in zip(lines, SPANS, strict=True):
-        table = [next(free) for _ in range(-(-(past + count) // BLOCK))]
-        line[:3], line[3 : 3 + len(table)] = torch.tensor([first, count, past]), torch.tensor(table)
+    """What a way of attending computes."""
+    query, key, value, layer = (each.to(dtype) for each in tensors(spans, per_head))
+    tables = np.full((len(spans), max(len(table) for table, *_ in spans)), 99)
+    lines = np.zeros((len(spans), TOLD), dtype=np.int64)
+    written, first = [], 0
+    for line, row, (table, past, count) in zip(lines, tables, spans, strict=True):
+        line[:3], row[: len(table)] = (first, count, past), table
         written += [(table[at // BLOCK], at % BLOCK) for at in range(past, past + count)]
-        layer[table[-1], (past + count - 1) % BLOCK + 1 :] = torch.nan
         first += count
+    if spans is BEAMS:
+        lines[:, 3:] = together(tables, lines[:, 2] // BLOCK, attention.tile_beams(per_head))
     blocks, places = torch.tensor(written).unbind(1)
-    step = Step([layer], blocks, places, Tiles(lines, 8), kernel)
+    tiles = Tiles(torch.from_numpy(np.concatenate((lines, tables), axis=1)), 1 if spans is BEAMS else 8)
+    step = Step([layer], blocks, places, tiles, kernel)
     module = type("Layer", (), {"layer_idx": 0})
-    settings = {"scaling": 0.3, "sliding_window": window, "softcap": softcap}
-    found, _ = attend(module, query, key, value, None, blocks=step, **settings)  # type: ignore[arg-type]
+    settings: Any = {"scaling": 0.3, "sliding_window": window, "softcap": softcap}
+    found, _ = attend(module, query, key, value, None, blocks=step, **settings)
     return found[0]
 
 
-def by_the_book(per_head: int, window: int | None, softcap: float | None) -> Tensor:
-    """The same, one token after the other, of the same random numbers."""
-    numbers = torch.Generator().manual_seed(4)
-    tokens = sum(count for _, count in SPANS)
-    query, key, value = (torch.randn(heads, tokens, 24, generator=numbers) for heads in (2 * per_head, 2, 2))
-    layer = torch.randn(100, BLOCK, 2, 2, 24, generator=numbers)
-    free = iter(torch.randperm(99, generator=numbers).tolist())
+def by_the_book(spans: Spans, per_head: int, window: int | None, softcap: float | None) -> Tensor:
+    """The same, one token after the other."""
+    query, key, value, layer = tensors(spans, per_head)
     found, first = [], 0
-    for past, count in SPANS:
-        table = [next(free) for _ in range(-(-(past + count) // BLOCK))]
-        held = layer[table].flatten(0, 1)[: past + count].clone()
-        held[past:, 0], held[past:, 1] = (new[:, first : first + count].transpose(0, 1) for new in (key, value))
+    for table, past, count in spans:
+        held = layer[list(table)].flatten(0, 1)[: past + count].clone()
+        held[past:, 0], held[past:, 1] = (new[0, :, first : first + count].transpose(0, 1) for new in (key, value))
         for token in range(count):
             low = 0 if window is None else max(0, past + token - window + 1)
             keys, values = held[low : past + token + 1].repeat_interleave(per_head, dim=2).unbind(1)
-            scores = torch.einsum("hw,khw->hk", query[:, first + token], keys) * 0.3
+            scores = torch.einsum("hw,khw->hk", query[0, :, first + token], keys) * 0.3
             scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
             found.append(torch.einsum("hk,khw->hw", scores.softmax(-1), values))
         first += count
     return torch.stack(found)
 
 
+def test_beams_that_share_most_blocks_are_taken_together() -> None:
+    tables = np.full((len(BEAMS), 10), 99)
+    for row, (table, *_) in zip(tables, BEAMS, strict=True):
+        row[: len(table)] = table
+    found = together(tables, np.array([past for _, past, _ in BEAMS]) // BLOCK, 4)
+    taken = [[4, 9], [0, 0], [0, 0], [0, 0], [1, 9], [1, 0], [4, 2], [0, 0], [0, 0], [0, 0], [2, 3], [0, 0], [1, 3]]
+    assert (found // [1, BLOCK]).tolist() == taken
+
+
 SETTINGS = [(1, None, None), (1, 20, None), (3, 75, 2.0), (8, None, 2.0), (8, 1, None)]
 
 
 @pytest.mark.parametrize(("per_head", "window", "softcap"), SETTINGS)
+@pytest.mark.parametrize("spans", [PIECES, BEAMS], ids=["prompts", "beams"])
 @pytest.mark.parametrize("at_once", [1, 1 << 28])
 def test_gathered_keys_are_attended_to_by_the_book(
-    monkeypatch: pytest.MonkeyPatch, per_head: int, window: int | None, softcap: float | None, at_once: int
+    monkeypatch: pytest.MonkeyPatch,
+    spans: Spans,
+    per_head: int,
+    window: int | None,
+    softcap: float | None,
+    at_once: int,
 ) -> None:
     monkeypatch.setattr(attention, "_GATHERED", at_once)
-    expected = by_the_book(per_head, window, softcap)
-    torch.testing.assert_close(attended(False, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
+    expected = by_the_book(spans, per_head, window, softcap)
+    torch.testing.assert_close(attended(False, spans, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture
@@ -419,17 +483,20 @@ def interpreted() -> None:
 
 @pytest.mark.kernels
 @pytest.mark.parametrize(("per_head", "window", "softcap"), SETTINGS)
+@pytest.mark.parametrize("spans", [PIECES, BEAMS], ids=["prompts", "beams"])
 def test_the_kernel_attends_by_the_book(
-    interpreted: None, per_head: int, window: int | None, softcap: float | None
+    interpreted: None, spans: Spans, per_head: int, window: int | None, softcap: float | None
 ) -> None:
-    expected = by_the_book(per_head, window, softcap)
-    torch.testing.assert_close(attended(True, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
+    expected = by_the_book(spans, per_head, window, softcap)
+    torch.testing.assert_close(attended(True, spans, per_head, window, softcap), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.kernels
 def test_the_kernel_attends_in_a_short_number_format(interpreted: None) -> None:
-    expected = attended(False, 3, None, None, torch.float16)
-    torch.testing.assert_close(attended(True, 3, None, None, torch.float16), expected, rtol=5e-3, atol=5e-3)
+    for spans in (PIECES, BEAMS):
+        expected = attended(False, spans, 3, None, None, torch.float16)
+        found = attended(True, spans, 3, None, None, torch.float16)
+        torch.testing.assert_close(found, expected, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.kernels
@@ -455,7 +522,7 @@ from defsurvey.workers.engines.transformers.gpu import kernel
 card, number_format, rows, per_head, width = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 constants = {
     "block": 16, "per_head": per_head, "width": width, "numbers": max(16, 1 << (width - 1).bit_length()), "rows": rows,
-    "keys_at_once": kernel.KEYS, "capped": True, "windowed": True,
+    "keys_at_once": kernel.KEYS, "capped": True, "windowed": True, "beams": rows < 64,
 }
 pointers = dict.fromkeys(("query", "layer", "result"), number_format)
 pointers |= {"tiles": "*i64", "scale": "fp32", "cap": "fp32"}
@@ -472,10 +539,10 @@ print(len(made.asm["cubin"]), made.metadata.shared)
 @pytest.mark.parametrize(
     ("card", "number_format", "rows", "per_head", "width", "most"),
     [
-        (80, "*bf16", 16, 1, 128, 163),
+        (80, "*bf16", 32, 1, 128, 163),
         (80, "*fp16", 64, 8, 128, 163),
         (86, "*bf16", 64, 4, 128, 99),
-        (90, "*bf16", 16, 1, 128, 227),
+        (90, "*bf16", 32, 4, 128, 227),
         (90, "*bf16", 64, 1, 256, 227),
         (120, "*bf16", 64, 4, 128, 99),
     ],
@@ -509,7 +576,7 @@ def test_a_card_replays_and_gives_the_replies_of_core_and_generate(architecture:
     layout = adopt(model)
     core = replies(Decoder(TorchRunner(model, layout, LIMITS.kv_bytes), LIMITS, Draws.HASHED), requests, 1)
     device = open_runner(model, layout, LIMITS.kv_bytes)
-    assert device.name.endswith("(Triton, CUDA graphs)")
+    assert device.name.endswith("(Triton, steps CUDA graphs, choices CUDA graphs)")
     found = replies(Decoder(device, LIMITS, Draws.HASHED), requests, 2)
     assert found == core
     assert [tokens for tokens, wanted in zip(found, expected, strict=True) if wanted is not None] == [
@@ -525,8 +592,8 @@ def test_a_card_replays_in_short_number_formats(dtype: torch.dtype, heads: int, 
     model = built("Llama", num_hidden_layers=2, num_key_value_heads=key_heads, **sizes).to("cuda", dtype)
     layout = adopt(model)
     device = open_runner(model, layout, 1 << 26)
-    assert device.name.endswith("(Triton, CUDA graphs)")
-    plain = GpuRunner(model, layout, 1 << 26, kernel=True, graphs=Graphs(layout.device, "this is a test"))
+    assert device.name.endswith("(Triton, steps CUDA graphs, choices CUDA graphs)")
+    plain = GpuRunner(model, layout, 1 << 26, kernel=True, graphs=lambda: Graphs(layout.device, "this is a test"))
     assert torch.equal(packed_logits(device, 32000), packed_logits(plain, 32000))
 
 

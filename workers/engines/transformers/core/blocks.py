@@ -163,8 +163,12 @@ class Blocks:
         self.most_held = max(self.most_held, self.held)
         if parent:
             parent.users += 1
-        before = parent.table if parent else np.zeros(0, np.int32)
-        return Block(number, parent, np.append(before, np.int32(number)), key)
+        before = len(parent.table) if parent else 0
+        table = np.empty(before + 1, np.int32)
+        if parent:
+            table[:before] = parent.table
+        table[before] = number
+        return Block(number, parent, table, key)
 
     def _use(self, block: Block) -> None:
         if not block.users:

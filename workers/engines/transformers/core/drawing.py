@@ -69,12 +69,12 @@ class Stream:
     def __init__(self, seed: int, draws: Draws) -> None:
         self.draws = draws
         self.generator = torch.Generator().manual_seed(seed)  # draws what ``generate`` does after the same seeding
-        self._seed, self._steps = seed, 0
+        self._mixed, self._steps = _mixed(seed), 0
 
     def key(self) -> int:
         """A number in [-2**63, 2**63) for the next step of ``Draws.HASHED``; another one each time."""
         self._steps += 1
-        return _signed(_mixed(_mixed(self._seed) + self._steps * _GOLDEN))
+        return _signed(_mixed(self._mixed + self._steps * _GOLDEN))
 
 
 def warper(sampling: Sampling | None, *, num_beams: int, ends: int) -> Warp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from operator import gt
 from typing import Protocol
 
 import numpy as np
@@ -152,7 +152,7 @@ class Beams:
 
         # Mostly nobody ends, and the first of the candidates, who come in order, go on; which of equals does, the
         # library's own operations tell.
-        if any(hits) or not all(higher > lower for higher, lower in pairwise(best[: beams + 1])):
+        if any(hits) or not all(map(gt, best[:beams], best[1 : beams + 1])):
             kept = self._weigh(torch.tensor(best), hits, parents, tokens)
         else:
             kept = list(range(beams))

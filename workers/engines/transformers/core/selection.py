@@ -65,7 +65,7 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
 
 def _are_scores(reached: list[float]) -> bool:
     """Whether there is anything to choose by; scores that a temperature near 0 divides may all be infinitely small."""
-    return all(score < math.inf for score in reached) and max(reached) > -math.inf  # NaN is below neither
+    return sum(reached) < math.inf and max(reached) > -math.inf  # NaN, which a sum hands on, is below neither
 
 
 def taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Following | Exception | None:

@@ -23,9 +23,11 @@ from defsurvey.workers.engines.transformers.core import forward
 NAME = "defsurvey_tiles"
 #: Tokens in a block: where beams part, the last one is copied.
 BLOCK = 16
+#: Numbers in a line of ``Tiles`` before those of blocks.
+TOLD = 5
 #: Rows of a tile, each token counted as often as query heads share a head of keys: at least what a matrix unit takes,
-#: of prompts as many as keep it busy.
-_LEAST, _MOST = 16, 64
+#: of beams and of prompts.
+_LEAST, _BEAMS, _MOST = 16, 32, 64
 #: Bytes of keys and values that are gathered at once where there is no kernel.
 _GATHERED = 1 << 28
 
@@ -34,8 +36,10 @@ _GATHERED = 1 << 28
 class Tiles:
     """Consecutive tokens of one sequence each, which attend to the blocks of that sequence."""
 
-    #: For each tile: its first row among the step's, how many, how many tokens of the sequence come before them, and
-    #: the numbers of the sequence's blocks, filled up; int64, shape (tiles, 3 + blocks).
+    #: For each tile: its first row among the step's, how many, how many tokens of the sequence come before them; where
+    #: they are one each, how many lines from this one on the kernel takes together (0: one before has taken it), and
+    #: how many tokens at the beginning of these are in the same blocks; and the numbers of the sequence's blocks,
+    #: filled up. int64, shape (tiles, TOLD + blocks).
     lines: Tensor
     tokens: int  #: how many a tile has at most
 
@@ -54,6 +58,11 @@ class Step:
 def tile_tokens(per_head: int) -> int:
     """How many tokens of a prompt make up a tile where so many query heads share a head of keys."""
     return max(1, _MOST // per_head)
+
+
+def tile_beams(per_head: int) -> int:
+    """How many beams the kernel takes together, where so many query heads share a head of keys."""
+    return max(1, _BEAMS // per_head)
 
 
 def register() -> None:
@@ -109,7 +118,8 @@ def _by_kernel(
     result = torch.empty_like(query, memory_format=torch.contiguous_format)
     heads, width = layer.shape[3:]
     per_head = query.shape[1] // heads
-    rows = _power(tiles.tokens * per_head)
+    beams = tiles.tokens == 1
+    rows = _power((tile_beams(per_head) if beams else tiles.tokens) * per_head)
     kernel.launch(
         (len(tiles.lines), heads),
         *(query, layer, result, tiles.lines, scale, softcap or 0.0, window or 0),
@@ -123,6 +133,7 @@ def _by_kernel(
         keys_at_once=kernel.KEYS,
         capped=softcap is not None,
         windowed=window is not None,
+        beams=beams,
         num_warps=8 if rows >= _MOST else 4,  # more numbers than that find no room in registers
     )
     return result
@@ -133,7 +144,7 @@ def _gathered(
 ) -> Tensor:
     """The same in plain torch."""
     heads, width = layer.shape[3:]
-    every, longest = len(query), (tiles.lines.shape[1] - 3) * BLOCK
+    every, longest = len(query), (tiles.lines.shape[1] - TOLD) * BLOCK
     result = query.new_empty(every + 1, heads, query.shape[1] // heads, width)  # the last one for what fills tiles up
     step = max(1, _GATHERED // (longest * layer[0, 0].numel() * layer.itemsize))
     token = torch.arange(tiles.tokens, device=query.device)
@@ -142,7 +153,7 @@ def _gathered(
         first, count, past = lines[:, :3, None].unbind(1)
         asked = torch.where(token < count, first + token, every)
         # What no token sees may be no number, which would be felt even with a weight of 0.
-        held = layer.index_select(0, lines[:, 3:].reshape(-1)).view(len(lines), longest, 2, heads, width)
+        held = layer.index_select(0, lines[:, TOLD:].reshape(-1)).view(len(lines), longest, 2, heads, width)
         held = held.masked_fill((key >= past + count)[..., None, None, None], 0.0)
         keys, values = held.permute(2, 0, 3, 1, 4)
         position = (past + token)[:, :, None]

@@ -24,7 +24,7 @@ def rung(rows: int) -> int:
 
 
 class Graphs:
-    """All graphs of a model; what they compute with in passing is the same memory.
+    """Graphs of one kind of work; what they compute with in passing is the same memory.
 
     Args:
         device: Where they are computed.
@@ -34,6 +34,9 @@ class Graphs:
     def __init__(self, device: torch.device, launched: str = "") -> None:
         self.device, self.launched = device, launched
         self._memory: Any = None
+
+    def __str__(self) -> str:
+        return f"launched: {self.launched}" if self.launched else "CUDA graphs"
 
     def captured(self, work: Work, inputs: Tensor) -> Any:
         """The work as a graph; None, and the reason noted, where it cannot be captured."""

@@ -74,7 +74,7 @@ Replaced = list[tuple[nn.Module, str, nn.Module]]
 
 
 def join(model: nn.Module) -> Replaced:
-    """Join what can be joined, in place; returns what ``part`` needs to undo it."""
+    """Join what can be joined, in place; returns what ``undo`` needs."""
     replaced: Replaced = []
     module: Any
     for module in list(model.modules()):
@@ -93,8 +93,8 @@ def join(model: nn.Module) -> Replaced:
     return replaced
 
 
-def part(replaced: Replaced) -> None:
-    """Undo what ``join`` has done."""
+def undo(replaced: Replaced) -> None:
+    """Put back what ``join`` has replaced."""
     for module, name, before in replaced:
         setattr(module, name, before)
 

@@ -41,19 +41,20 @@ def attend(  # type: ignore[no-untyped-def]
     keys_at_once: tl.constexpr,
     capped: tl.constexpr,
     windowed: tl.constexpr,
+    beams: tl.constexpr,
 ):
     """One tile and one head of keys, by the program's two numbers.
 
-    A tile is some consecutive tokens of a sequence, each as often as query heads share a head of keys. What fills it up
-    is not stored. The numbers of a head are neighbours everywhere; strides count numbers.
+    A tile is some consecutive tokens of a sequence, or one token of each of some consecutive lines, each as often as
+    query heads share a head of keys. What fills it up is not stored. The numbers of a head are neighbours everywhere;
+    strides count numbers.
 
     Args:
         query: Pointer, with strides ``query_row`` and ``query_head``.
         layer: Pointer to blocks of keys and values, with strides ``layer_block``, ``layer_token``, ``layer_kind`` (from
             keys to values) and ``layer_head``.
         result: Pointer, with strides ``result_row`` and ``result_head``.
-        tiles: Pointer to a line for each tile, ``tiles_line`` apart: its first row in ``query``, how many there are,
-            how many tokens of the sequence come before them, and the numbers of the sequence's blocks.
+        tiles: Pointer to lines, ``tiles_line`` apart, see ``attention.Tiles``.
         scale: Factor on the scores.
         cap: Scores are bent to stay within this, where ``capped``.
         window: How many tokens back a token sees, itself included, where ``windowed``.
@@ -74,47 +75,60 @@ def attend(  # type: ignore[no-untyped-def]
         keys_at_once: See ``KEYS``.
         capped: Whether scores are capped.
         windowed: Whether there is a window.
+        beams: Whether a tile's tokens are of a line each.
     """
     line = tiles + tl.program_id(0) * tiles_line
-    first, count, past = tl.load(line), tl.load(line + 1), tl.load(line + 2)
+    first, past = tl.load(line), tl.load(line + 2)
     head_of_keys = tl.program_id(1)
     of_tile = tl.arange(0, rows)
     token, head = of_tile // per_head, head_of_keys * per_head + of_tile % per_head
+    if beams:  # first what they have in common, then each one's own
+        count, alike = tl.load(line + 3), tl.load(line + 4)
+        position = tl.load(line + token * tiles_line + 2, mask=token < count, other=0)
+        turns = count + 1
+    else:
+        count = tl.load(line + 1)
+        alike, position = past + count, past + token
+        turns = count * 0 + 1
     number = tl.arange(0, numbers)
     real = (token < count)[:, None] & (number < width)[None, :]
     row = first + token
     asked = query + row[:, None] * query_row + head[:, None] * query_head + number[None, :]
     queries = tl.load(asked, mask=real, other=0.0)
-    position, end = past + token, past + count
+    begin = past * 0
+    if windowed:
+        begin = tl.min(tl.where(token < count, tl.maximum(position - window + 1, 0), alike), 0)
     highest = tl.full([rows], float("-inf"), tl.float32)
     total = tl.zeros([rows], tl.float32)
     gathered = tl.zeros([rows, numbers], tl.float32)
-    begin = past * 0
-    if windowed:
-        begin = tl.maximum(begin, past - window + 1)
-    for start in range(begin, end, keys_at_once):
-        key = start + tl.arange(0, keys_at_once)
-        there = key < end
-        of_block = tl.load(line + 3 + key // block, mask=there, other=0)
-        place = of_block * layer_block + (key % block) * layer_token + head_of_keys * layer_head
-        held, kept = layer + place[:, None] + number[None, :], there[:, None] & (number < width)[None, :]
-        of_keys = tl.load(held, mask=kept, other=0.0)
-        scores = tl.dot(queries, tl.trans(of_keys), input_precision="ieee") * scale
-        if capped:
-            scores = (2.0 * tl.sigmoid(2.0 * scores / cap) - 1.0) * cap  # the hyperbolic tangent
-        seen = there[None, :] & (key[None, :] <= position[:, None])
-        if windowed:
-            seen = seen & (key[None, :] > position[:, None] - window)
-        scores = tl.where(seen, scores * 1.4426950408889634, float("-inf"))  # for powers of two instead of e
-        higher = tl.maximum(highest, tl.max(scores, 1))
-        base = tl.where(higher == float("-inf"), 0.0, higher)  # of a row that has seen nothing yet
-        weights = tl.exp2(scores - base[:, None])
-        shrunk = tl.exp2(highest - base)
-        of_values = tl.load(held + layer_kind, mask=kept, other=0.0)
-        weighted = tl.dot(weights.to(of_values.dtype), of_values, input_precision="ieee")
-        gathered = gathered * shrunk[:, None] + weighted
-        total = total * shrunk + tl.sum(weights, 1)
-        highest = higher
+    for turn in range(turns):
+        own = line + tl.maximum(turn - 1, 0) * tiles_line
+        mine = (turn == 0) | (token == turn - 1)
+        low = tl.where(turn == 0, begin, tl.maximum(begin, alike))
+        end = tl.where(turn == 0, alike, tl.load(own + 2) + 1)
+        for start in range(low, end, keys_at_once):
+            key = start + tl.arange(0, keys_at_once)
+            there = key < end
+            of_block = tl.load(own + 5 + key // block, mask=there, other=0)
+            place = of_block * layer_block + (key % block) * layer_token + head_of_keys * layer_head
+            held, kept = layer + place[:, None] + number[None, :], there[:, None] & (number < width)[None, :]
+            of_keys = tl.load(held, mask=kept, other=0.0)
+            scores = tl.dot(queries, tl.trans(of_keys), input_precision="ieee") * scale
+            if capped:
+                scores = (2.0 * tl.sigmoid(2.0 * scores / cap) - 1.0) * cap  # the hyperbolic tangent
+            seen = there[None, :] & mine[:, None] & (key[None, :] <= position[:, None])
+            if windowed:
+                seen = seen & (key[None, :] > position[:, None] - window)
+            scores = tl.where(seen, scores * 1.4426950408889634, float("-inf"))  # for powers of two instead of e
+            higher = tl.maximum(highest, tl.max(scores, 1))
+            base = tl.where(higher == float("-inf"), 0.0, higher)  # of a row that has seen nothing yet
+            weights = tl.exp2(scores - base[:, None])
+            shrunk = tl.exp2(highest - base)
+            of_values = tl.load(held + layer_kind, mask=kept, other=0.0)
+            weighted = tl.dot(weights.to(of_values.dtype), of_values, input_precision="ieee")
+            gathered = gathered * shrunk[:, None] + weighted
+            total = total * shrunk + tl.sum(weights, 1)
+            highest = higher
     total = tl.where(total == 0.0, 1.0, total)  # of rows that fill up
     written = result + row[:, None] * result_row + head[:, None] * result_head + number[None, :]
     tl.store(written, (gathered / total[:, None]).to(result.dtype.element_ty), mask=real)

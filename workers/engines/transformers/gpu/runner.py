@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,21 @@ from defsurvey.workers.engines.transformers.core.forward import Layout, TorchRun
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good
 from defsurvey.workers.engines.transformers.core.placing import place
 from defsurvey.workers.engines.transformers.core.runner import Copy, Row
+from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, Step, Tiles
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
-from defsurvey.workers.engines.transformers.gpu.joining import join, part
-from defsurvey.workers.engines.transformers.gpu.selection import Selector
+from defsurvey.workers.engines.transformers.gpu.joining import join, undo
+from defsurvey.workers.engines.transformers.gpu.selection import Selector, misjudges
 
 logger = logging.getLogger(__name__)
 
-#: Rows of one token that are computed together at most.
-ROWS = 512
+#: Rows of one token that are computed together, and of logits that are kept in place, at most.
+ROWS = 1024
 #: Blocks of the shortest table; each next one is so many times as long.
 _SHORTEST, _LONGER = 16, 4
-#: What is said of a row before its table: its token, where its key and value go, and a line of ``Tiles``.
-_TOLD = 5
+#: What is said of a row before its line of ``Tiles``: its token, and where its key and value go.
+_ROW = 2
 #: Tokens for which there is room while a model is tried.
 _TRIED = 512
 #: Bytes that are copied at once where beams part.
@@ -50,7 +52,7 @@ class GpuRunner:
         layout: What it keeps for one token.
         kv_bytes: How much room its blocks may take.
         kernel: Whether Triton's kernel attends.
-        graphs: What captures and replays.
+        graphs: Makes what captures and replays, of steps and of choices.
 
     Raises:
         OutOfRoom: The device cannot hold them.
@@ -58,12 +60,14 @@ class GpuRunner:
 
     block_size = BLOCK
 
-    def __init__(self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, graphs: Graphs) -> None:
+    def __init__(
+        self, model: Any, layout: Layout, kv_bytes: int, *, kernel: bool, graphs: Callable[[], Graphs]
+    ) -> None:
         self.block_bytes = BLOCK * layout.bytes_per_token
         self.blocks = max(1, kv_bytes // self.block_bytes - 1)
         self.device, self.dtype = layout.device, layout.dtype
         self._model, self._kernel = model, kernel
-        self._graphs = graphs
+        self.graphs = graphs()
         self._programs: dict[tuple[int, int], Program] = {}
         self._per_head = model.config.get_text_config().num_attention_heads // layout.layers[0].heads
         attention.register()
@@ -83,15 +87,15 @@ class GpuRunner:
         self._no_mask = torch.empty((1, 1, 1, 1), device=layout.device)
         with torch.inference_mode():
             inputs = torch.from_numpy(self._empty(1, 1)).to(layout.device)
-            logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
-        self._logits = torch.zeros(2 * ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
-        self.select = Selector(self._logits, self._graphs).select
+            logits = self._all(inputs)
+        self._logits = torch.zeros(ROWS, logits.shape[-1], dtype=logits.dtype, device=layout.device)
+        self.selector = Selector(self._logits, graphs())
+        self.select: Any = self.selector.select
 
     @property
     def name(self) -> str:
         """What computes, and how operations are started."""
-        launched = self._graphs.launched
-        ways = "Triton" if self._kernel else "gathered keys", f"launched: {launched}" if launched else "CUDA graphs"
+        ways = "Triton" if self._kernel else "gathered keys", f"steps {self.graphs}", f"choices {self.selector.graphs}"
         return f"torch {torch.__version__} ({', '.join(ways)})"
 
     def run(self, rows: Sequence[Row]) -> Tensor:
@@ -120,18 +124,27 @@ class GpuRunner:
 
     def close(self) -> None:
         """See ``Runner``."""
-        del self._model, self._programs, self._layers, self.pool, self._logits, self.select
+        del self._model, self._programs, self._layers, self.pool, self._logits, self.select, self.selector
+
+    def judge(self) -> None:
+        """Leave choices to core where they would be others, or fail."""
+        if why := _failing(lambda: misjudges(self.selector, self._logits)):
+            logger.warning("core chooses tokens: %s", why)
+            self.selector.graphs.launched = f"by core, {why}"
+            self.select = core_select
 
     def program(self, inputs: Tensor) -> None:
         """Compute rows of one token: what is captured. Logits are written to where they always are.
 
         Args:
-            inputs: A line for each row: its token, its place in the pool (block * BLOCK + place in it), its number, 1,
-                how many tokens of its sequence come before it, and its table, filled up; int64, shape
-                (rows, 5 + blocks).
+            inputs: For each row its token, its place in the pool (block * BLOCK + place in it), and a line of
+                ``Tiles``; int64, shape (rows, 2 + TOLD + blocks).
         """
-        logits = self._forward(inputs[:, 0], inputs[:, 1], inputs[:, 4], Tiles(inputs[:, 2:], 1), 0)
-        self._logits[: len(inputs)].copy_(logits)
+        self._logits[: len(inputs)].copy_(self._all(inputs))
+
+    def _all(self, inputs: Tensor) -> Tensor:
+        lines = inputs[:, _ROW:]
+        return self._forward(inputs[:, 0], inputs[:, 1], lines[:, 2], Tiles(lines, 1), 0)
 
     def _forward(self, ids: Tensor, slots: Tensor, positions: Tensor, tiles: Tiles, kept: Tensor | int) -> Tensor:
         """Logits behind those tokens that are kept, of all where it is 0."""
@@ -167,24 +180,20 @@ class GpuRunner:
     def _launched(self, rows: Sequence[Row]) -> Tensor:
         """Logits of pieces of prompts."""
         tokens = np.concatenate([np.asarray(row.tokens, dtype=np.int64) for row in rows])
-        positions = np.concatenate([np.arange(row.past, row.past + len(row.tokens)) for row in rows])
-        slots = np.concatenate(
-            [
-                row.table[at // BLOCK].astype(np.int64) * BLOCK + at % BLOCK
-                for row in rows
-                for at in [np.arange(row.past, row.past + len(row.tokens))]
-            ]
-        )
+        spans = [np.arange(row.past, row.past + len(row.tokens)) for row in rows]
+        blocks = np.concatenate([row.table[at // BLOCK] for row, at in zip(rows, spans, strict=True)])
+        positions = np.concatenate(spans)
+        slots = blocks.astype(np.int64) * BLOCK + positions % BLOCK
         starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
         most = attention.tile_tokens(self._per_head)
         lines = [
-            (start + at, min(most, len(row.tokens) - at), row.past + at, row.table)
+            (start + at, min(most, len(row.tokens) - at), row.past + at, 0, 0, row.table)
             for row, start in zip(rows, starts[:-1], strict=True)
             for at in range(0, len(row.tokens), most)
         ]
-        tiles = np.full((len(lines), 3 + max(len(row.table) for row in rows)), self.blocks)
+        tiles = np.full((len(lines), TOLD + max(len(row.table) for row in rows)), self.blocks)
         for line, (*told, table) in zip(tiles, lines, strict=True):
-            line[:3], line[3 : 3 + len(table)] = told, table
+            line[:TOLD], line[TOLD : TOLD + len(table)] = told, table
         wanted = starts[1:][[row.logits for row in rows]] - 1
         ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self.device)
         return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
@@ -194,14 +203,16 @@ class GpuRunner:
         count = len(rows)
         lengths = np.array([len(row.table) for row in rows])
         program = self._program(count, int(lengths.max()))
-        lines = program.empty.copy()
+        inputs = program.empty.copy()
         past = np.array([row.past for row in rows])
-        tables = lines[:count, _TOLD:]
+        lines = inputs[:count, _ROW:]
+        tables = lines[:, TOLD:]
         tables[np.arange(tables.shape[1]) < lengths[:, None]] = np.concatenate([row.table for row in rows])
-        lines[:count, 0] = [row.tokens[0] for row in rows]
-        lines[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
-        lines[:count, 4] = past
-        program.run(lines)
+        inputs[:count, 0] = [row.tokens[0] for row in rows]
+        inputs[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
+        lines[:, 2] = past
+        lines[:, 3:TOLD] = together(tables, past // BLOCK, attention.tile_beams(self._per_head))
+        program.run(inputs)
 
     def _program(self, rows: int, blocks: int) -> Program:
         """The smallest program that has room for so many rows and blocks."""
@@ -210,15 +221,40 @@ class GpuRunner:
             length *= _LONGER
         shape = rung(rows), length
         if shape not in self._programs:
-            self._programs[shape] = Program(self._graphs, self.program, self._empty(*shape))
+            self._programs[shape] = Program(self.graphs, self.program, self._empty(*shape))
         return self._programs[shape]
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
         """Rows that see themselves alone, in the block that is nobody's."""
-        empty = np.full((rows, _TOLD + blocks), self.blocks)
-        empty[:, :_TOLD] = 0, self.blocks * BLOCK, 0, 1, 0
-        empty[:, 2] = np.arange(rows)
+        empty = np.full((rows, _ROW + TOLD + blocks), self.blocks)
+        empty[:, : _ROW + TOLD] = 0, self.blocks * BLOCK, 0, 1, 0, 1, 0
+        empty[:, _ROW] = np.arange(rows)
         return empty
+
+
+def together(tables: np.ndarray, whole: np.ndarray, most: int) -> np.ndarray:
+    """Consecutive rows that are in the same blocks for more than half their length, such as beams.
+
+    Args:
+        tables: Of each row, shape (rows, blocks).
+        whole: How many blocks each has filled.
+        most: How many rows may be taken together.
+
+    Returns:
+        For each row how many are taken together with it, 0 where one before is, and how many tokens of these are in the
+        same blocks; shape (rows, 2).
+    """
+    alike = (tables[1:] == tables[:-1]).cumprod(axis=1).sum(axis=1)
+    alike = np.minimum(alike, np.minimum(whole[1:], whole[:-1])).tolist()
+    found = np.zeros((len(tables), 2), dtype=np.int64)
+    first, shared = 0, int(whole[0])
+    for row, (same, blocks) in enumerate(zip([0, *alike], whole.tolist(), strict=True)):
+        if row == 0 or 2 * same <= blocks or row - first == most:
+            first, shared = row, blocks
+        else:
+            shared = min(shared, same)
+        found[first] = row - first + 1, shared * BLOCK
+    return found
 
 
 def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
@@ -234,20 +270,20 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
     def wrong(runner: Any) -> str:
         return disagrees(runner, expected, layout.dtype)
 
-    def tried(kernel: bool) -> str:
-        return wrong(GpuRunner(model, layout, room, kernel=kernel, graphs=Graphs(layout.device, "tried")))
+    def made(kernel: bool, kv_bytes: int, launched: str) -> GpuRunner:
+        return GpuRunner(model, layout, kv_bytes, kernel=kernel, graphs=partial(Graphs, layout.device, launched))
 
     replaced = join(model)
     if wrong(TorchRunner(model, layout, room)):
-        part(replaced)
-    if unusable := _failing(lambda: tried(kernel=True)):
+        undo(replaced)
+    if unusable := _failing(lambda: wrong(made(True, room, "tried"))):
         logger.warning("keys and values are gathered, the kernel cannot be used: %s", unusable)
-        if why := _failing(lambda: tried(kernel=False)):
+        if why := _failing(lambda: wrong(made(False, room, "tried"))):
             raise UnsupportedModel(why)
-    graphs = Graphs(layout.device, "" if layout.device.type == "cuda" else "there is no CUDA device")
-    runner = GpuRunner(model, layout, kv_bytes, kernel=not unusable, graphs=graphs)
+    runner = made(not unusable, kv_bytes, "" if layout.device.type == "cuda" else "there is no CUDA device")
     for _ in range(2):  # the second time what was captured the first time is replayed
-        graphs.launched = graphs.launched or _failing(lambda: wrong(runner))
+        runner.graphs.launched = runner.graphs.launched or _failing(lambda: wrong(runner))
+    runner.judge()
     return runner
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from defsurvey.workers.engines.transformers.core.drawing import noise
+from defsurvey.workers.engines.transformers.core.drawing import Draws, noise
 from defsurvey.workers.engines.transformers.core.placing import place
-from defsurvey.workers.engines.transformers.core.request import Sampling
-from defsurvey.workers.engines.transformers.core.search import Following, Search
+from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
+from defsurvey.workers.engines.transformers.core.search import Following, Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.core.selection import taken
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
@@ -34,6 +34,7 @@ _WHOLE = 7
 _FRACTIONS = 3
 #: and of the search of the same number: how many candidates it wants, then its rows, -1 for those that it has not.
 _TOLD = _WHOLE + _FRACTIONS + 1
+_NO_SAMPLING = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,10 @@ class Selector:
     """
 
     def __init__(self, logits: Tensor, graphs: Graphs) -> None:
-        self._logits, self._graphs = logits, graphs
+        self.graphs = graphs
+        self._logits = logits
         self._programs: dict[_Shape, tuple[Program, Tensor, Tensor]] = {}
+        self._widest = self._candidates = 1  # of all searches so far: there are fewer programs so
 
     def select(
         self, searches: Sequence[Search], logits: Tensor, counts: Sequence[int]
@@ -95,10 +98,12 @@ class Selector:
         told = _told(searches, spans, vocabulary)
         samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
         hidden = _hidden(searches, spans, vocabulary)
+        self._widest = max(self._widest, *(_power(search.choosing.num_beams) for search in searches))
+        self._candidates = max(self._candidates, *(_power(search.choosing.candidates) for search in searches))
         shape = _Shape(
             rows=rung(len(told)),
-            widest=_power(max(search.choosing.num_beams for search in searches)),
-            candidates=_power(max(search.choosing.candidates for search in searches)),
+            widest=self._widest,
+            candidates=self._candidates,
             drawn=bool(samplings),
             warped=any(one.top_k or one.top_p < 1 for one in samplings),
             constrained=bool(len(hidden[0])),
@@ -123,8 +128,36 @@ class Selector:
             found = min(shape.candidates, shape.widest * min(shape.candidates, vocabulary))
             result = torch.zeros(shape.rows, 2, found, dtype=torch.int32, device=device)
             work = partial(choose, self._logits, masks, result, shape)
-            self._programs[shape] = Program(self._graphs, work, empty), masks, result
+            self._programs[shape] = Program(self.graphs, work, empty), masks, result
         return self._programs[shape]
+
+
+def misjudges(selector: Selector, like: Tensor) -> str:
+    """How choices differ from those of core, on logits of which no two are alike; empty: they do not.
+
+    Args:
+        selector: What chooses.
+        like: Logits of the model's vocabulary, number format and device.
+    """
+    numbers = torch.Generator().manual_seed(0)
+    settings = [(beams, sampling) for beams in (1, 3) for sampling in (None, Sampling(), Sampling(top_p=0.9, top_k=7))]
+    both = [
+        [start(ResolvedRequest(prompt=(0,), num_beams=beams, sampling=of), Draws.HASHED) for beams, of in settings]
+        for _ in range(2)
+    ]
+    counts = [1] * len(settings)
+    for _ in range(3):  # the last time what was captured before is replayed
+        logits = torch.full((sum(counts), like.shape[-1]), -1e4)
+        for row in logits:
+            tokens = torch.randperm(len(row), generator=numbers)[:32]
+            row[tokens] = torch.randperm(64, generator=numbers)[: len(tokens)] / 16  # exact in every number format
+        there = logits.to(like.device, like.dtype)
+        found, expected = selector.select(both[0], there, counts), core_select(both[1], there, counts)
+        for one, other in zip(found, expected, strict=True):
+            if one != other:
+                return f"a search goes on with {one} instead of {other}"
+        counts = [search.choosing.num_beams for search in both[0]]
+    return ""
 
 
 def _parts(searches: Sequence[Search], most: int) -> Iterator[list[int]]:
@@ -150,28 +183,33 @@ def _power(number: int) -> int:
 
 def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
     """What the program is told of rows and searches, as far as there are any."""
-    rows: list[tuple[int, ...]] = []
-    fractions: list[tuple[float, float, float]] = []
-    widest = max(search.choosing.num_beams for search in searches)
-    of_searches = []
-    for search, (start, count) in zip(searches, spans, strict=True):
-        choosing = search.choosing
-        beams, sampling = choosing.num_beams, choosing.sampling or Sampling()
+    whole: list[tuple[int, ...]] = []
+    fractions: list[tuple[float, float]] = []
+    scores: list[float] = []
+    for search, (at, count) in zip(searches, spans, strict=True):
+        choosing, sampling = search.choosing, search.choosing.sampling or _NO_SAMPLING
+        beams = choosing.num_beams
         # As ``generate`` has it: one token more than there are ends, and two where there is none.
         kept = 1 if beams == 1 else max(2, choosing.ends + 1)
         top_k = max(sampling.top_k, kept) if sampling.top_k else 0
-        drawn = search.stream is not None
-        key = search.stream.key() if search.stream is not None else 0
-        of_searches.append([choosing.candidates, *range(len(rows), len(rows) + beams), *[-1] * (widest - beams)])
-        for beam in range(beams):  # at first all of them continue the same row
-            own = start + beam if count == beams else start
-            rows.append((own, beam * vocabulary, key, drawn, beams > 1, top_k, kept))
-            fractions.append((search.scores[beam], sampling.temperature, 1 - sampling.top_p))
-    told = np.full((len(rows), _TOLD + widest), -1)
-    told[:, :_WHOLE] = rows
-    told[:, _WHOLE : _WHOLE + _FRACTIONS] = np.array(fractions).view(np.int64)
+        drawn, key = (True, search.stream.key()) if search.stream else (False, 0)
+        whole.append((at, count == beams, beams, key, drawn, beams > 1, top_k, kept, choosing.candidates))
+        fractions.append((sampling.temperature, 1 - sampling.top_p))
+        scores += search.scores
+    starts, own, beams_of, *settings, wanted = np.array(whole).T
+    firsts = np.cumsum(beams_of) - beams_of
+    beam = np.arange(len(scores)) - np.repeat(firsts, beams_of)
+    numbers = np.arange(beams_of.max())
+    told = np.full((len(scores), _TOLD + len(numbers)), -1)
+    told[:, 0] = np.repeat(starts, beams_of) + beam * np.repeat(own, beams_of)  # at first all continue the same row
+    told[:, 1] = beam * vocabulary
+    told[:, 2:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
+    bits = told.view(np.float64)
+    bits[:, _WHOLE] = scores
+    bits[:, _WHOLE + 1 : _WHOLE + _FRACTIONS] = np.repeat(fractions, beams_of, axis=0)
     told[:, _TOLD - 1] = 0
-    told[: len(searches), _TOLD - 1 :] = of_searches
+    told[: len(searches), _TOLD - 1] = wanted
+    told[: len(searches), _TOLD:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
     return told
 
 
@@ -206,6 +244,8 @@ def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: T
             ranks[part] += noise(key[part, 0], vocabulary, first[part, 0]).masked_fill_(drawn[part] == 0, 0.0)
     among, grid = slots.clamp(min=0).reshape(-1), (shape.rows, -1)
     ranked, tokens = torch.topk(ranks, min(shape.candidates, vocabulary))
+    # Of equals the library takes the first one where there are no beams, and any one where there are.
+    tokens = torch.where(several != 0, tokens, ranks.argmax(dim=-1, keepdim=True))
     ranked = ranked.index_select(0, among).view(*slots.shape, -1).masked_fill((slots < 0)[:, :, None], -math.inf)
     best, places = torch.topk(ranked.view(grid), result.shape[2])
     indices = (tokens + first).index_select(0, among).view(grid).gather(1, places)
