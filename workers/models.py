@@ -179,9 +179,11 @@ class ModelCard(BaseModel):
     #: a folder with weights, or a GGUF file; goes before ``hub``
     path: Annotated[Path, BeforeValidator(_in_folder)] | None = Field(None, strict=False, description="text")
     fallback: Wheel | None = Field(None, description="a table of fields")
-    dtype: Literal["float32", "bfloat16", "auto"] = "auto"  #: of weights in memory; ``auto``: as they were published
+    dtype: Literal["float32", "bfloat16", "auto"] = (
+        "auto"  #: of weights in memory; ``auto``: as published, on a CPU the fastest
+    )
     #: ``nf4``: made 4 bits while loading; ``gptq``: the weights were published so
-    quantisation: Literal["none", "nf4", "gptq"] = "none"
+    quantisation: Literal["none", "nf4", "gptq", "int8", "int4"] = "none"
     chat_template: ChatTemplate = "tokenizer"
     template_options: dict[str, Any] = Field({}, description="a table of fields")  #: what else the template is given
     ends: _Words = ()  #: tokens that end a reply, besides those that were published as ending it

@@ -32,11 +32,26 @@ def card(kind: str) -> ModelCard:
     return ModelCard(name="big", hub="org/big", quantisation=kind)
 
 
-@pytest.mark.parametrize("kind", ["nf4", "gptq"])
-def test_without_a_gpu_it_is_refused(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "device", "told"), [("gptq", "cpu", "a GPU"), ("int8", "cuda", "a CPU"), ("int4", "cuda:1", "a CPU")]
+)
+def test_another_sort_of_device_is_refused(kind: str, device: str, told: str, tmp_path: Path) -> None:
     weights = Weights(folder=tmp_path, gguf=None, origin={})
-    with pytest.raises(EngineUnavailable, match=f"model big: quantisation {kind} needs a GPU: .* got cpu"):
-        load_model(card(kind), weights, device="cpu")
+    with pytest.raises(EngineUnavailable, match=f"model big: quantisation {kind} needs {told}: .* got {device}"):
+        load_model(card(kind), weights, device=device)
+
+
+@pytest.mark.parametrize("kind", ["nf4", "int8", "int4"])
+def test_weights_in_fewer_bits_are_served_on_a_cpu(one_thread: None, kind: str, tmp_path: Path) -> None:
+    folder = write_family(tmp_path, FAMILIES["llama-3-8b"], width=128)
+    model = ModelCard(name="few", path=folder, quantisation=kind, chat_template="none")
+    engine = open_engine(model, survey=SURVEY, cache=tmp_path, threads=1)
+    described = engine.describe()
+    reply = engine.submit(interview_request(SURVEY, model)).result(60)
+    engine.close()
+    assert reply.finish is not FinishReason.ERROR, reply.error
+    assert described["quantisation"] == kind
+    assert described["computed_by"].startswith("torch" if kind == "nf4" else "OpenVINO")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from defsurvey.workers.engines.transformers.core.memory import (
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.threads import in_passing
+from defsurvey.workers.engines.transformers.quantising import check_quantisation
 from defsurvey.workers.engines.transformers.weights import Weights, find_weights
 from defsurvey.workers.models import ModelCard
 
@@ -71,7 +72,9 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
     """
     if device != "cpu":
         return in_memory(load_model(card, weights, device=device))
-    cpu = _accelerator("cpu.serving")
+    check_quantisation(card, weights.folder, device)
+    held = card.quantisation in ("nf4", "gptq")  # by modules of their own
+    cpu = None if held else _accelerator("cpu.serving")
     card = card.model_copy(update={"dtype": _dtype(card, cpu)})
     made: list[LoadedModel] = []
 
@@ -79,7 +82,7 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
         made.append(load_model(card, weights, device=device))
         return made[0]
 
-    reason = "OpenVINO is not installed"
+    reason = f"weights in {card.quantisation} are torch's own" if held else "OpenVINO is not installed"
     if cpu is not None:
         try:
             loaded, runner, limits = cpu.open_runner(card, weights, cache=cache, threads=threads, load=load)
@@ -90,6 +93,8 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
         except (UnsupportedModel, cpu.UnsupportedGraph) as error:
             reason = f"OpenVINO does not compute it: {error}"
             log.info("model %s: %s", card.name, reason)
+    if card.quantisation in ("int8", "int4"):
+        raise EngineUnavailable(f"model {card.name}: field quantisation: {card.quantisation}: {reason}")
     return in_memory(made[0] if made else load(), reason=reason)
 
 
@@ -153,6 +158,6 @@ def _accelerator(module: str) -> Any:
 
 def _dtype(card: ModelCard, cpu: Any) -> str:
     """The type in which a CPU computes: the card's, or the fastest."""
-    if card.dtype != "auto" or card.quantisation != "none":
+    if card.dtype != "auto" or card.quantisation in ("nf4", "gptq"):
         return card.dtype
     return str(cpu.fastest_type()) if cpu is not None else fastest_type()

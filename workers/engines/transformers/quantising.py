@@ -1,4 +1,4 @@
-"""Weights in fewer bits: 4-bit NormalFloat made while loading, weights published in GPTQ, and what GGUF files hold.
+"""Weights in fewer bits: made of full ones (4-bit NormalFloat, integers), published in GPTQ, and what GGUF files hold.
 
 Source: Dettmers et al. (2023), QLoRA, section 3 (NF4).
 """
@@ -19,9 +19,21 @@ from defsurvey.workers.models import ModelCard
 #: What nobody has quantised yet.
 _FULL = "full weights"
 #: Packages that each kind needs.
-_PACKAGES = {"none": (), "nf4": ("bitsandbytes", "accelerate"), "gptq": ("optimum", "gptqmodel")}
+_PACKAGES = {
+    "none": (),
+    "nf4": ("bitsandbytes", "accelerate"),
+    "gptq": ("optimum", "gptqmodel"),
+    "int8": ("openvino", "nncf"),
+    "int4": ("openvino", "nncf"),
+}
 #: What must have been published for it.
-_WANTED = {"nf4": _FULL, "gptq": "gptq"}
+_WANTED = {"nf4": _FULL, "gptq": "gptq", "int8": _FULL, "int4": _FULL}
+#: Kinds for one sort of device alone, and what to say of it.
+_DEVICES = {
+    "gptq": ("cuda", "a GPU: expected device cuda or cuda:N"),
+    "int8": ("cpu", "a CPU: expected device cpu"),
+    "int4": ("cpu", "a CPU: expected device cpu"),
+}
 #: How far into a GGUF file its general entries stand, in bytes; the vocabulary comes after them.
 _HEADER = 1 << 20
 #: An entry's value: its type and its number.
@@ -32,18 +44,18 @@ def check_quantisation(card: ModelCard, folder: Path, device: str) -> None:
     """Find out before anything is loaded whether the card's kind of weights can be held on the device.
 
     Raises:
-        EngineUnavailable: the device is no GPU, a package is missing, weights that should be GPTQ are not, or those of
-            which 4 bits should be made have been published in fewer already.
+        EngineUnavailable: the device is of another sort, a package is missing, weights that should be GPTQ are not, or
+            those of which fewer bits should be made have been published in fewer already.
     """
     kind = card.quantisation
-    if kind != "none" and not device.startswith("cuda"):
-        raise EngineUnavailable(
-            f"model {card.name}: quantisation {kind} needs a GPU: expected device cuda or cuda:N, got {device}"
-        )
+    sort, expected = _DEVICES.get(kind, ("", ""))
+    if not device.startswith(sort):
+        raise EngineUnavailable(f"model {card.name}: quantisation {kind} needs {expected}, got {device}")
     for package in _PACKAGES[kind]:
         if find_spec(package) is None:
             raise EngineUnavailable(
                 f"model {card.name}: quantisation {kind} needs the package {package}, which is not installed"
+                + (" (pip install 'defsurvey[quantised]')" if package == "nncf" else "")
             )
     if kind != "none" and (found := _published(folder)) != (wanted := _WANTED[kind]):
         expected = wanted if wanted == _FULL else f"weights published in {wanted}"

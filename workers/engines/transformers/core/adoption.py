@@ -150,16 +150,15 @@ def _differ(logits: Tensor, plain: Tensor) -> tuple[float, float]:
     return float((logits - plain).abs().max()), float(plain.abs().max())
 
 
-def disagrees(runner: Runner, expected: Tensor, dtype: torch.dtype) -> str:
+def disagrees(runner: Runner, expected: Tensor) -> str:
     """How a runner's logits differ from those expected by more than sums in another order explain; empty: they do not.
 
     Args:
         runner: Computes steps of the model.
         expected: What ``packed_logits`` gives for another runner of the model, shape (6, vocabulary).
-        dtype: The number format in which the runner computes.
     """
     difference, largest = _differ(packed_logits(runner, expected.shape[-1]), expected)
-    tolerance = _SHORT_TOLERANCE if dtype.itemsize == 2 else _TOLERANCE
+    tolerance = _SHORT_TOLERANCE if runner.dtype.itemsize == 2 else _TOLERANCE
     return "" if difference <= tolerance * largest else f"its logits differ by {difference:.2g} of {largest:.2g}"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from defsurvey.workers.engines.transformers.core.adoption import adopt, disagrees, packed_logits, vocabulary
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
@@ -13,7 +15,7 @@ from defsurvey.workers.engines.transformers.core.loading import LoadedModel, rec
 from defsurvey.workers.engines.transformers.core.memory import limits_for
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
-from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, converted
+from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, compress, converted
 from defsurvey.workers.engines.transformers.cpu.processor import fastest_type as fastest_type
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
 from defsurvey.workers.engines.transformers.cpu.store import Kept, kept, let_go
@@ -45,6 +47,11 @@ def open_runner(
         OutOfRoom: there is no memory for keys and values.
     """
 
+    def tried(graph: Any) -> OpenVINORunner:
+        return OpenVINORunner(graph.clone(), dtype=card.dtype, kv_bytes=_TRIED_BYTES, threads=threads)
+
+    quantised = [card.quantisation] if card.quantisation != "none" else []
+
     def make() -> Kept:
         loaded = load()
         model = loaded.model
@@ -53,22 +60,30 @@ def open_runner(
         model.set_attn_implementation("sdpa")
         told = {"bytes_per_token": layout.bytes_per_token, "footprint": model.get_memory_footprint()}
         graph = converted(model)
+        if card.quantisation == "int8" or card.quantisation == "int4":
+            _check(tried(graph), expected)
+            graph = compress(graph, card.quantisation)
+            expected = packed_logits(tried(graph), vocabulary(model))
         return Kept(graph=graph, facts={"model": loaded.facts(), **told}, arrays={"expected": expected.numpy()})
 
-    found = kept(cache / "openvino", card.name, card.dtype, identity(weights), make)
+    found = kept(cache / "openvino", card.name, "-".join([card.dtype, *quantised]), identity(weights), make)
     loaded = recalled(card, weights, found.facts["model"])
     limits = limits_for(torch.device("cpu"), found.facts["bytes_per_token"], found.facts["footprint"])
     runner = OpenVINORunner(found.graph, dtype=card.dtype, kv_bytes=limits.kv_bytes, threads=threads)
-    if reason := disagrees(runner, torch.from_numpy(found.arrays["expected"]), runner.dtype):
-        raise UnsupportedGraph(reason)
+    _check(runner, torch.from_numpy(found.arrays["expected"]))
     if found.place:
         let_go(found.place)  # now that a step was computed, for which weights are laid out anew
     return loaded, runner, limits
+
+
+def _check(runner: Runner, expected: Tensor) -> None:
+    if reason := disagrees(runner, expected):
+        raise UnsupportedGraph(reason)
 
 
 def identity(weights: Weights) -> dict[str, str]:
     """What tells weights from others: their hash or commit where it is known, else files' names, sizes and times."""
     if "weights_sha256" in weights.origin or "revision" in weights.origin:
         return dict(weights.origin)
-    files = sorted(file for file in weights.folder.rglob("*") if file.is_file())
+    files = sorted(file for file in weights.folder.iterdir() if file.is_file())
     return {str(file): f"{file.stat().st_size} {file.stat().st_mtime_ns}" for file in files}

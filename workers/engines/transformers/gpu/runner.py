@@ -268,7 +268,7 @@ def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:
     expected = packed_logits(TorchRunner(model, layout, room), vocabulary(model))
 
     def wrong(runner: Any) -> str:
-        return disagrees(runner, expected, layout.dtype)
+        return disagrees(runner, expected)
 
     def made(kernel: bool, kv_bytes: int, launched: str) -> GpuRunner:
         return GpuRunner(model, layout, kv_bytes, kernel=kernel, graphs=partial(Graphs, layout.device, launched))
