@@ -222,3 +222,10 @@ def test_nothing_is_reported_to_anyone(tmp_path: Path) -> None:
 def test_the_fastest_type_is_computed(one_thread: None) -> None:
     """On this processor, whichever it is."""
     assert OpenVINORunner(converted(model_of("Llama")), dtype=fastest_type(), kv_bytes=1 << 20).blocks > 0
+
+
+def test_one_thread_computes_bfloat16(one_thread: None) -> None:
+    """OpenVINO ends the process where it fuses gated layers for one thread."""
+    if fastest_type() == "bfloat16":
+        runner = OpenVINORunner(converted(model_of("Llama")), dtype="bfloat16", kv_bytes=1 << 22, threads=1)
+        assert runner.run([Row(drawn(40, 5), 0, table(0, 1), True)]).isfinite().all()

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.transformers.core.runner import Copy, Row
-from defsurvey.workers.engines.transformers.cpu.graph import paged
+from defsurvey.workers.engines.transformers.cpu.graph import keep_apart, paged
 from defsurvey.workers.engines.transformers.cpu.library import ov, release
 
 #: Types in which a graph can be compiled, and what they are called there.
@@ -48,9 +49,12 @@ class OpenVINORunner:
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
+        graph = paged(graph)
+        if 1 in (threads, machine.cores()):
+            keep_apart(graph)
         self.name = f"OpenVINO {release()}"
         self.device, self.dtype = torch.device("cpu"), getattr(torch, dtype)
-        self._compiled: Any = ov.Core().compile_model(paged(graph), "CPU", settings)
+        self._compiled: Any = ov.Core().compile_model(graph, "CPU", settings)
         self._request: Any = self._compiled.create_infer_request()
         self._inputs = {port.get_any_name() for port in self._compiled.inputs}
         caches = [port for port in self._compiled.inputs if "_cache." in port.get_any_name()]
