@@ -92,11 +92,11 @@ def paged(graph: Any) -> Any:
 
 
 def keep_apart(graph: Any) -> None:
-    """Keep OpenVINO from fusing gated layers: with one thread in bfloat16 it divides by 0 (2026.4) and ends the process.
+    """Keep OpenVINO from fusing gated layers: with one thread in bfloat16 it divides by 0 (2026.4), which ends all.
 
     A bound beyond all numbers changes nothing but the pattern that it looks for.
     """
-    from openvino import opset13 as op
+    from openvino import opset13 as op  # type: ignore[import-untyped]
 
     for node in graph.get_ops():
         if node.get_type_name() in ("Swish", "Gelu"):
@@ -211,7 +211,7 @@ def _present(past: str) -> str:
 
 def _make_stateful(graph: Any) -> None:
     """Make states of keys and values, their rows chosen by ``beam_idx``: the pattern that can be paged."""
-    from openvino import opset13 as op  # type: ignore[import-untyped]
+    from openvino import opset13 as op
     from openvino._offline_transformations import apply_make_stateful_transformation
 
     beams = op.parameter([-1], np.int32, name="beam_idx")
