@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Consecutive tokens of one sequence that are computed in a step: a piece of a prompt, or a beam's next token."""
 
     tokens: Sequence[int]  #: at least one

@@ -244,17 +244,18 @@ def together(tables: np.ndarray, whole: np.ndarray, most: int) -> np.ndarray:
         For each row how many are taken together with it, 0 where one before is, and how many tokens of these are in the
         same blocks; shape (rows, 2).
     """
-    alike = (tables[1:] == tables[:-1]).cumprod(axis=1).sum(axis=1)
+    differ = tables[1:] != tables[:-1]
+    alike = np.where(differ.any(axis=1), differ.argmax(axis=1), tables.shape[1])
     alike = np.minimum(alike, np.minimum(whole[1:], whole[:-1])).tolist()
-    found = np.zeros((len(tables), 2), dtype=np.int64)
-    first, shared = 0, int(whole[0])
+    taken, shared = [0] * len(tables), [0] * len(tables)
+    first = 0
     for row, (same, blocks) in enumerate(zip([0, *alike], whole.tolist(), strict=True)):
         if row == 0 or 2 * same <= blocks or row - first == most:
-            first, shared = row, blocks
-        else:
-            shared = min(shared, same)
-        found[first] = row - first + 1, shared * BLOCK
-    return found
+            first, shared[row] = row, blocks
+        elif same < shared[first]:
+            shared[first] = same
+        taken[first] += 1
+    return np.array([taken, np.multiply(shared, BLOCK)]).T
 
 
 def open_runner(model: Any, layout: Layout, kv_bytes: int) -> GpuRunner:

@@ -98,8 +98,8 @@ class Selector:
         told = _told(searches, spans, vocabulary)
         samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
         hidden = _hidden(searches, spans, vocabulary)
-        self._widest = max(self._widest, *(_power(search.choosing.num_beams) for search in searches))
-        self._candidates = max(self._candidates, *(_power(search.choosing.candidates) for search in searches))
+        self._widest = max(self._widest, _power(max(search.choosing.num_beams for search in searches)))
+        self._candidates = max(self._candidates, _power(max(search.choosing.candidates for search in searches)))
         shape = _Shape(
             rows=rung(len(told)),
             widest=self._widest,
