@@ -45,12 +45,13 @@ from defsurvey.workers.engines.transformers.core.adoption import adopt
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import Draws, draws_for
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, attend_without_plans
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner
+from defsurvey.workers.engines.transformers.loading import attend_without_plans
 from defsurvey.workers.engines.transformers.opening import in_memory
 from defsurvey.workers.engines.transformers.quantising import load_nf4
 

@@ -27,10 +27,11 @@ from defsurvey.workers.engines.transformers.core import plain
 from defsurvey.workers.engines.transformers.core.answering import read_request
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import draws_for
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.memory import hold_on
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.engines.transformers.core.threads import in_passing
+from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.opening import Opened, open_model
 from defsurvey.workers.engines.transformers.opening import serve as serve_model
 from defsurvey.workers.engines.transformers.weights import find_weights

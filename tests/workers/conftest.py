@@ -12,7 +12,8 @@ from defsurvey.storage.schema import migrate
 from defsurvey.storage.surveys.survey import Group, Option, Question, ReferenceDistribution, Survey
 from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
+from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard, find_card, read_cards
 from tests.workers.citizens import DIVORCE, FAMILY, QUALITIES, SURVEY

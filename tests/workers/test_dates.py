@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from transformers.utils import chat_template_utils
 
-from defsurvey.workers.engines.transformers.core.loading import load_model
 from defsurvey.workers.engines.transformers.core.prompt import date_told, dated, render_prompt
+from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from tests.workers.families.test_prompts import FIRST, asked

@@ -14,7 +14,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines.base import Completion, EngineUnavailable, FinishReason, Message, Request
 from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.runner.participant_runner import Outcome
 from defsurvey.workers.simulation.interview import interview

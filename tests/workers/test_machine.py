@@ -11,7 +11,7 @@ from defsurvey.storage.surveys.survey import Survey
 from defsurvey.workers.engines import machine
 from defsurvey.workers.engines.base import Engine
 from defsurvey.workers.engines.opening import open_engine
-from defsurvey.workers.engines.transformers.core import loading
+from defsurvey.workers.engines.transformers import loading
 from defsurvey.workers.models import ModelCard
 from tests.workers.citizens import SURVEY
 

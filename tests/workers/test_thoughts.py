@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from defsurvey.workers.engines.transformers import opening
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.prompt import decode_reply, special_marks, thought_begun
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.test_engine import _generate, _question

@@ -135,7 +135,7 @@ def check_model(
     short = replace(request, decoding=replace(request.decoding, max_new_tokens=_TOKENS))
     facts: Mapping[str, str] = {}
     if card.capabilities.weights:
-        from defsurvey.workers.engines.transformers.core.rendering import rendered
+        from defsurvey.workers.engines.transformers.rendering import rendered
 
         prompt, tokens, facts = rendered(card, short, cache)
     else:

@@ -11,7 +11,7 @@ from defsurvey.workers.engines.transformers import opening
 from defsurvey.workers.engines.transformers.core.adoption import UnsupportedModel, adopt
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.core.forward import Layout
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest
 from defsurvey.workers.models import ModelCard
 from tests.workers.engine.scripted_logits import generated

@@ -20,7 +20,7 @@ from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import Draws, draws_for
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.memory import OutOfRoom, failed_for_good, out_of_memory
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.runner import Row

@@ -22,9 +22,10 @@ from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import Draws
 from defsurvey.workers.engines.transformers.core.engine import TransformersEngine
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, load_model
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import ResolvedRequest, Sampling
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
+from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.weights import find_weights
 from defsurvey.workers.models import ModelCard
 from defsurvey.workers.simulation.answer_parser import is_settled, read

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from defsurvey.workers.engines.base import EngineUnavailable, FinishReason
 from defsurvey.workers.engines.opening import open_engine
 from defsurvey.workers.engines.transformers import quantising
-from defsurvey.workers.engines.transformers.core.loading import load_model
+from defsurvey.workers.engines.transformers.loading import load_model
 from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
 from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard, read_cards
@@ -51,6 +51,7 @@ def test_weights_in_fewer_bits_are_served_on_a_cpu(one_thread: None, kind: str, 
     engine.close()
     assert reply.finish is not FinishReason.ERROR, reply.error
     assert described["quantisation"] == kind
+    assert described["batching"] == "continuous"
     assert described["computed_by"].startswith("torch" if kind == "nf4" else "OpenVINO")
 
 

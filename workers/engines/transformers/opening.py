@@ -15,7 +15,7 @@ from defsurvey.workers.engines.transformers.core.decoder import Decoder
 from defsurvey.workers.engines.transformers.core.drawing import draws_for
 from defsurvey.workers.engines.transformers.core.engine import BACKLOG, TransformersEngine
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, fastest_type, load_model
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.memory import (
     OutOfRoom,
     give_back,
@@ -26,6 +26,7 @@ from defsurvey.workers.engines.transformers.core.memory import (
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.threads import in_passing
+from defsurvey.workers.engines.transformers.loading import fastest_type, load_model
 from defsurvey.workers.engines.transformers.quantising import check_quantisation
 from defsurvey.workers.engines.transformers.weights import Weights, find_weights
 from defsurvey.workers.models import ModelCard

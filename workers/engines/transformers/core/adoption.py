@@ -102,7 +102,8 @@ def _try_out(model: Any) -> Layout:
 def _compare(what: str, logits: Tensor, plain: Tensor, layout: Layout) -> None:
     """Refuse a model whose logits are further from plain ones than sums in another order explain."""
     difference, largest = _differ(logits, plain)
-    if difference > (_SHORT_TOLERANCE if layout.dtype.itemsize == 2 else _TOLERANCE) * largest:
+    short = layout.dtype.itemsize == 2 or layout.quantised  # few bits are multiplied in 16
+    if difference > (_SHORT_TOLERANCE if short else _TOLERANCE) * largest:
         raise UnsupportedModel(f"{what} differ from plain ones by {difference:.2g} of {largest:.2g}")
 
 
@@ -128,7 +129,8 @@ def _observe(model: Any, text: Any) -> tuple[Layout, Tensor]:
         if not _limited(text, name, kind, observed) <= observed.windowed:
             raise UnsupportedModel(f"its {name} of {getattr(text, name)} tokens is only in its mask")
     shapes = tuple(observed.shapes[layer] for layer in range(layers))
-    return Layout(layers=shapes, dtype=observed.dtype, device=model.device), logits
+    quantised = bool(getattr(model, "is_quantized", False))
+    return Layout(layers=shapes, dtype=observed.dtype, device=model.device, quantised=quantised), logits
 
 
 def _limited(text: Any, name: str, kind: str, observed: Observed) -> set[int]:

@@ -10,7 +10,7 @@ from itertools import takewhile
 from defsurvey.storage.runs.run import UsedDecoding
 from defsurvey.workers.engines.base import NO_DECODING, ClosedReply, Completion, FinishReason, Request
 from defsurvey.workers.engines.transformers.core.constraint import Constraint, constrain
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.prompt import (
     decode_reply,
     encode_prompt,

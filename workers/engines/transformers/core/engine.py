@@ -21,7 +21,7 @@ from defsurvey.workers.engines.base import Completion, Counters, EngineUnavailab
 from defsurvey.workers.engines.transformers.core import plain
 from defsurvey.workers.engines.transformers.core.answering import Question, read_request
 from defsurvey.workers.engines.transformers.core.decoder import Decoder
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.memory import failed_for_good, give_back
 from defsurvey.workers.engines.transformers.core.scheduler import TooLarge
 from defsurvey.workers.engines.transformers.core.tally import Tally

@@ -44,6 +44,7 @@ class Layout:
     layers: tuple[LayerShape, ...]
     dtype: torch.dtype
     device: torch.device
+    quantised: bool = False  #: whether weights are in fewer bits
 
     @property
     def bytes_per_token(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.request import SWITCHED_OFF, ResolvedRequest
 from defsurvey.workers.engines.transformers.core.search import Weighing
 from defsurvey.workers.engines.transformers.core.selection import select

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from defsurvey.workers.engines.transformers.core.adoption import adopt, disagrees, packed_logits, vocabulary
 from defsurvey.workers.engines.transformers.core.forward import TorchRunner
-from defsurvey.workers.engines.transformers.core.loading import LoadedModel, recalled
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.memory import limits_for
 from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
@@ -18,6 +18,7 @@ from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, c
 from defsurvey.workers.engines.transformers.cpu.processor import fastest_type as fastest_type
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
 from defsurvey.workers.engines.transformers.cpu.store import Kept, kept, let_go
+from defsurvey.workers.engines.transformers.loading import recalled
 from defsurvey.workers.engines.transformers.weights import Weights
 from defsurvey.workers.models import ModelCard
 

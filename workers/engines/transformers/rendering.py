@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from defsurvey.workers.engines.base import Request
-from defsurvey.workers.engines.transformers.core import loading
+from defsurvey.workers.engines.transformers import loading
 from defsurvey.workers.engines.transformers.core.prompt import encode_prompt, render_prompt
 from defsurvey.workers.engines.transformers.quantising import stored_as
 from defsurvey.workers.engines.transformers.weights import find_description

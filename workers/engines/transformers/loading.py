@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from defsurvey.storage.runs.run import EngineDescription
 from defsurvey.workers.engines.base import EngineUnavailable
+from defsurvey.workers.engines.transformers.core.loaded import LoadedModel
 from defsurvey.workers.engines.transformers.core.prompt import date_told
 from defsurvey.workers.engines.transformers.quantising import check_quantisation, load_nf4, stored_as
 from defsurvey.workers.engines.transformers.weights import Weights
@@ -21,23 +21,6 @@ from defsurvey.workers.models import ModelCard
 #: Errors whose words say what is wrong; of any other the kind says more. AssertionError: how torch says that it was
 #: built without CUDA; ImportError: how transformers names a package.
 _SPEAKING = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
-    """A model ready to generate, in evaluation mode."""
-
-    model: Any  #: a transformers causal language model, its own generation defaults removed; None: it is not in memory
-    tokenizer: Any  #: its tokenizer
-    window: int  #: the most tokens that prompt and reply may have together
-    ends: tuple[int, ...]  #: ids of the tokens that end a reply
-    padding: int  #: id of the token that fills up
-    dropped: str  #: generation defaults that were published with the model and are not applied
-    description: EngineDescription
-
-    def facts(self) -> dict[str, Any]:
-        """All that JSON can hold of it, for ``recalled``."""
-        return {name: getattr(self, name) for name in ("window", "ends", "padding", "dropped", "description")}
 
 
 def recalled(card: ModelCard, weights: Weights, facts: Mapping[str, Any]) -> LoadedModel:
