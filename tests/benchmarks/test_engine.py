@@ -189,7 +189,7 @@ def test_the_first_line_says_what_the_processor_computes_with() -> None:
     found = machine()
     assert [flag in found["flags"] for flag in ("avx2", "amx_bf16")] == ["avx2" in has, "amx_bf16" in has]
     assert {"processor", "cores", "load", "versions"} < found.keys()
-    assert found["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["versions"]["torch"])  # which leaves out what torch was built for
 
 
 def test_a_processor_can_be_held_to_avx2() -> None:
