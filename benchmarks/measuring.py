@@ -78,7 +78,8 @@ def in_its_own_process(command: Sequence[str], *, folder: Path, variables: Mappi
 
     Returns:
         Its line; or ``failed``, ``missing`` if that is a package: the last that it said to stderr. ``others`` is the
-        share of the processors that other programs took: unlike load averages it holds nothing of the runs before.
+        share of the processors that other programs took, or the host of a virtual machine for others: unlike load
+        averages it holds nothing of the runs before.
     """
     before, began = round(os.getloadavg()[0], 2), _spent()
     ended = subprocess.run(  # noqa: S603 -- the interpreters that were named on the command line
@@ -119,7 +120,8 @@ def commit(checkout: Path) -> str:
 
 
 def _spent() -> tuple[float, float, float]:
-    """Seconds that all processors worked, that they worked for ended children of this process, and wall clock."""
-    user, nice, system, _idle, _waiting, irq, softirq, *_ = Path("/proc/stat").read_text("ascii").split()[1:9]
-    busy = sum(map(int, (user, nice, system, irq, softirq))) / os.sysconf("SC_CLK_TCK")
+    """Seconds that all processors were taken, that they worked for ended children of this process, and wall clock."""
+    taken = [int(ticks) for ticks in Path("/proc/stat").read_text("ascii").split()[1:9]]
+    del taken[3:5]  # idle and waiting; the last is what a virtual machine's host gave to others
+    busy = sum(taken) / os.sysconf("SC_CLK_TCK")
     return busy, sum(os.times()[2:4]), time.perf_counter()

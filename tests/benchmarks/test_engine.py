@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -153,14 +155,17 @@ def test_what_fails_there_and_what_is_not_installed_is_named() -> None:
     assert python("raise SystemExit(3)")["failed"] == "exit status 3"
 
 
-def test_what_other_programs_take_is_told() -> None:
-    """A process that only sleeps, beside one that works, has a machine of which others take a part."""
-    program = "while True: pass"
-    with subprocess.Popen([sys.executable, "-c", program]) as busy:
-        others = python("import time; time.sleep(2); print('{}')")["others"]
-        busy.kill()
-    assert isinstance(others, float)
-    assert 0 < others <= 1.05
+def test_what_others_take_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks for other programs and for other machines of the same host count; idle and waiting ones do not."""
+    read, stat, ticks = Path.read_text, "cpu {0} 2 3 {0} {0} 4 5 {0} 0 0", iter([0, 50 * os.sysconf("SC_CLK_TCK")])
+
+    def told(path: Path, encoding: str | None = None) -> str:
+        return stat.format(next(ticks)) if path.name == "stat" else read(path, encoding)
+
+    monkeypatch.setattr(Path, "read_text", told)
+    began = time.perf_counter()
+    others = python("print('{}')")["others"]
+    assert others * (time.perf_counter() - began) * (os.cpu_count() or 1) == pytest.approx(100, rel=0.1)
 
 
 def test_the_peak_is_that_of_the_work_alone() -> None:
