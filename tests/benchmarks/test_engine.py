@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 from benchmarks.engine import WAYS, WORKLOADS, refusal, table
-from benchmarks.gpu import random_model
 from benchmarks.measuring import HELD_TO, commit, in_its_own_process, machine, measured
 from benchmarks.ways import alone, continuous, grouped, weighed
 from benchmarks.workloads import Beams, as_json, fixed, from_json, kind, random_prompts, stratified
@@ -78,6 +77,7 @@ def test_ways_are_asked_only_for_what_they_can_batch() -> None:
 
 
 def test_ways_of_the_library_make_all_tokens_and_weights_count_requests_more_than_once() -> None:
+    random_model = pytest.importorskip("benchmarks.gpu").random_model
     loaded = random_model(TINY, "none", torch.device("cpu"))
     requests = random_prompts(500, requests=10, prompt=30, new_tokens=3)
     narrow = [one for one in requests if one.num_beams == 1]
