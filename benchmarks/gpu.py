@@ -21,11 +21,9 @@ making of what was chosen what is computed next.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,8 +34,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.models import random_model
 from benchmarks.workloads import random_prompts
 from defsurvey.workers.engines.base import Counters
 from defsurvey.workers.engines.transformers.core import plain
@@ -51,9 +49,7 @@ from defsurvey.workers.engines.transformers.core.runner import Runner
 from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner
-from defsurvey.workers.engines.transformers.loading import attend_without_plans
 from defsurvey.workers.engines.transformers.opening import in_memory
-from defsurvey.workers.engines.transformers.quantising import load_nf4
 
 #: Shapes of models that the paper has, as their publishers' configurations give them.
 SHAPE = "llama-2-7b"
@@ -124,34 +120,6 @@ def ceilings(device: torch.device) -> Ceilings:
     copying = _seconds(device, lambda: target.copy_(source))
     multiplying = _seconds(device, lambda: left @ right)
     return Ceilings(bytes_per_second=2 * len(source) / copying, operations_per_second=2 * side**3 / multiplying)
-
-
-def random_model(shape: dict[str, int], quantisation: str, device: torch.device) -> LoadedModel:
-    """A model of a shape with random weights, in bfloat16 or with its layers in 4 bits."""
-    attend_without_plans(device)
-    config = LlamaConfig(**shape)
-    torch.manual_seed(0)
-    with torch.device(device):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)
-        model: Any = LlamaForCausalLM(config)
-        torch.set_default_dtype(before)
-    if quantisation == "nf4":
-        with tempfile.TemporaryDirectory() as folder:
-            model.save_pretrained(folder)
-            del model
-            _forget(device)
-            source = {"pretrained_model_name_or_path": folder, "local_files_only": True}
-            model = load_nf4(source, dtype=torch.bfloat16, place=device)
-    return LoadedModel(
-        model=model.eval(),
-        tokenizer=None,
-        window=config.max_position_embeddings,
-        ends=(),
-        padding=0,
-        dropped="none",
-        description={},
-    )
 
 
 def floor(size: Size, kept: int, requests: Sequence[ResolvedRequest], most: Ceilings) -> float:
@@ -328,12 +296,6 @@ def _timed(device: torch.device, work: Callable[[], object]) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _forget(device: torch.device) -> None:
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks.engine import WAYS, WORKLOADS, refusal, table
 from benchmarks.measuring import HELD_TO, commit, in_its_own_process, machine, measured
+from benchmarks.models import random_model
 from benchmarks.ways import alone, continuous, grouped, weighed
 from benchmarks.workloads import Beams, as_json, fixed, from_json, kind, random_prompts, stratified
 
@@ -77,7 +78,6 @@ def test_ways_are_asked_only_for_what_they_can_batch() -> None:
 
 
 def test_ways_of_the_library_make_all_tokens_and_weights_count_requests_more_than_once() -> None:
-    random_model = pytest.importorskip("benchmarks.gpu").random_model
     loaded = random_model(TINY, "none", torch.device("cpu"))
     requests = random_prompts(500, requests=10, prompt=30, new_tokens=3)
     narrow = [one for one in requests if one.num_beams == 1]
@@ -155,14 +155,14 @@ def test_what_fails_there_and_what_is_not_installed_is_named() -> None:
     assert python("raise SystemExit(3)")["failed"] == "exit status 3"
 
 
-def test_what_others_take_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_share_that_others_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ticks for other programs and for other machines of the same host count; idle and waiting ones do not."""
     read, stat, ticks = Path.read_text, "cpu {0} 2 3 {0} {0} 4 5 {0} 0 0", iter([0, 50 * os.sysconf("SC_CLK_TCK")])
 
-    def told(path: Path, encoding: str | None = None) -> str:
+    def read_text(path: Path, encoding: str | None = None) -> str:
         return stat.format(next(ticks)) if path.name == "stat" else read(path, encoding)
 
-    monkeypatch.setattr(Path, "read_text", told)
+    monkeypatch.setattr(Path, "read_text", read_text)
     began = time.perf_counter()
     others = python("print('{}')")["others"]
     assert others * (time.perf_counter() - began) * (os.cpu_count() or 1) == pytest.approx(100, rel=0.1)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks import gpu
-from benchmarks.gpu import Ceilings, Workload, floor, host, measure, random_model, size_of
+from benchmarks.gpu import Ceilings, Workload, floor, host, measure, size_of
+from benchmarks.models import random_model
 from benchmarks.workloads import random_prompts
 from defsurvey.workers.engines.transformers.core.adoption import adopt
 

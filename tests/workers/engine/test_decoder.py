@@ -360,13 +360,11 @@ def test_memory_that_runs_out_costs_one_answer(
     assert engine.submit(_request(1, choices=choices)).result(30).error == ""
 
 
-def test_too_little_memory_is_told_from_a_type_that_is_not_computed() -> None:
-    told = (
-        "could not create a primitive",
-        "could not create a primitive descriptor for it",
-        "Failed to allocate 9 bytes",
-    )
-    assert [out_of_memory(RuntimeError(words)) for words in told] == [True, False, True]
+def test_too_little_memory_is_no_type_that_is_not_computed() -> None:
+    words = "could not create a primitive"
+    assert out_of_memory(RuntimeError(words))
+    assert out_of_memory(RuntimeError("Failed to allocate 9 bytes"))
+    assert not out_of_memory(RuntimeError(words + " descriptor for it"))
 
 
 @pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="torch tells of it since 2.8")

@@ -28,7 +28,7 @@ from defsurvey.workers.engines.transformers.core.scheduler import Limits
 from defsurvey.workers.engines.transformers.core.search import Search, start
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention, runner, selection
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles, attend
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, HEADER, Step, Tiles, attend
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs
 from defsurvey.workers.engines.transformers.gpu.joining import join, undo
 from defsurvey.workers.engines.transformers.gpu.runner import GpuRunner, open_runner, together
@@ -202,7 +202,7 @@ def test_what_is_captured_reads_nothing_back_and_is_the_same_for_any_number_of_r
     device = nowhere(Graphs(NOWHERE, "this is a test"))
     counts = []
     for rows, blocks in ((2, 16), (4, 16), (256, 64)):
-        inputs = torch.zeros(rows, 2 + TOLD + blocks, dtype=torch.int64, device=NOWHERE)
+        inputs = torch.zeros(rows, 2 + HEADER + blocks, dtype=torch.int64, device=NOWHERE)
         with Operations() as operations:
             device.program(inputs)
         counts.append((operations.count, operations.copies))
@@ -413,7 +413,7 @@ def attended(
     """What a way of attending computes."""
     query, key, value, layer = (each.to(dtype) for each in tensors(spans, per_head))
     tables = np.full((len(spans), max(len(table) for table, *_ in spans)), 99)
-    lines = np.zeros((len(spans), TOLD), dtype=np.int64)
+    lines = np.zeros((len(spans), HEADER), dtype=np.int64)
     written, first = [], 0
     for line, row, (table, past, count) in zip(lines, tables, spans, strict=True):
         line[:3], row[: len(table)] = (first, count, past), table

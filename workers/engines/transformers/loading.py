@@ -24,7 +24,7 @@ _SPEAKING = (OSError, ValueError, RuntimeError, AssertionError, ImportError)
 
 
 def recalled(card: ModelCard, weights: Weights, facts: Mapping[str, Any]) -> LoadedModel:
-    """A model whose weights stay where they are, by what was told of it when it was loaded; and its tokenizer."""
+    """A model whose weights stay where they are, by its description when it was loaded; and its tokenizer."""
     with naming_the_model(card, weights.folder, "the prompt"):
         return LoadedModel(model=None, tokenizer=read_tokenizer(weights), **{**facts, "ends": tuple(facts["ends"])})
 
@@ -80,10 +80,10 @@ def fastest_type() -> str:
 
 
 def told_of_template(card: ModelCard, tokenizer: Any) -> str:
-    """The chat template in words, with its options and the date that it is told."""
-    told = card.chat_template + "".join(f", {name} {value}" for name, value in card.template_options.items())
+    """The chat template in words, with its options and the date that it is given."""
+    described = card.chat_template + "".join(f", {name} {value}" for name, value in card.template_options.items())
     day = date_told(tokenizer, card.chat_template, card.template_options)
-    return told if day is None else f"{told}, dated {day}"
+    return described if day is None else f"{described}, dated {day}"
 
 
 def attend_without_plans(device: Any) -> None:
@@ -169,8 +169,8 @@ def _published(weights: Weights, card: ModelCard, config: Any) -> EngineDescript
     published = getattr(config, "quantization_config", None)
     if card.quantisation != "none" or published is None or weights.gguf is not None:
         return {}
-    told = published if isinstance(published, dict) else published.to_dict()
-    return {"published_in": str(getattr(told["quant_method"], "value", told["quant_method"]))}
+    settings = published if isinstance(published, dict) else published.to_dict()
+    return {"published_in": str(getattr(settings["quant_method"], "value", settings["quant_method"]))}
 
 
 @contextmanager

@@ -133,7 +133,7 @@ class _Together:
 
 @dataclass(slots=True)
 class Step:
-    """What attention is told of a step."""
+    """What attention reads in a step."""
 
     pool: Sequence[Tensor]
     rows: Sequence[Row]

@@ -85,16 +85,18 @@ def _usual(bytes_per_token: int) -> int:
 
 def out_of_memory(error: Exception) -> bool:
     """Whether there was too little memory: less of it at once may be possible."""
-    told = str(error)
+    message = str(error)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return _NOT_COMPUTED not in told and any(words in told for words in _WORDS)
+    return _NOT_COMPUTED not in message and any(words in message for words in _WORDS)
 
 
 def failed_for_good(error: Exception) -> bool:
     """Whether nothing can be computed on the device any more, whoever asks: no answer may be marked as failed."""
-    told = isinstance(error, _DEVICE_ERRORS) or (isinstance(error, RuntimeError) and str(error).startswith(_IN_WORDS))
-    return told and not out_of_memory(error)
+    device_failed = isinstance(error, _DEVICE_ERRORS) or (
+        isinstance(error, RuntimeError) and str(error).startswith(_IN_WORDS)
+    )
+    return device_failed and not out_of_memory(error)
 
 
 def give_back() -> None:

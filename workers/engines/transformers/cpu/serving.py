@@ -55,13 +55,13 @@ def open_runner(
         layout = adopt(model)
         expected = packed_logits(TorchRunner(model, layout, _TRIED_BYTES), vocabulary(model))
         model.set_attn_implementation("sdpa")
-        told = {"bytes_per_token": layout.bytes_per_token, "footprint": model.get_memory_footprint()}
+        sizes = {"bytes_per_token": layout.bytes_per_token, "footprint": model.get_memory_footprint()}
         graph = converted(model)
         if card.quantisation == "int8" or card.quantisation == "int4":
             full = OpenVINORunner(graph.clone(), dtype=card.dtype, kv_bytes=_TRIED_BYTES, threads=threads)
             _check(full, expected)
             graph = compress(graph, card.quantisation)
-        return Kept(graph=graph, facts={"model": loaded.facts(), **told}, arrays={"expected": expected.numpy()})
+        return Kept(graph=graph, facts={"model": loaded.facts(), **sizes}, arrays={"expected": expected.numpy()})
 
     found = kept(cache / "openvino", card.name, "-".join([card.dtype, *quantised]), identity(weights), make)
     loaded = recalled(card, weights, found.facts["model"])

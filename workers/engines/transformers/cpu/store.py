@@ -34,7 +34,7 @@ _UNFINISHED = "unfinished-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A graph and what is told of its model."""
+    """A graph and the facts of its model."""
 
     graph: Any  #: an ``ov.Model``
     place: Path | None = None  #: the folder where it lies; None: nowhere yet
@@ -83,14 +83,14 @@ def let_go(place: Path) -> None:
 def _digest(name: str, kind: str, weights: Mapping[str, str]) -> str:
     """Of everything that decides what a graph is: weights, versions, and the code of this folder that makes it."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    told = {
+    decides = {
         "name": name,
         "kind": kind,
         "weights": dict(weights),
         "versions": {package: _version(package) for package in _PACKAGES},
         "code": {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in sources},
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _version(package: str) -> str:

@@ -24,7 +24,7 @@ NAME = "defsurvey_tiles"
 #: Tokens in a block: where beams part, the last one is copied.
 BLOCK = 16
 #: Numbers in a line of ``Tiles`` before those of blocks.
-TOLD = 5
+HEADER = 5
 #: Rows of a tile, each token counted as often as query heads share a head of keys: at least what a matrix unit takes,
 #: of beams and of prompts.
 _LEAST, _BEAMS, _MOST = 16, 32, 64
@@ -39,14 +39,14 @@ class Tiles:
     #: For each tile: its first row among the step's, how many, how many tokens of the sequence come before them; where
     #: they are one each, how many lines from this one on the kernel takes together (0: one before has taken it), and
     #: how many tokens at the beginning of these are in the same blocks; and the numbers of the sequence's blocks,
-    #: filled up. int64, shape (tiles, TOLD + blocks).
+    #: filled up. int64, shape (tiles, HEADER + blocks).
     lines: Tensor
     tokens: int  #: how many a tile has at most
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What attention is told of a step."""
+    """What attention reads in a step."""
 
     layers: Sequence[Tensor]  #: keys and values of each, shape (blocks, BLOCK, 2, heads, width)
     blocks: Tensor  #: where each token's keys and values go: into which block,
@@ -144,7 +144,7 @@ def _gathered(
 ) -> Tensor:
     """The same in plain torch."""
     heads, width = layer.shape[3:]
-    every, longest = len(query), (tiles.lines.shape[1] - TOLD) * BLOCK
+    every, longest = len(query), (tiles.lines.shape[1] - HEADER) * BLOCK
     result = query.new_empty(every + 1, heads, query.shape[1] // heads, width)  # the last one for what fills tiles up
     step = max(1, _GATHERED // (longest * layer[0, 0].numel() * layer.itemsize))
     token = torch.arange(tiles.tokens, device=query.device)
@@ -153,7 +153,7 @@ def _gathered(
         first, count, past = lines[:, :3, None].unbind(1)
         asked = torch.where(token < count, first + token, every)
         # What no token sees may be no number, which would be felt even with a weight of 0.
-        held = layer.index_select(0, lines[:, TOLD:].reshape(-1)).view(len(lines), longest, 2, heads, width)
+        held = layer.index_select(0, lines[:, HEADER:].reshape(-1)).view(len(lines), longest, 2, heads, width)
         held = held.masked_fill((key >= past + count)[..., None, None, None], 0.0)
         keys, values = held.permute(2, 0, 3, 1, 4)
         position = (past + token)[:, :, None]

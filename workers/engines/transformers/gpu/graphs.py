@@ -14,7 +14,7 @@ from defsurvey.workers.engines.transformers.core.memory import failed_for_good, 
 
 logger = logging.getLogger(__name__)
 
-#: Reads its inputs, and writes where it always does: nothing else that it is told may decide what it computes.
+#: Reads its inputs, and writes where it always does: nothing else may decide what it computes.
 Work = Callable[[Tensor], None]
 
 
@@ -88,5 +88,5 @@ class Program:
 
     def _tell(self, lines: np.ndarray) -> None:
         """Copy inputs into place, which nobody waits for."""
-        told = torch.from_numpy(lines)
-        self._inputs.copy_(told if self._inputs.device.type == "cpu" else told.pin_memory(), non_blocking=True)
+        staged = torch.from_numpy(lines)
+        self._inputs.copy_(staged if self._inputs.device.type == "cpu" else staged.pin_memory(), non_blocking=True)

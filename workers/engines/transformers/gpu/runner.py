@@ -25,7 +25,7 @@ from defsurvey.workers.engines.transformers.core.placing import place
 from defsurvey.workers.engines.transformers.core.runner import Copy, Row
 from defsurvey.workers.engines.transformers.core.selection import select as core_select
 from defsurvey.workers.engines.transformers.gpu import attention
-from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, TOLD, Step, Tiles
+from defsurvey.workers.engines.transformers.gpu.attention import BLOCK, HEADER, Step, Tiles
 from defsurvey.workers.engines.transformers.gpu.graphs import Graphs, Program, rung
 from defsurvey.workers.engines.transformers.gpu.joining import join, undo
 from defsurvey.workers.engines.transformers.gpu.selection import Selector, misjudges
@@ -138,7 +138,7 @@ class GpuRunner:
 
         Args:
             inputs: For each row its token, its place in the pool (block * BLOCK + place in it), and a line of
-                ``Tiles``; int64, shape (rows, 2 + TOLD + blocks).
+                ``Tiles``; int64, shape (rows, 2 + HEADER + blocks).
         """
         self._logits[: len(inputs)].copy_(self._all(inputs))
 
@@ -191,9 +191,9 @@ class GpuRunner:
             for row, start in zip(rows, starts[:-1], strict=True)
             for at in range(0, len(row.tokens), most)
         ]
-        tiles = np.full((len(lines), TOLD + max(len(row.table) for row in rows)), self.blocks)
-        for line, (*told, table) in zip(tiles, lines, strict=True):
-            line[:TOLD], line[TOLD : TOLD + len(table)] = told, table
+        tiles = np.full((len(lines), HEADER + max(len(row.table) for row in rows)), self.blocks)
+        for line, (*header, table) in zip(tiles, lines, strict=True):
+            line[:HEADER], line[HEADER : HEADER + len(table)] = header, table
         wanted = starts[1:][[row.logits for row in rows]] - 1
         ids, there, places, laid, last = place([tokens, slots, positions, tiles, wanted], self.device)
         return self._forward(ids, there, places, Tiles(laid, most), last if len(wanted) else 1)[: len(wanted)]
@@ -206,12 +206,12 @@ class GpuRunner:
         inputs = program.empty.copy()
         past = np.array([row.past for row in rows])
         lines = inputs[:count, _ROW:]
-        tables = lines[:, TOLD:]
+        tables = lines[:, HEADER:]
         tables[np.arange(tables.shape[1]) < lengths[:, None]] = np.concatenate([row.table for row in rows])
         inputs[:count, 0] = [row.tokens[0] for row in rows]
         inputs[:count, 1] = tables[np.arange(count), past // BLOCK] * BLOCK + past % BLOCK
         lines[:, 2] = past
-        lines[:, 3:TOLD] = together(tables, past // BLOCK, attention.tile_beams(self._per_head))
+        lines[:, 3:HEADER] = together(tables, past // BLOCK, attention.tile_beams(self._per_head))
         program.run(inputs)
 
     def _program(self, rows: int, blocks: int) -> Program:
@@ -226,8 +226,8 @@ class GpuRunner:
 
     def _empty(self, rows: int, blocks: int) -> np.ndarray:
         """Rows that see themselves alone, in the block that is nobody's."""
-        empty = np.full((rows, _ROW + TOLD + blocks), self.blocks)
-        empty[:, : _ROW + TOLD] = 0, self.blocks * BLOCK, 0, 1, 0, 1, 0
+        empty = np.full((rows, _ROW + HEADER + blocks), self.blocks)
+        empty[:, : _ROW + HEADER] = 0, self.blocks * BLOCK, 0, 1, 0, 1, 0
         empty[:, _ROW] = np.arange(rows)
         return empty
 

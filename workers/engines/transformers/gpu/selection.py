@@ -33,7 +33,7 @@ _WHOLE = 7
 #: as bits of double precision, what its beam has reached, temperature, 1 - top_p;
 _FRACTIONS = 3
 #: and of the search of the same number: how many candidates it wants, then its rows, -1 for those that it has not.
-_TOLD = _WHOLE + _FRACTIONS + 1
+_HEADER = _WHOLE + _FRACTIONS + 1
 _NO_SAMPLING = Sampling()
 
 
@@ -95,13 +95,13 @@ class Selector:
     def _choose(self, searches: Sequence[Search], spans: Sequence[tuple[int, int]]) -> Tensor:
         """Scores of each search's candidates, as bits, and where they stand; int32, shape (searches, 2, candidates)."""
         vocabulary = self._logits.shape[-1]
-        told = _told(searches, spans, vocabulary)
+        inputs = _inputs(searches, spans, vocabulary)
         samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
         hidden = _hidden(searches, spans, vocabulary)
         self._widest = max(self._widest, _power(max(search.choosing.num_beams for search in searches)))
         self._candidates = max(self._candidates, _power(max(search.choosing.candidates for search in searches)))
         shape = _Shape(
-            rows=rung(len(told)),
+            rows=rung(len(inputs)),
             widest=self._widest,
             candidates=self._candidates,
             drawn=bool(samplings),
@@ -110,7 +110,7 @@ class Selector:
         )
         program, masks, result = self._program(shape)
         lines = program.empty.copy()
-        lines[: len(told), : told.shape[1]] = told
+        lines[: len(inputs), : inputs.shape[1]] = inputs
         if shape.constrained:
             rows, shown = place(hidden, masks.device)
             masks.zero_().index_fill_(0, rows, -math.inf).view(-1).index_fill_(0, shown, 0.0)
@@ -118,11 +118,11 @@ class Selector:
         return result[: len(searches)].clone()
 
     def _program(self, shape: _Shape) -> tuple[Program, Tensor, Tensor]:
-        """What chooses, where it is told what may not follow, and where its result is."""
+        """What chooses, where it reads what may not follow, and where its result is."""
         if shape not in self._programs:
             vocabulary, device = self._logits.shape[-1], self._logits.device
-            empty = np.full((shape.rows, _TOLD + shape.widest), -1)
-            empty[:, :_TOLD] = 0
+            empty = np.full((shape.rows, _HEADER + shape.widest), -1)
+            empty[:, :_HEADER] = 0
             empty[:, _WHOLE + 1] = np.float64(1).view(np.int64)  # a temperature, by which is divided
             masks = torch.zeros(shape.rows if shape.constrained else 0, vocabulary, device=device)
             found = min(shape.candidates, shape.widest * min(shape.candidates, vocabulary))
@@ -181,8 +181,8 @@ def _power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
-    """What the program is told of rows and searches, as far as there are any."""
+def _inputs(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
+    """What the program reads of rows and searches, as far as there are any."""
     whole: list[tuple[int, ...]] = []
     fractions: list[tuple[float, float]] = []
     scores: list[float] = []
@@ -200,20 +200,20 @@ def _told(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabula
     firsts = np.cumsum(beams_of) - beams_of
     beam = np.arange(len(scores)) - np.repeat(firsts, beams_of)
     numbers = np.arange(beams_of.max())
-    told = np.full((len(scores), _TOLD + len(numbers)), -1)
-    told[:, 0] = np.repeat(starts, beams_of) + beam * np.repeat(own, beams_of)  # at first all continue the same row
-    told[:, 1] = beam * vocabulary
-    told[:, 2:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
-    bits = told.view(np.float64)
+    inputs = np.full((len(scores), _HEADER + len(numbers)), -1)
+    inputs[:, 0] = np.repeat(starts, beams_of) + beam * np.repeat(own, beams_of)  # at first all continue the same row
+    inputs[:, 1] = beam * vocabulary
+    inputs[:, 2:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
+    bits = inputs.view(np.float64)
     bits[:, _WHOLE] = scores
     bits[:, _WHOLE + 1 : _WHOLE + _FRACTIONS] = np.repeat(fractions, beams_of, axis=0)
-    told[:, _TOLD - 1] = 0
-    told[: len(searches), _TOLD - 1] = wanted
-    told[: len(searches), _TOLD:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
-    return told
+    inputs[:, _HEADER - 1] = 0
+    inputs[: len(searches), _HEADER - 1] = wanted
+    inputs[: len(searches), _HEADER:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
+    return inputs
 
 
-def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: Tensor) -> None:
+def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, inputs: Tensor) -> None:
     """Find candidates: the work that is captured.
 
     Args:
@@ -221,12 +221,12 @@ def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: T
         masks: What is added to scores where only some tokens may follow, shape (rows, vocabulary).
         result: Where candidates are written, see ``Selector``.
         shape: What there is to do.
-        told: Of each row and search, see above.
+        inputs: Of each row and search, see above.
     """
     vocabulary = logits.shape[-1]
-    source, first, key, drawn, several, top_k, kept = told[:, :_WHOLE, None].unbind(1)
-    before, temperature, below = told[:, _WHOLE : _WHOLE + _FRACTIONS, None].view(torch.float64).float().unbind(1)
-    wanted, slots = told[:, _TOLD - 1 : _TOLD], told[:, _TOLD:]
+    source, first, key, drawn, several, top_k, kept = inputs[:, :_WHOLE, None].unbind(1)
+    before, temperature, below = inputs[:, _WHOLE : _WHOLE + _FRACTIONS, None].view(torch.float64).float().unbind(1)
+    wanted, slots = inputs[:, _HEADER - 1 : _HEADER], inputs[:, _HEADER:]
     scores = logits.index_select(0, source[:, 0]).float()
     if shape.widest > 1:
         scores = torch.where(several != 0, torch.log_softmax(scores, dim=-1), scores)
@@ -249,7 +249,7 @@ def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, told: T
     ranked = ranked.index_select(0, among).view(*slots.shape, -1).masked_fill((slots < 0)[:, :, None], -math.inf)
     best, places = torch.topk(ranked.view(grid), result.shape[2])
     indices = (tokens + first).index_select(0, among).view(grid).gather(1, places)
-    if shape.drawn:  # they were found by chance, and are told by score
+    if shape.drawn:  # they were found by chance, and are sorted by score
         best = scores.gather(1, tokens).index_select(0, among).view(grid).gather(1, places)
         unwanted = torch.arange(best.shape[1], device=best.device) >= wanted
         best, order = best.masked_fill(unwanted, -math.inf).sort(dim=-1, descending=True, stable=True)
