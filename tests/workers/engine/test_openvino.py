@@ -12,11 +12,16 @@ import torch
 import transformers
 
 from defsurvey.workers.engines.transformers.core.runner import Copy, Row
+from defsurvey.workers.engines.transformers.cpu import serving
 from defsurvey.workers.engines.transformers.cpu.graph import UnsupportedGraph, converted
 from defsurvey.workers.engines.transformers.cpu.processor import fastest_type
 from defsurvey.workers.engines.transformers.cpu.runner import OpenVINORunner
 from defsurvey.workers.engines.transformers.cpu.store import Kept, kept
+from defsurvey.workers.engines.transformers.opening import open_model
+from defsurvey.workers.engines.transformers.weights import Weights
+from defsurvey.workers.models import ModelCard
 from tests.workers.engine.tiny_models import built
+from tests.workers.families import tiny_families
 
 VOCABULARY, WINDOW = 98, 40
 SIZES: dict[str, Any] = {
@@ -197,11 +202,24 @@ def test_nothing_is_kept_of_a_conversion_that_fails(tmp_path: Path) -> None:
     assert not [each for each in tmp_path.iterdir() if each.is_dir()]
 
 
+def test_what_fails_its_check_is_computed_by_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the weights that were converted."""
+    folder = tiny_families.write_family(tmp_path, tiny_families.FAMILIES["llama-3-8b"])
+    card = ModelCard(name="wrong", path=folder, dtype="float32")
+    monkeypatch.setattr(serving, "disagrees", lambda *_: "so")
+    found = open_model(card, Weights(folder=folder, gguf=None, origin={}), device="cpu", cache=tmp_path, threads=1)
+    assert found.reason == "OpenVINO does not compute it: so"
+    assert found.runner is not None
+    got = found.runner.run([Row(drawn(9, 7), 0, table(0), True)])
+    check(got, [last_logits(transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32"), drawn(9, 7))])
+
+
 ALONE = """
 import socket, sys
 def refused(*_, **__): sys.stderr.write("CONNECTED"); raise OSError("no connections")
 socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refused
 import test_openvino as t
+from defsurvey.workers.engines.transformers.cpu import serving
 from defsurvey.workers.engines.transformers.cpu.graph import compress
 graph = compress(t.converted(t.model_of("Llama")), "int8")
 runner = t.OpenVINORunner(graph, dtype="float32", kv_bytes=1 << 20)

@@ -87,6 +87,8 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
     if cpu is not None:
         try:
             loaded, runner, limits = cpu.open_runner(card, weights, cache=cache, threads=threads, load=load)
+            for each in made:
+                _empty(each.model)
             made.clear()
             gc.collect()
             give_back()
@@ -97,6 +99,12 @@ def open_model(card: ModelCard, weights: Weights, *, device: str, cache: Path, t
     if card.quantisation in ("int8", "int4"):
         raise EngineUnavailable(f"model {card.name}: field quantisation: {card.quantisation}: {reason}")
     return in_memory(made[0] if made else load(), reason=reason)
+
+
+def _empty(model: Any) -> None:
+    """Free the memory of weights: torch keeps a traced graph for good, and that refers to the model's modules."""
+    for each in (*model.parameters(), *model.buffers()):
+        each.data = each.data.new_empty(0)
 
 
 def in_memory(loaded: LoadedModel, *, limits: Limits | None = None, reason: str = "") -> Opened:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +48,10 @@ def open_runner(
     """
 
     quantised = [card.quantisation] if card.quantisation != "none" else []
-    read = []
 
     def make() -> Kept:
         loaded = load()
         model = loaded.model
-        read.append(model)
         layout = adopt(model)
         expected = packed_logits(TorchRunner(model, layout, _TRIED_BYTES), vocabulary(model))
         model.set_attn_implementation("sdpa")
@@ -67,8 +64,6 @@ def open_runner(
         return Kept(graph=graph, facts={"model": loaded.facts(), **sizes}, arrays={"expected": expected.numpy()})
 
     found = kept(cache / "openvino", card.name, "-".join([card.dtype, *quantised]), identity(weights), make)
-    for model in read:
-        _release(model)
     loaded = recalled(card, weights, found.facts["model"])
     limits = limits_for(torch.device("cpu"), found.facts["bytes_per_token"], found.facts["footprint"])
     runner = OpenVINORunner(found.graph, dtype=card.dtype, kv_bytes=limits.kv_bytes, threads=threads)
@@ -77,12 +72,6 @@ def open_runner(
     if found.place:
         let_go(found.place)  # now that a step was computed, for which weights are laid out anew
     return loaded, runner, limits
-
-
-def _release(model: Any) -> None:
-    """Give back the memory of weights: the traced graph, which torch keeps for good, refers to the model's modules."""
-    for each in (*model.parameters(), *model.buffers()):
-        each.data = each.data.new_empty(0)
 
 
 def _check(runner: Runner, expected: Tensor) -> None:
