@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, sqrt
+from math import exp, fsum, lgamma, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -114,8 +114,8 @@ def axis_of(
 
 def _alike(sizes: Sequence[int]) -> float:
     """Share of all ways to deal levels out that lie as far out as any one: levels of one size can change places."""
-    ways = lgamma(sum(sizes) + 1) - sum(lgamma(size + 1) for size in sizes)
-    swaps = sum(lgamma(count + 1) for count in Counter(sizes).values())
+    ways = lgamma(sum(sizes) + 1) - fsum(lgamma(size + 1) for size in sizes)
+    swaps = fsum(lgamma(count + 1) for count in Counter(sizes).values())
     return exp(swaps - ways)
 
 

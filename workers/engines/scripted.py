@@ -5,6 +5,7 @@ The words that they use are in ``scripted.toml``.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import tomllib
@@ -105,7 +106,7 @@ class ScriptedEngine:
         shown = asked.shown
         match self._respondent:
             case "human":
-                total = sum(share for code, share in shares.items() if code in shown)  # in the order of the survey
+                total = math.fsum(shares[code] for code in shown if code in shares)
                 return [shares.get(code, 0.0) / total for code in shown]
             case "uniform":
                 return [1 / len(shown)] * len(shown)
@@ -178,7 +179,7 @@ def draw_multiple(question: Question, shares: Mapping[int, float], generator: np
     """
     codes = generator.permutation(question.codes)
     unknown = [code for code in question.codes if code not in shares]
-    left = max(0.0, 1.0 - sum(shares.values())) / len(unknown) if unknown else 0.0
+    left = max(0.0, 1.0 - math.fsum(shares.values())) / len(unknown) if unknown else 0.0
     lengths = np.array([shares.get(int(code), left) for code in codes])
     total = float(lengths.sum())
     wanted = min(max(total, 1.0), float(question.max_choices))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,7 +101,7 @@ def _draw_region(culture: Culture, rules: PresetRules, rng: Generator) -> str | 
     if not rules.region_by_share:
         listed = [region.code for region in culture.regions if region.uniform]
         return listed[int(rng.integers(len(listed)))]
-    point = rng.random() * sum(region.share for region in culture.regions)
+    point = rng.random() * math.fsum(region.share for region in culture.regions)
     for region in culture.regions:
         point -= region.share
         if point < 0:

@@ -246,7 +246,7 @@ class _File:
             if weight and (place := codes.read_region(cell, country=country)):
                 code, names[place[0]] = place
                 weights[code] += weight
-        whole = sum(weights.values())
+        whole = math.fsum(weights.values())
         return tuple(Region(code=code, name=names[code], share=weights[code] / whole) for code in sorted(weights))
 
     def matches(self) -> tuple[Match, ...]:

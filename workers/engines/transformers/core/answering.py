@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,7 +61,7 @@ class Question:
 
     def _weighed(self, probabilities: Sequence[float]) -> Completion:
         """The probabilities, scaled to sum to 1."""
-        total = sum(probabilities)
+        total = math.fsum(probabilities)
         if not total > 0:
             return _failed("no choice has a probability above 0", self.used)
         return Completion(
