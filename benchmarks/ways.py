@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise, takewhile
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,18 @@ def conduct(card: ModelCard, task: dict[str, Any]) -> dict[str, Any]:
     engine.submit = recorded  # type: ignore[method-assign]
     took = asdict(measured(answered)) | _counted(engine.counters())
     questions = [read_request(card, opened.loaded, request) for request, _ in came]
-    asked = [as_json(question.resolved) for question in questions if not isinstance(question, Completion)]
-    Path(task["asked"]).write_text(json.dumps(asked), encoding="utf-8")
+    asked = [question.resolved for question in questions if not isinstance(question, Completion)]
+    Path(task["asked"]).write_text(json.dumps([as_json(one) for one in asked]), encoding="utf-8")
     engine.close()
-    return took
+    took["shared"] = took["reused_tokens"] / (took["reused_tokens"] + took["prefilled_tokens"])
+    return took | {"shareable": shareable([one.prompt for one in asked])}
+
+
+def shareable(prompts: Sequence[Sequence[int]]) -> float:
+    """The share of all tokens of prompts that need not be computed, if each beginning is computed only once."""
+    ordered = sorted(prompts)
+    begun = sum(sum(takewhile(bool, map(eq, one, other))) for one, other in pairwise(ordered))
+    return begun / sum(len(one) for one in ordered)
 
 
 def export(loaded: LoadedModel, folder: str) -> None:

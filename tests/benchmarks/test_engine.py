@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks.engine import WAYS, WORKLOADS, refusal, table
 from benchmarks.measuring import HELD_TO, commit, in_its_own_process, machine, measured
 from benchmarks.models import random_model
-from benchmarks.ways import alone, continuous, grouped, weighed
+from benchmarks.ways import alone, continuous, grouped, shareable, weighed
 from benchmarks.workloads import Beams, as_json, fixed, from_json, kind, random_prompts, stratified
 
 TINY = {
@@ -65,6 +65,10 @@ def test_workloads_have_the_beams_and_the_sampling_that_their_names_say() -> Non
 def test_requests_travel_to_other_processes() -> None:
     requests = random_prompts(500, requests=10, prompt=9, new_tokens=3)
     assert [from_json(json.loads(json.dumps(as_json(one)))) for one in requests] == requests
+
+
+def test_what_prompts_can_share_is_every_beginning_but_once() -> None:
+    assert shareable([(1, 2, 3), (1, 5), (7,), (1, 2, 4)]) == 3 / 9
 
 
 def test_ways_are_asked_only_for_what_they_can_batch() -> None:
