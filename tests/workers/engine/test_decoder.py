@@ -52,9 +52,7 @@ def _decoder(tiny: Tiny, limits: Limits = NO_REUSE, runner: TorchRunner | None =
 
 
 @pytest.mark.parametrize(
-    "limits",
-    [NO_REUSE, LIMITS, Limits(rows=6, tokens=16, kv_bytes=1 << 23)],
-    ids=["together", "reuse", "capped"],
+    "limits", [NO_REUSE, LIMITS, Limits(rows=6, tokens=16, kv_bytes=1 << 23)], ids=["together", "reuse", "capped"]
 )
 def test_every_reply_is_the_one_of_generate_alone(tiny: Tiny, limits: Limits) -> None:
     for order in range(3):

@@ -372,12 +372,7 @@ def test_layers_that_hold_no_plain_matrix_are_left_alone(llama: tuple[Any, Layou
 
 WIDTH = 24
 #: Pieces of prompts: the blocks of each, how many tokens come before it, and how many it has.
-PIECES = (
-    ((7, 3), 20, 8),
-    ((1, 9, 40, 12, 77), 70, 8),
-    ((50, 51, 52, 53, 54, 55), 78, 5),
-    ((30,), 0, 8),
-)
+PIECES = (((7, 3), 20, 8), ((1, 9, 40, 12, 77), 70, 8), ((50, 51, 52, 53, 54, 55), 78, 5), ((30,), 0, 8))
 #: Beams of several requests, some of which share blocks with those before; one has only begun.
 LONG = (1, 9, 40, 12, 77, 8, 60, 61, 62)
 BEAMS = (
