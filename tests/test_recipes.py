@@ -148,7 +148,7 @@ class ScratchCopy:
 
     def run(self, *words: str, **environment: str) -> str:
         command = [sys.executable, "-m", "defsurvey", *words]
-        where = os.environ | {"PYTHONPATH": str(self.folder)} | environment
+        where = os.environ | {"PYTHONPATH": str(self.folder), "DEFSURVEY_HOME": ".defsurvey"} | environment
         done = subprocess.run(command, cwd=self.folder, env=where, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout

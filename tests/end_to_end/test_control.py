@@ -152,7 +152,8 @@ def test_a_card_that_is_gone_is_told_before_anything_starts(machine: Machine) ->
 def typed(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("DEFSURVEY_")}
     command = [sys.executable, "-m", "defsurvey", *words]
-    return subprocess.run(command, cwd=folder, env=inherited | environment, capture_output=True, text=True)
+    own = {"DEFSURVEY_HOME": ".defsurvey"}  # not one in a folder above, which is somebody else's
+    return subprocess.run(command, cwd=folder, env=inherited | own | environment, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +178,14 @@ def test_a_home_is_looked_for_in_the_folders_above(undisturbed: Machine, tmp_pat
     shutil.copytree(undisturbed.home, tmp_path / ".defsurvey", ignore=lambda *_: ["broker", "run.lock"])
     below = tmp_path / "data" / "2026"
     below.mkdir(parents=True)
-    assert typed(below, "export", "small").stdout == undisturbed.done("export", "small")
+    assert typed(below, "export", "small", DEFSURVEY_HOME="").stdout == undisturbed.done("export", "small")
     assert list(below.iterdir()) == []
-    unknown = typed(below, "status", "large")
+    unknown = typed(below, "status", "large", DEFSURVEY_HOME="")
     assert unknown.returncode == 2
     assert "known: small" in unknown.stderr
     assert str(tmp_path / ".defsurvey") in unknown.stderr
     (below / ".defsurvey").mkdir()
-    assert str(below / ".defsurvey") in typed(below, "status").stderr
+    assert str(below / ".defsurvey") in typed(below, "status", DEFSURVEY_HOME="").stderr
 
 
 def test_a_database_without_its_log_is_not_taken_for_a_new_one(machine: Machine, tmp_path: Path) -> None:
