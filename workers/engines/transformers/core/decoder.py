@@ -106,12 +106,13 @@ class Decoder:
     def _count(self, planned: Sequence[Planned]) -> None:
         self.tally.steps += 1
         for one in planned:
-            tokens = sum(len(row.tokens) for row in one.rows)
-            self.tally.rows += tokens
             if one.work.following:
+                tokens = len(one.rows)
                 self.tally.beam_rows += tokens
             else:
+                tokens = sum(len(row.tokens) for row in one.rows)
                 self.tally.prefilled_tokens += tokens
+            self.tally.rows += tokens
 
     def _select(self, planned: Sequence[Planned], logits: Tensor) -> list[Work]:
         """Let every search that got logits go on; returns those that have found their reply."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import gt
 from typing import Protocol
 
@@ -31,7 +32,7 @@ class Following:
     tokens: tuple[int, ...]  #: for each row, the token put behind it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Choosing:
     """How candidates are chosen; what is chosen alike is computed together, see ``selection``."""
 
@@ -42,7 +43,7 @@ class Choosing:
     constrained: bool = False  #: whether only some tokens may follow
     weighs: bool = False  #: whether probabilities of given tokens are wanted, and nothing is chosen
 
-    @property
+    @cached_property
     def order(self) -> tuple[float, ...]:
         """Brings what is chosen alike together."""
         sampling = self.sampling
@@ -59,13 +60,13 @@ class Search(Protocol):
     stream: Stream | None  #: where randomness comes from; None without sampling
     probabilities: Sequence[float]  #: of the texts that were weighed; else none
 
-    def take(self, best: list[float], chosen: list[int], vocabulary: int, /) -> Following | None:
+    def take(self, best: list[float], parents: list[int], tokens: list[int], /) -> Following | None:
         """Go on with the candidates; None once the reply is found.
 
         Args:
             best: Scores of the candidates; with beams accumulated ones, descending.
-            chosen: Where they stand among all continuations: row * vocabulary + token.
-            vocabulary: Number of tokens there are.
+            parents: Which row each continues.
+            tokens: By which token.
         """
         ...
 
@@ -99,9 +100,9 @@ class Chain:
         self._ends = frozenset(request.ends)
         self._tokens: list[int] = []
 
-    def take(self, _best: list[float], chosen: list[int], _vocabulary: int) -> Following | None:
+    def take(self, _best: list[float], _parents: list[int], tokens: list[int]) -> Following | None:
         """See ``Search``."""
-        (token,) = chosen
+        (token,) = tokens
         self._tokens.append(token)
         if token in self._ends or len(self._tokens) == self._request.max_new_tokens:
             return None
@@ -142,28 +143,26 @@ class Beams:
         self._finished: list[list[int]] = [[] for _ in range(beams)]
         self._is_finished = [False] * beams
 
-    def take(self, best: list[float], chosen: list[int], vocabulary: int) -> Following | None:
+    def take(self, best: list[float], parents: list[int], tokens: list[int]) -> Following | None:
         """See ``Search``."""
         beams = self._request.num_beams
-        parents = [index // vocabulary for index in chosen]
-        tokens = [index % vocabulary for index in chosen]
         last = self._length + 1 >= self._request.max_new_tokens
-        hits = [last or token in self._ends for token in tokens]
+        hits = [] if not last and self._ends.isdisjoint(tokens) else [last or token in self._ends for token in tokens]
 
         # Mostly nobody ends, and the first of the candidates, who come in order, go on; which of equals does, the
         # library's own operations tell.
-        if any(hits) or not all(map(gt, best[:beams], best[1 : beams + 1])):
+        if hits or not all(map(gt, best, best[1 : beams + 1])):
+            hits = hits or [False] * len(tokens)
             kept = self._weigh(torch.tensor(best), hits, parents, tokens)
+            parents, tokens = [parents[index] for index in kept], [tokens[index] for index in kept]
         else:
-            kept = list(range(beams))
-            self.scores = best[:beams]
-        self._running = [[*self._running[parents[index]], tokens[index]] for index in kept]
+            parents, tokens, self.scores = parents[:beams], tokens[:beams], best[:beams]
+        self._running = [[*self._running[parent], token] for parent, token in zip(parents, tokens, strict=True)]
         self._length += 1
-        if all(hits) or not self._can_improve():
+        if (hits and all(hits)) or not self._can_improve():
             return None
         # The first time all beams continue the same row.
-        continued = (0,) * beams if self._length == 1 else tuple(parents[index] for index in kept)
-        return Following(continued, tuple(tokens[index] for index in kept))
+        return Following((0,) * beams if self._length == 1 else tuple(parents), tuple(tokens))
 
     def allowed(self) -> list[Sequence[int]]:
         """See ``Search``."""
@@ -230,7 +229,7 @@ class Weighing:
         self._found = [0.0] * len(texts)
         self._branches = [_Branch(1.0, dict(enumerate(texts)))]
 
-    def take(self, best: list[float], _chosen: list[int], _vocabulary: int) -> Following | None:
+    def take(self, best: list[float], _parents: list[int], _tokens: list[int]) -> Following | None:
         """See ``Search``; ``best`` has the probability of each token that was ``allowed``, one row after the other."""
         probabilities = iter(best)
         parents, tokens, deeper = [], [], []

@@ -58,8 +58,9 @@ def select(searches: Sequence[Search], logits: Tensor, counts: Sequence[int]) ->
         candidates.append(_choose(part, group.choosing, before, theirs, of_theirs, hidden))
     following: list[Following | Exception | None] = [None] * len(searches)
     for group, (best, chosen) in zip(groups, _on_the_host(candidates), strict=True):
-        for member, reached, indices in zip(group.members, best.tolist(), chosen.tolist(), strict=True):
-            following[member] = taken(searches[member], reached, indices, logits.shape[-1])
+        parents, tokens = np.divmod(chosen.numpy(), logits.shape[-1])
+        for member, *candidate in zip(group.members, best.tolist(), parents.tolist(), tokens.tolist(), strict=True):
+            following[member] = taken(searches[member], *candidate)
     return following
 
 
@@ -68,12 +69,12 @@ def _are_scores(reached: list[float]) -> bool:
     return sum(reached) < math.inf and max(reached) > -math.inf  # NaN, which a sum hands on, is below neither
 
 
-def taken(search: Search, best: list[float], chosen: list[int], vocabulary: int) -> Following | Exception | None:
+def taken(search: Search, best: list[float], parents: list[int], tokens: list[int]) -> Following | Exception | None:
     """What a search does with its candidates, see ``Search.take``; an error where these are none, or it fails."""
     if not _are_scores(best):
         return RuntimeError("the model computes logits that are no numbers")
     try:
-        return search.take(best, chosen, vocabulary)
+        return search.take(best, parents, tokens)
     except Exception as error:  # noqa: BLE001 -- who asks has a say in it; its defect belongs to its request
         return error
 

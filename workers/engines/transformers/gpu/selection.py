@@ -61,6 +61,7 @@ class Selector:
         self.graphs = graphs
         self._logits = logits
         self._programs: dict[_Shape, tuple[Program, Tensor, Tensor]] = {}
+        self._lines: _Lines | None = None  # of the last step
         self._widest = self._candidates = 1  # of all searches so far: there are fewer programs so
 
     def select(
@@ -83,19 +84,23 @@ class Selector:
         following: list[Following | Exception | None] = [None] * len(searches)
         for of, found in zip(parts, read, strict=False):
             best, indices = found.view(len(of), 2, -1).unbind(1)
-            for n, reached, chosen in zip(of, best.view(torch.float32).tolist(), indices.tolist(), strict=True):
+            parents, tokens = np.divmod(indices.numpy(), vocabulary)
+            each = zip(of, best.view(torch.float32).tolist(), parents.tolist(), tokens.tolist(), strict=True)
+            for n, *candidates in each:
                 wanted = searches[n].choosing.candidates
-                following[n] = taken(searches[n], reached[:wanted], chosen[:wanted], vocabulary)
+                following[n] = taken(searches[n], *(one[:wanted] for one in candidates))
         probabilities = iter(read[-1].view(torch.float32).tolist() if weighing else ())
         for n, rows in zip(weighing, asked, strict=True):
             theirs = [next(probabilities) for tokens in rows for _ in tokens]
-            following[n] = taken(searches[n], theirs, [], vocabulary)
+            following[n] = taken(searches[n], theirs, [], [])
         return following
 
     def _choose(self, searches: Sequence[Search], spans: Sequence[tuple[int, int]]) -> Tensor:
         """Scores of each search's candidates, as bits, and where they stand; int32, shape (searches, 2, candidates)."""
         vocabulary = self._logits.shape[-1]
-        inputs = _inputs(searches, spans, vocabulary)
+        if self._lines is None or self._lines.searches != searches:
+            self._lines = _Lines.of(searches, vocabulary)
+        inputs = self._lines.now(spans)
         samplings = [search.choosing.sampling for search in searches if search.choosing.sampling]
         hidden = _hidden(searches, spans, vocabulary)
         self._widest = max(self._widest, _power(max(search.choosing.num_beams for search in searches)))
@@ -181,36 +186,51 @@ def _power(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-def _inputs(searches: Sequence[Search], spans: Sequence[tuple[int, int]], vocabulary: int) -> np.ndarray:
-    """What the program reads of rows and searches, as far as there are any."""
-    whole: list[tuple[int, ...]] = []
-    fractions: list[tuple[float, float]] = []
-    scores: list[float] = []
-    for search, (at, count) in zip(searches, spans, strict=True):
-        choosing, sampling = search.choosing, search.choosing.sampling or _NO_SAMPLING
-        beams = choosing.num_beams
-        # As ``generate`` has it: one token more than there are ends, and two where there is none.
-        kept = 1 if beams == 1 else max(2, choosing.ends + 1)
-        top_k = max(sampling.top_k, kept) if sampling.top_k else 0
-        drawn, key = (True, search.stream.key()) if search.stream else (False, 0)
-        whole.append((at, count == beams, beams, key, drawn, beams > 1, top_k, kept, choosing.candidates))
-        fractions.append((sampling.temperature, 1 - sampling.top_p))
-        scores += search.scores
-    starts, own, beams_of, *settings, wanted = np.array(whole).T
-    firsts = np.cumsum(beams_of) - beams_of
-    beam = np.arange(len(scores)) - np.repeat(firsts, beams_of)
-    numbers = np.arange(beams_of.max())
-    inputs = np.full((len(scores), _HEADER + len(numbers)), -1)
-    inputs[:, 0] = np.repeat(starts, beams_of) + beam * np.repeat(own, beams_of)  # at first all continue the same row
-    inputs[:, 1] = beam * vocabulary
-    inputs[:, 2:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
-    bits = inputs.view(np.float64)
-    bits[:, _WHOLE] = scores
-    bits[:, _WHOLE + 1 : _WHOLE + _FRACTIONS] = np.repeat(fractions, beams_of, axis=0)
-    inputs[:, _HEADER - 1] = 0
-    inputs[: len(searches), _HEADER - 1] = wanted
-    inputs[: len(searches), _HEADER:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
-    return inputs
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """What the program reads of rows and searches, as far as it stays the same from step to step."""
+
+    searches: Sequence[Search]
+    beams: np.ndarray  #: how many each search has
+    beam: np.ndarray  #: of each row, which beam of its search it is
+    inputs: np.ndarray
+
+    @classmethod
+    def of(cls, searches: Sequence[Search], vocabulary: int) -> _Lines:
+        """Those of searches, one after the other."""
+        whole: list[tuple[int, ...]] = []
+        fractions: list[tuple[float, float]] = []
+        for search in searches:
+            choosing, sampling = search.choosing, search.choosing.sampling or _NO_SAMPLING
+            beams = choosing.num_beams
+            # As ``generate`` has it: one token more than there are ends, and two where there is none.
+            kept = 1 if beams == 1 else max(2, choosing.ends + 1)
+            top_k = max(sampling.top_k, kept) if sampling.top_k else 0
+            whole.append((beams, choosing.candidates, search.stream is not None, beams > 1, top_k, kept))
+            fractions.append((sampling.temperature, 1 - sampling.top_p))
+        beams_of, wanted, *settings = np.array(whole).T
+        firsts = np.cumsum(beams_of) - beams_of
+        rows, numbers = int(beams_of.sum()), np.arange(beams_of.max())
+        beam = np.arange(rows) - np.repeat(firsts, beams_of)
+        inputs = np.zeros((rows, _HEADER + len(numbers)), dtype=np.int64)
+        inputs[:, 1] = beam * vocabulary
+        inputs[:, 3:_WHOLE] = np.repeat(np.stack(settings, axis=1), beams_of, axis=0)
+        inputs.view(np.float64)[:, _WHOLE + 1 : _WHOLE + _FRACTIONS] = np.repeat(fractions, beams_of, axis=0)
+        inputs[: len(searches), _HEADER - 1] = wanted
+        inputs[:, _HEADER:] = -1
+        inputs[: len(searches), _HEADER:] = np.where(numbers < beams_of[:, None], firsts[:, None] + numbers, -1)
+        return cls(searches, beams_of, beam, inputs)
+
+    def now(self, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+        """All of it, where the logits of each search begin, and how many rows it has, are given."""
+        starts, counts = np.array(spans).T
+        keys = [search.stream.key() if search.stream else 0 for search in self.searches]
+        inputs = self.inputs.copy()
+        own = counts == self.beams  # at first all continue the same row
+        inputs[:, 0] = np.repeat(starts, self.beams) + self.beam * np.repeat(own, self.beams)
+        inputs[:, 2] = np.repeat(np.array(keys, dtype=np.int64), self.beams)
+        inputs.view(np.float64)[:, _WHOLE] = [score for search in self.searches for score in search.scores]
+        return inputs
 
 
 def choose(logits: Tensor, masks: Tensor, result: Tensor, shape: _Shape, inputs: Tensor) -> None:
