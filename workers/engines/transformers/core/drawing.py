@@ -133,21 +133,22 @@ def draw(scores: Tensor, count: int, streams: Sequence[Stream], keys: Tensor | N
         step = max(1, _MOST_HASHED // scores.shape[-1])
         return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
     one_by_one = _multinomial if streams[0].draws is Draws.LIBRARY else _cumulative
-    return torch.stack([one_by_one(row, count, stream) for row, stream in zip(scores, streams, strict=True)])
+    weights = torch.softmax(scores, dim=-1)  # of all rows at once: each thread takes some
+    are_numbers = torch.isfinite(weights[:, 0]).tolist()  # if one of a row is none, then all are none
+    return torch.stack(
+        [
+            one_by_one(row, count, stream) if is_number else _no_number(scores[place]).expand(count)
+            for place, (row, stream, is_number) in enumerate(zip(weights, streams, are_numbers, strict=True))
+        ]
+    )
 
 
-def _multinomial(scores: Tensor, count: int, stream: Stream) -> Tensor:
-    probabilities = torch.softmax(scores, dim=-1)
-    if not torch.isfinite(probabilities[0]):  # then none is
-        return _no_number(scores).expand(count)
-    return torch.multinomial(probabilities[None], count, generator=stream.generator)[0]
+def _multinomial(weights: Tensor, count: int, stream: Stream) -> Tensor:
+    return torch.multinomial(weights[None], count, generator=stream.generator)[0]
 
 
-def _cumulative(scores: Tensor, count: int, stream: Stream) -> Tensor:
+def _cumulative(weights: Tensor, count: int, stream: Stream) -> Tensor:
     """Draws by inverting the sum of weights; who was drawn before is passed over, which is without replacement."""
-    weights = torch.softmax(scores, dim=-1)
-    if not torch.isfinite(weights[0]):
-        return _no_number(scores).expand(count)
     tries = _AT_ONCE if count > 1 else 1
     found: dict[int, None] = {}
     left = weights
