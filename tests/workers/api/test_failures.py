@@ -300,16 +300,18 @@ def test_five_hundred_requests_get_their_own_replies_a_few_at_once(protocol: Pro
 
 
 def test_closing_cancels_everything_within_a_second(protocol: Protocol) -> None:
+    all_four = threading.Barrier(5)  # have come, and this test with them, before one of them is told to slow down
+
     def behave(got: Got, before: int) -> Reply:
+        all_four.wait(PATIENCE)
         if got.prompt == "again":
             return error(429, "slow down", retry_after="60")
         return Reply(body=protocol.says().body, seconds=1.5)
 
-    with protocol.engine(behave, concurrency=4) as (engine, server):
+    with protocol.engine(behave, concurrency=4) as (engine, _):
         prompts = [*(f"slow {number}" for number in range(3)), "again", *(f"later {number}" for number in range(20))]
         futures = [engine.submit(ask(prompt)) for prompt in prompts]
-        while len(server.got) < 4:
-            time.sleep(0.005)
+        all_four.wait(PATIENCE)
         assert futures[-1].cancel()
         begun = time.monotonic()
         engine.close()
