@@ -198,6 +198,19 @@ def test_hashed_noise_is_splitmix() -> None:
     assert draw(scores, 10, [Stream(1234567, Draws.HASHED)])[0].tolist() == expected
 
 
+@pytest.mark.parametrize("count", [1, 10])
+@pytest.mark.parametrize("vocabulary", [300, 50_257])
+def test_the_librarys_draws_are_those_of_multinomial(count: int, vocabulary: int) -> None:
+    scores = 3.0 * torch.randn(4, vocabulary, generator=torch.Generator().manual_seed(1))
+    streams = [Stream(seed, Draws.LIBRARY) for seed in range(4)]
+    generators = [torch.Generator().manual_seed(seed) for seed in range(4)]
+    for _ in range(5):
+        weights = torch.softmax(scores, dim=-1)
+        pairs = zip(weights, generators, strict=True)
+        expected = [torch.multinomial(row, count, generator=generator).tolist() for row, generator in pairs]
+        assert draw(scores, count, streams).tolist() == expected
+
+
 def test_splitmix_gives_its_published_numbers() -> None:
     golden = 0x9E3779B97F4A7C15
     outputs = [drawing._mixed(1234567 + step * golden) for step in range(1, 4)]

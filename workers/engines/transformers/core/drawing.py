@@ -132,19 +132,26 @@ def draw(scores: Tensor, count: int, streams: Sequence[Stream], keys: Tensor | N
         keys = torch.from_numpy(keys_of(streams)).to(scores.device) if keys is None else keys
         step = max(1, _MOST_HASHED // scores.shape[-1])
         return torch.cat([_hashed(scores[i : i + step], count, keys[i : i + step]) for i in range(0, len(keys), step)])
-    one_by_one = _multinomial if streams[0].draws is Draws.LIBRARY else _cumulative
-    weights = torch.softmax(scores, dim=-1)  # of all rows at once: each thread takes some
-    are_numbers = torch.isfinite(weights[:, 0]).tolist()  # if one of a row is none, then all are none
-    return torch.stack(
-        [
-            one_by_one(row, count, stream) if is_number else _no_number(scores[place]).expand(count)
-            for place, (row, stream, is_number) in enumerate(zip(weights, streams, are_numbers, strict=True))
-        ]
-    )
+    weights = torch.softmax(scores, dim=-1)
+    are_numbers = torch.isfinite(weights[:, :1])  # if one of a row is none, then all are none
+    if not are_numbers.all():
+        weights.masked_fill_(~are_numbers, 1.0)
+    if streams[0].draws is Draws.LIBRARY:
+        drawn = _raced(weights, count, streams)
+    else:
+        drawn = torch.stack([_cumulative(row, count, stream) for row, stream in zip(weights, streams, strict=True)])
+    return drawn if are_numbers.all() else torch.where(are_numbers, drawn, _no_number(scores))
 
 
-def _multinomial(weights: Tensor, count: int, stream: Stream) -> Tensor:
-    return torch.multinomial(weights[None], count, generator=stream.generator)[0]
+def _raced(weights: Tensor, count: int, streams: Sequence[Stream]) -> Tensor:
+    """What ``torch.multinomial`` draws: the largest weights, each divided by an exponential random number.
+
+    It makes these one by one, from uniform ones, which takes most of its time; here all logarithms are taken at once.
+    """
+    length = weights.shape[-1]
+    uniform = [torch.rand(length, dtype=torch.float64, generator=stream.generator) for stream in streams]
+    ratios = weights / torch.stack(uniform).neg_().log1p_().neg_().float()
+    return ratios.argmax(-1, keepdim=True) if count == 1 else torch.topk(ratios, count)[1]
 
 
 def _cumulative(weights: Tensor, count: int, stream: Stream) -> Tensor:
@@ -156,27 +163,26 @@ def _cumulative(weights: Tensor, count: int, stream: Stream) -> Tensor:
         numbers = torch.rand(tries, generator=stream.generator, dtype=torch.float64)
         found.update(dict.fromkeys(_inverted(left, numbers).tolist()))
         left = weights.index_fill(0, torch.tensor(list(found)), 0.0)
-        if len(found) < count and int((left > 0).sum()) < count - len(found):  # the library then takes any
+        if len(found) < count and int(left.count_nonzero()) < count - len(found):  # the library then takes any
             return torch.multinomial(weights[None], count, generator=stream.generator)[0]
     return torch.tensor(list(found)[:count])
 
 
 def _inverted(weights: Tensor, numbers: Tensor) -> Tensor:
     """Where the running sum of weights (n,) passes each number's share of the whole; both sums in double precision."""
-    whole = len(weights) // _GROUP * _GROUP
-    sums = torch.cat((weights[:whole].view(-1, _GROUP).sum(-1), weights[whole:].sum(-1, keepdim=True))).double()
+    groups = torch.nn.functional.pad(weights, (0, -len(weights) % _GROUP)).view(-1, _GROUP)
+    sums = groups.sum(-1).double()
     edges = sums.cumsum(0)
     aims = numbers * edges[-1]
     group = torch.searchsorted(edges, aims, right=True)
-    places = group[:, None] * _GROUP + torch.arange(_GROUP)
-    inside = weights[places.clamp(max=len(weights) - 1)].masked_fill_(places >= len(weights), 0.0).double().cumsum(1)
+    inside = groups[group].double().cumsum(1)
     aims = torch.minimum(aims - edges[group] + sums[group], inside[:, -1] * (1 - 2.0**-40))
     return group * _GROUP + torch.searchsorted(inside, aims[:, None], right=True)[:, 0]
 
 
 def _no_number(scores: Tensor) -> Tensor:
-    """Index of a score that is none, or infinite."""
-    return (torch.isnan(scores) | (scores == torch.inf)).int().argmax()
+    """Index of a score that is none, or infinite, in each row; shape (rows, 1)."""
+    return (torch.isnan(scores) | (scores == torch.inf)).int().argmax(-1, keepdim=True)
 
 
 def _hashed(scores: Tensor, count: int, keys: Tensor) -> Tensor:
