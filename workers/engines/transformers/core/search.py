@@ -199,10 +199,10 @@ class Beams:
 
     def _can_improve(self) -> bool:
         """Whether the best running beam, ended here, would still beat the worst of the finished ones."""
+        if not all(self._is_finished):  # against a free place any beam counts, unless it is one that is not there
+            return self.scores[0] / self._length > _NEVER
         best = np.float32(self.scores[0]) / np.float32(self._length)
-        # Against a place that is still free any running beam counts, unless it is one that is not there.
-        worst = self._finished_scores.min().item() if all(self._is_finished) else _NEVER
-        return bool(best > np.float32(worst))
+        return bool(best > np.float32(self._finished_scores.min().item()))
 
 
 @dataclass(slots=True)
